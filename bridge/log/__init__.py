@@ -1,0 +1,72 @@
+"""The durable, ordered log between the sources and everything that reads from it.
+
+In flow batches, as pushes bring them; out flow records, by position. `Log` is what an implementation
+promises (``tests/bridge/log/contract.py`` checks it): an append returns only when the events are durable,
+a record is made exactly once by ``(machine, instance, seq)``, the order per machine is that of the appends,
+and a consumer reads on from whatever position it wants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from bridge.wire import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An event in the log. `position` rises with each record of the whole log."""
+
+    position: int
+    machine: str
+    instance: str
+    seq: int
+    time: datetime
+    kind: str
+    data: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        """What names this event for ever, in every system it reaches."""
+        return f"{self.machine}:{self.instance}:{self.seq}"
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What became of a batch.
+
+    `through` is the last durable number of its instance. `gap` says that numbers before the batch never
+    arrived, `first` that the instance was unknown until now. `records` are the new ones; events that were
+    already here are not repeated.
+    """
+
+    through: int
+    gap: bool
+    first: bool
+    records: tuple[Record, ...]
+
+
+class LogError(Exception):
+    """The log cannot be used; the text says which file, why, and what to do."""
+
+
+class Log(Protocol):
+    """An append-only store of events, see the module's text."""
+
+    async def append(self, machine: str, batch: Batch) -> Appended:
+        """Make `batch` durable. Raises `LogError`; then nothing of the batch is kept."""
+
+    def read(self, after: int) -> Iterator[Record]:
+        """All records past the position `after`, in order."""
+
+    def load_checkpoint(self, consumer: str) -> tuple[int, str]:
+        """The position and text that `consumer` saved last; ``(0, "")`` when it never did."""
+
+    async def save_checkpoint(self, consumer: str, position: int, text: str) -> None:
+        """Remember both, durably."""
+
+    async def close(self) -> None:
+        """Finish what was begun and let go of the store."""

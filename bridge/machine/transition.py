@@ -1,0 +1,340 @@
+"""How one event changes a machine: `apply` is the only way, so that a replayed log gives the same machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from bridge import wire
+from bridge.log import Record
+from bridge.machine.model import Filament, Heater, Job, JobState, Link, Machine, Printer, Result
+
+LINK = "link"
+"""The bridge's own kind of event: ``{"link": "up" | "lost", "detail": text}``."""
+
+CONNECTED_STATES = wire.STATES - {"disconnected", "connecting", "error"}
+_JOB_STATE_OF = {
+    "starting": JobState.INITIALIZING,
+    "printing": JobState.RUNNING,
+    "resuming": JobState.RUNNING,
+    "finishing": JobState.RUNNING,
+    "pausing": JobState.RUNNING,
+    "cancelling": JobState.RUNNING,
+    "paused": JobState.INTERRUPTED,
+}
+_LOST_JOB = "the print was no longer running when the printer was heard of again"
+
+
+@dataclass(frozen=True, slots=True)
+class StateChanged:
+    """The printer's state is another one; see `Machine.state`."""
+
+    previous: str
+    current: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinkChanged:
+    """OctoPrint went out of reach, or came back."""
+
+    previous: Link
+    current: Link
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobStarted:
+    """A job began; its true start is `job.started`."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class JobPaused:
+    """The job waits for a person."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class JobResumed:
+    """The job goes on."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnded:
+    """The job is over; `job.result` says how and `job.ended` when."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class FilamentChangeRequested:
+    """The printer wants other filament."""
+
+    job: Job | None
+
+
+@dataclass(frozen=True, slots=True)
+class PrinterError:
+    """The printer, or OctoPrint on its behalf, reported an error."""
+
+    text: str
+
+
+Change = (
+    StateChanged
+    | LinkChanged
+    | JobStarted
+    | JobPaused
+    | JobResumed
+    | JobEnded
+    | FilamentChangeRequested
+    | PrinterError
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """What `record` did to a machine. `changes` are in the order in which they happened."""
+
+    record: Record
+    before: Machine
+    after: Machine
+    changes: tuple[Change, ...]
+
+
+def apply(machine: Machine, record: Record) -> Transition:
+    """The machine after `record`. Events that do not fit, such as the end of another run, change nothing."""
+    step = _Step(machine, record.time)
+    handler = _HANDLERS.get(record.kind)
+    if handler is not None:
+        if record.kind != LINK:
+            step.machine = replace(machine, heard=record.time)
+        handler(step, record.data)
+    return Transition(record, machine, step.machine, tuple(step.changes))
+
+
+class _Step:
+    """A machine under change, and what was noticed on the way."""
+
+    def __init__(self, machine: Machine, time: datetime) -> None:
+        self.heard_before = machine.heard
+        self.machine = machine
+        self.time = time
+        self.changes: list[Change] = []
+
+    def set_state(self, state: str, error: str | None) -> None:
+        machine = self.machine
+        if state in CONNECTED_STATES:
+            error = None
+        elif error is None:
+            error = machine.error
+        if state == machine.state:
+            self.machine = replace(machine, error=error, state_since=machine.state_since or self.time)
+        else:
+            counters = machine.counters
+            if machine.state in CONNECTED_STATES and machine.state_since is not None:
+                elapsed = max(0.0, (self.time - machine.state_since).total_seconds())
+                counters = replace(counters, connected=counters.connected + elapsed)
+            self.machine = replace(
+                machine, state=state, state_since=self.time, error=error, counters=counters
+            )
+            self.changes.append(StateChanged(machine.state, state))
+        self.set_job_state(_JOB_STATE_OF.get(state))
+
+    def set_job_state(self, state: JobState | None) -> None:
+        job = self.machine.active_job
+        if job is None or state is None or state is job.state:
+            return
+        if state is JobState.INITIALIZING:  # a running job never goes back to its beginning
+            return
+        previous, job = job.state, replace(job, state=state)
+        self.machine = replace(self.machine, job=job)
+        if state is JobState.INTERRUPTED:
+            self.changes.append(JobPaused(job))
+        elif previous is JobState.INTERRUPTED:
+            self.changes.append(JobResumed(job))
+
+    def start_job(self, data: Mapping[str, Any]) -> None:
+        known = self.machine.job
+        if known is not None and known.run == data["run"]:
+            return
+        self.end_lost_job()
+        job = Job(
+            run=data["run"],
+            file=data["file"],
+            started=wire.parse_time(data["started"]),
+            state=_JOB_STATE_OF.get(self.machine.state, JobState.INITIALIZING),
+            path=data["path"],
+            origin=data["origin"],
+            size=data["size"],
+            estimated_print_time=data["estimated_print_time"],
+            filament={
+                tool: Filament(use["length"], use["volume"]) for tool, use in (data["filament"] or {}).items()
+            },
+        )
+        counters = replace(self.machine.counters, jobs_started=self.machine.counters.jobs_started + 1)
+        self.machine = replace(self.machine, job=job, error=None, counters=counters)
+        self.changes.append(JobStarted(job))
+        if job.state is JobState.INTERRUPTED:
+            self.changes.append(JobPaused(job))
+
+    def end_job(self, result: Result, ended: datetime, **known: Any) -> None:
+        job = self.machine.active_job
+        if job is None:
+            return
+        state = JobState.ENDED if result is Result.COMPLETED else JobState.ABORTED
+        facts = {name: value for name, value in known.items() if value is not None}
+        job = replace(job, state=state, result=result, ended=max(ended, job.started), **facts)
+        job = replace(job, print_time_left=0.0 if result is Result.COMPLETED else None)
+        counters = self.machine.counters
+        field = f"jobs_{result.value}"
+        counters = replace(
+            counters,
+            printing=counters.printing + (job.print_time or 0.0),
+            **{field: getattr(counters, field) + 1},
+        )
+        self.machine = replace(self.machine, job=job, counters=counters)
+        self.changes.append(JobEnded(job))
+
+    def end_lost_job(self) -> None:
+        """An active job that its printer no longer knows ended unseen, at the latest when last heard of."""
+        self.end_job(Result.FAILED, self.heard_before or self.time, reason=_LOST_JOB)
+
+    def set_progress(self, data: Mapping[str, Any]) -> None:
+        job = self.machine.active_job
+        if job is None or data["run"] not in (None, job.run):
+            return
+        job = replace(
+            job,
+            completion=data["completion"],
+            print_time=data["print_time"],
+            print_time_left=data["print_time_left"],
+            progress_time=self.time,
+        )
+        self.machine = replace(self.machine, job=job)
+
+    def set_heaters(self, heaters: Mapping[str, Any]) -> None:
+        self.machine = replace(
+            self.machine,
+            heaters={
+                name: Heater(values["actual"], values["target"], self.time)
+                for name, values in heaters.items()
+            },
+        )
+
+
+def _snapshot(step: _Step, data: Mapping[str, Any]) -> None:
+    job, active = data["job"], step.machine.active_job
+    if active is not None and (job is None or job["run"] != active.run):
+        step.end_lost_job()
+    step.machine = replace(step.machine, printer=_printer(data["printer"]))
+    step.set_heaters(data["heaters"])
+    if job is not None:
+        # The state comes first, so that a job that is found paused starts as what it is.
+        if step.machine.job is None or step.machine.job.run != job["run"]:
+            step.set_state(data["state"], data["error"])
+            step.start_job(job)
+        if data["progress"] is not None:
+            step.set_progress(data["progress"])
+    step.set_state(data["state"], data["error"])
+
+
+def _state(step: _Step, data: Mapping[str, Any]) -> None:
+    step.set_state(data["state"], data["error"])
+
+
+def _job_started(step: _Step, data: Mapping[str, Any]) -> None:
+    step.start_job(data)
+
+
+def _job_paused(step: _Step, data: Mapping[str, Any]) -> None:
+    if _is_active(step, data):
+        step.set_job_state(JobState.INTERRUPTED)
+
+
+def _job_resumed(step: _Step, data: Mapping[str, Any]) -> None:
+    if _is_active(step, data):
+        step.set_job_state(JobState.RUNNING)
+
+
+def _job_ended(step: _Step, data: Mapping[str, Any]) -> None:
+    if _is_active(step, data):
+        step.end_job(
+            Result(data["result"]),
+            step.time,
+            reason=data["reason"],
+            print_time=data["print_time"],
+            completion=100.0 if data["result"] == Result.COMPLETED else data["completion"],
+        )
+
+
+def _progress(step: _Step, data: Mapping[str, Any]) -> None:
+    step.set_progress(data)
+
+
+def _heaters(step: _Step, data: Mapping[str, Any]) -> None:
+    step.set_heaters(data["heaters"])
+
+
+def _filament_change(step: _Step, data: Mapping[str, Any]) -> None:
+    step.changes.append(FilamentChangeRequested(step.machine.active_job))
+
+
+def _error(step: _Step, data: Mapping[str, Any]) -> None:
+    step.machine = replace(step.machine, error=data["text"])
+    step.changes.append(PrinterError(data["text"]))
+
+
+def _shutdown(step: _Step, data: Mapping[str, Any]) -> None:
+    step.set_state("disconnected", None)
+
+
+def _link(step: _Step, data: Mapping[str, Any]) -> None:
+    link = Link(data["link"])
+    if link is not step.machine.link:
+        step.changes.append(LinkChanged(step.machine.link, link, data["detail"]))
+        step.machine = replace(step.machine, link=link, link_since=step.time)
+
+
+def _is_active(step: _Step, data: Mapping[str, Any]) -> bool:
+    job = step.machine.active_job
+    return job is not None and job.run == data["run"]
+
+
+def _printer(data: Mapping[str, Any]) -> Printer:
+    profile = data["profile"]
+    return Printer(
+        uuid=data["uuid"],
+        name=data["name"],
+        octoprint_version=data["octoprint_version"],
+        plugin_version=data["plugin_version"],
+        firmware=data["firmware"],
+        profile_name=profile["name"],
+        model=profile["model"],
+        extruders=profile["extruders"],
+        heated_bed=profile["heated_bed"],
+        heated_chamber=profile["heated_chamber"],
+        identity=data["identity"],
+    )
+
+
+_HANDLERS: Mapping[str, Callable[[_Step, Mapping[str, Any]], None]] = {
+    wire.SNAPSHOT: _snapshot,
+    wire.STATE: _state,
+    wire.JOB_STARTED: _job_started,
+    wire.JOB_PAUSED: _job_paused,
+    wire.JOB_RESUMED: _job_resumed,
+    wire.JOB_ENDED: _job_ended,
+    wire.PROGRESS: _progress,
+    wire.HEATERS: _heaters,
+    wire.FILAMENT_CHANGE: _filament_change,
+    wire.ERROR: _error,
+    wire.SHUTDOWN: _shutdown,
+    LINK: _link,
+}

@@ -1,0 +1,304 @@
+"""The bridge's own settings: a TOML file in, checked and typed values out.
+
+What config.json says of the machines is not repeated here. `settings.sample.toml` beside this file documents
+every key; a test holds it against the classes below. Unknown keys are refused, since a misspelt one would
+otherwise silently do nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import re
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+SAMPLE = Path(__file__).with_name("settings.sample.toml")
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; each problem names file, line and key, and says what to do."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def default_state_folder() -> Path:
+    """Where the bridge keeps its log, certificates and users unless told otherwise."""
+    if os.name == "nt":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home()) / "MESBridge"
+    state = os.environ.get("XDG_STATE_HOME")
+    return (Path(state) if state else Path.home() / ".local" / "state") / "mesbridge"
+
+
+def _choice(*values: str) -> Any:
+    return {"choices": values}
+
+
+def _range(low: float, high: float) -> Any:
+    return {"range": (low, high)}
+
+
+_HOST = {"pattern": (r"[A-Za-z0-9._:\-\[\]]+", "a host name or IP address")}
+_URL = {"url": True}
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeSettings:
+    """``[bridge]``"""
+
+    state_folder: Path = field(default_factory=default_state_folder)
+    log_level: str = field(default="info", metadata=_choice("debug", "info", "warning", "error"))
+    log_format: str = field(default="human", metadata=_choice("human", "json"))
+    keep_days: float = field(default=30.0, metadata=_range(1, 3650))
+
+
+@dataclass(frozen=True, slots=True)
+class PushSettings:
+    """``[push]``: where plugins deliver their events. Times in seconds."""
+
+    host: str = field(default="127.0.0.1", metadata=_HOST)
+    port: int = field(default=8484, metadata=_range(0, 65535))
+    silent_after: float = field(default=30.0, metadata=_range(5, 3600))
+
+
+@dataclass(frozen=True, slots=True)
+class OpcUaSettings:
+    """``[opcua]``: the server. `minimum_publishing_interval` in milliseconds."""
+
+    host: str = field(default="127.0.0.1", metadata=_HOST)
+    port: int = field(default=4840, metadata=_range(0, 65535))
+    anonymous: bool = False
+    instance_namespace: str = field(
+        default="urn:mesbridge:machines",
+        metadata={"pattern": (r"\S+:\S+", "a URI such as urn:plant:machines")},
+    )
+    application_name: str = "MESBridge"
+    minimum_publishing_interval: float = field(default=10.0, metadata=_range(0, 60000))
+
+
+@dataclass(frozen=True, slots=True)
+class IdentificationSettings:
+    """``[identification]`` for all machines, ``[machine.identification]`` for one; all may be absent."""
+
+    manufacturer: str | None = None
+    model: str | None = None
+    product_code: str | None = None
+    serial_number: str | None = None
+    product_instance_uri: str | None = None
+    year_of_construction: int | None = field(default=None, metadata=_range(1980, 2200))
+    location: str | None = None
+    asset_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MachineSettings:
+    """``[[machine]]``: what only the bridge needs to know of the config.json entry with this `url`."""
+
+    url: str = field(metadata=_URL)
+    identification: IdentificationSettings = field(default_factory=IdentificationSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class MesSettings:
+    """``[[mes]]``: one MES instance, named in `mes_id` of config.json by its `id`. Times in seconds."""
+
+    id: int = field(metadata=_range(0, 2**31))
+    url: str = field(metadata=_URL)
+    service_id: str = field(
+        metadata={"pattern": (r"[A-Za-z0-9._~\-]+", "letters, digits, '.', '_', '~' and '-'")}
+    )
+    token_file: Path | None = None
+    token_env: str | None = None
+    auth_header: str = field(
+        default="Authorization", metadata={"pattern": (r"[A-Za-z0-9\-]+", "the name of an HTTP header")}
+    )
+    auth_scheme: str = "Token"
+    timeout: float = field(default=10.0, metadata=_range(0.1, 300))
+    heartbeat: float = field(default=10.0, metadata=_range(1, 3600))
+    lease: float = field(default=30.0, metadata=_range(2, 7200))
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The whole file."""
+
+    bridge: BridgeSettings = field(default_factory=BridgeSettings)
+    push: PushSettings = field(default_factory=PushSettings)
+    opcua: OpcUaSettings = field(default_factory=OpcUaSettings)
+    identification: IdentificationSettings = field(default_factory=IdentificationSettings)
+    machine: tuple[MachineSettings, ...] = ()
+    mes: tuple[MesSettings, ...] = ()
+
+    def identification_of(self, url: str) -> IdentificationSettings:
+        """What the settings say of the machine with this `url`: its own section before the common one."""
+        own = next((m.identification for m in self.machine if _same_url(m.url, url)), None)
+        if own is None:
+            return self.identification
+        said = {
+            f.name: getattr(own, f.name) for f in dataclasses.fields(own) if getattr(own, f.name) is not None
+        }
+        return dataclasses.replace(self.identification, **said)
+
+
+def load(path: Path | None) -> Settings:
+    """The settings in `path`, or the defaults without one. Relative paths count from the file's folder.
+
+    Raises `SettingsError` with every problem found.
+    """
+    if path is None:
+        return Settings()
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise SettingsError(
+            [f"{path}: cannot be read: {error.strerror}; give another file with --settings, or none at all"]
+        ) from None
+    except UnicodeDecodeError:
+        raise SettingsError([f"{path}: is not UTF-8 text; save it as UTF-8"]) from None
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError([f"{path}: {error}; see the sample settings for the form"]) from None
+    reader = _Reader(path, text)
+    settings = typing.cast(Settings, reader.section(Settings, document, ()))
+    reader.check_whole(settings)
+    if reader.problems:
+        raise SettingsError(reader.problems)
+    return settings
+
+
+class _Reader:
+    def __init__(self, path: Path, text: str) -> None:
+        self.path = path
+        self.lines = _key_lines(text)
+        self.problems: list[str] = []
+
+    def refuse(self, where: tuple[str | int, ...], message: str) -> None:
+        place = where
+        while place and place not in self.lines:
+            place = place[:-1]
+        name = ".".join(str(part) for part in where if isinstance(part, str))
+        self.problems.append(f"{self.path}:{self.lines.get(place, 1)}: {name}: {message}")
+
+    def section(self, kind: type, table: Mapping[str, Any], where: tuple[str | int, ...]) -> Any:
+        hints = typing.get_type_hints(kind)
+        known = {f.name: f for f in dataclasses.fields(kind)}
+        values: dict[str, Any] = {}
+        for name, value in table.items():
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                advice = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+                self.refuse((*where, name), f"there is no such key; {advice}")
+                continue
+            checked = self.value(hints[name], known[name].metadata, value, (*where, name))
+            if checked is not None:
+                values[name] = checked
+        for name, item in known.items():
+            if (
+                item.default is dataclasses.MISSING
+                and item.default_factory is dataclasses.MISSING
+                and name not in values
+            ):
+                if name not in table:
+                    self.refuse((*where, name), "is missing; add it")
+                values[name] = None
+        return kind(**values)
+
+    def value(self, hint: Any, rules: Mapping[str, Any], value: Any, where: tuple[str | int, ...]) -> Any:
+        if isinstance(hint, types.UnionType):
+            hint = next(option for option in typing.get_args(hint) if option is not type(None))
+        if dataclasses.is_dataclass(hint):
+            if not isinstance(value, dict):
+                return self.refuse(where, f"a section [{where[-1]}] is expected, not a value")
+            return self.section(typing.cast(type, hint), value, where)
+        if typing.get_origin(hint) is tuple:
+            if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+                return self.refuse(where, f"sections [[{where[-1]}]] are expected")
+            kind = typing.get_args(hint)[0]
+            return tuple(self.section(kind, item, (*where, index)) for index, item in enumerate(value))
+        if hint is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        plain = str if hint is Path else hint
+        if type(value) is not plain:
+            names = {str: "a text in quotes", int: "a whole number", float: "a number", bool: "true or false"}
+            return self.refuse(where, f"{names[plain]} is expected")
+        return self.rules(hint, rules, value, where)
+
+    def rules(self, hint: Any, rules: Mapping[str, Any], value: Any, where: tuple[str | int, ...]) -> Any:
+        if "range" in rules and not rules["range"][0] <= value <= rules["range"][1]:
+            low, high = rules["range"]
+            return self.refuse(where, f"a number from {low:g} to {high:g} is expected")
+        if "choices" in rules and value not in rules["choices"]:
+            return self.refuse(where, f"one of {', '.join(rules['choices'])} is expected")
+        if "pattern" in rules and not re.fullmatch(rules["pattern"][0], value):
+            return self.refuse(where, f"{rules['pattern'][1]} is expected")
+        if "url" in rules and not _is_base_url(value):
+            return self.refuse(
+                where, "a URL such as https://mes.plant.example/api is expected, without password"
+            )
+        if hint is str and not value:
+            return self.refuse(where, "is empty; give a text or leave the key out")
+        if hint is Path:
+            return self.path.parent / Path(value).expanduser()
+        return value
+
+    def check_whole(self, settings: Settings) -> None:
+        seen: set[int] = set()
+        for index, mes in enumerate(settings.mes):
+            where = ("mes", index)
+            if mes.id in seen:
+                self.refuse(
+                    (*where, "id"), f"{mes.id} is there twice; give each MES instance an id of its own"
+                )
+            seen.add(mes.id)
+            if (mes.token_file is None) == (mes.token_env is None):
+                self.refuse((*where, "token_file"), "give either token_file or token_env, and not both")
+            if mes.lease <= mes.heartbeat:
+                self.refuse(
+                    (*where, "lease"), "must be longer than heartbeat, or the MES shows machines offline"
+                )
+
+
+_HEADER = re.compile(r"\s*(\[\[?)\s*([A-Za-z0-9_.\-\s\"']+?)\s*\]\]?\s*(?:#.*)?$")
+_KEY = re.compile(r"\s*([A-Za-z0-9_\-\"']+)\s*=")
+
+
+def _key_lines(text: str) -> dict[tuple[str | int, ...], int]:
+    """Where sections and keys of a TOML text stand; only for messages, so that odd layouts may be missed."""
+    lines: dict[tuple[str | int, ...], int] = {}
+    counts: dict[str, int] = {}
+    section: tuple[str | int, ...] = ()
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := _HEADER.match(line):
+            parts = [part.strip("\"' ") for part in header[2].split(".")]
+            if header[1] == "[[":
+                counts[parts[0]] = counts.get(parts[0], -1) + 1
+            first = parts[0]
+            section = (first, counts[first], *parts[1:]) if first in counts else tuple(parts)
+            lines.setdefault(section, number)
+        elif key := _KEY.match(line):
+            lines.setdefault((*section, key[1].strip("\"'")), number)
+    return lines
+
+
+def _is_base_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        return False
+    bare = not (parts.username or parts.password or parts.query or parts.fragment)
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and bare
+
+
+def _same_url(one: str, other: str) -> bool:
+    return one.rstrip("/").lower() == other.rstrip("/").lower()
