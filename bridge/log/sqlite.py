@@ -1,0 +1,223 @@
+"""The log in one SQLite file.
+
+One thread writes; appends that wait at the same time share one transaction and one fsync.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from bridge import wire
+from bridge.log import Appended, LogError, Record
+
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE record (
+    position INTEGER PRIMARY KEY AUTOINCREMENT,
+    machine TEXT NOT NULL, instance TEXT NOT NULL, seq INTEGER NOT NULL,
+    time TEXT NOT NULL, kind TEXT NOT NULL, data TEXT NOT NULL);
+CREATE TABLE source (
+    machine TEXT NOT NULL, instance TEXT NOT NULL, through INTEGER NOT NULL,
+    PRIMARY KEY (machine, instance)) WITHOUT ROWID;
+CREATE TABLE checkpoint (
+    consumer TEXT PRIMARY KEY, position INTEGER NOT NULL, text TEXT NOT NULL) WITHOUT ROWID;
+"""
+_MOST_JOBS_A_COMMIT = 1000
+_TRIM_CHUNK = 5000
+
+_Work = Callable[[sqlite3.Connection], Any]
+_Job = tuple[_Work, "asyncio.Future[Any]"]
+
+
+class SqliteLog:
+    """`bridge.log.Log` in the file `path`.
+
+    `listener` is called on the event loop with the new records of each transaction, in order of position,
+    before the appends that made them return. Made inside a running event loop. Raises `LogError`.
+    """
+
+    def __init__(self, path: Path, listener: Callable[[Sequence[Record]], None]) -> None:
+        self._path = path
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._closed = False
+        self._connection = _open(path)
+        self._thread = threading.Thread(target=self._write, name="log-writer", daemon=True)
+        self._thread.start()
+
+    async def append(self, machine: str, batch: wire.Batch) -> Appended:
+        """See `bridge.log.Log.append`."""
+        appended: Appended = await self._submit(lambda connection: _append(connection, machine, batch))
+        return appended
+
+    def read(self, after: int) -> Iterator[Record]:
+        """See `bridge.log.Log.read`."""
+        with closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            for row in connection.execute(
+                "SELECT * FROM record WHERE position > ? ORDER BY position", (after,)
+            ):
+                position, machine, instance, seq, time, kind, data = row
+                yield Record(position, machine, instance, seq, wire.parse_time(time), kind, json.loads(data))
+
+    def load_checkpoint(self, consumer: str) -> tuple[int, str]:
+        """See `bridge.log.Log.load_checkpoint`."""
+        with closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            row = connection.execute(
+                "SELECT position, text FROM checkpoint WHERE consumer = ?", (consumer,)
+            ).fetchone()
+        return row or (0, "")
+
+    async def save_checkpoint(self, consumer: str, position: int, text: str) -> None:
+        """See `bridge.log.Log.save_checkpoint`."""
+        await self._submit(
+            lambda connection: connection.execute(
+                "INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?)", (consumer, position, text)
+            )
+        )
+
+    async def trim(self, before: datetime, through: int) -> int:
+        """Forget records older than `before`, at most up to the position `through`; returns how many.
+
+        In small transactions, so that appends never wait long.
+        """
+        limit, total = wire.format_time(before), 0
+        while True:
+            count: int = await self._submit(
+                lambda connection: (
+                    connection.execute(
+                        "DELETE FROM record WHERE position IN (SELECT position FROM record"
+                        " WHERE position <= ? AND time < ? ORDER BY position LIMIT ?)",
+                        (through, limit, _TRIM_CHUNK),
+                    ).rowcount
+                )
+            )
+            total += count
+            if count < _TRIM_CHUNK:
+                return total
+
+    async def close(self) -> None:
+        """See `bridge.log.Log.close`."""
+        self._closed = True
+        self._jobs.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _submit(self, work: _Work) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = self._loop.create_future()
+        if not self._closed:
+            self._jobs.put((work, future))
+        else:
+            future.set_exception(LogError(f"{self._path}: the log is closed; the bridge is stopping"))
+        return future
+
+    def _write(self) -> None:
+        stopping = False
+        while not stopping:
+            waiting = [self._jobs.get()]
+            while len(waiting) < _MOST_JOBS_A_COMMIT and not self._jobs.empty():
+                waiting.append(self._jobs.get_nowait())
+            batch = [job for job in waiting if job is not None]
+            stopping = len(batch) < len(waiting)
+            self._commit(batch)
+        self._connection.close()
+
+    def _commit(self, batch: Sequence[_Job]) -> None:
+        if not batch:
+            return
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            results = [work(self._connection) for work, _ in batch]
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            self._loop.call_soon_threadsafe(self._fail, batch, _explain(self._path, error))
+        else:
+            self._loop.call_soon_threadsafe(self._finish, batch, results)
+
+    def _finish(self, batch: Sequence[_Job], results: Sequence[Any]) -> None:
+        records = [r for result in results if isinstance(result, Appended) for r in result.records]
+        if records:
+            self._listener(records)
+        for (_, future), result in zip(batch, results, strict=True):
+            if not future.done():
+                future.set_result(result)
+
+    @staticmethod
+    def _fail(batch: Sequence[_Job], error: LogError) -> None:
+        for _, future in batch:
+            if not future.done():
+                future.set_exception(error)
+
+
+def _append(connection: sqlite3.Connection, machine: str, batch: wire.Batch) -> Appended:
+    row = connection.execute(
+        "SELECT through FROM source WHERE machine = ? AND instance = ?", (machine, batch.instance)
+    ).fetchone()
+    known = row[0] if row else 0
+    records = []
+    for event in batch.events:
+        if event.seq <= known:
+            continue
+        cursor = connection.execute(
+            "INSERT INTO record (machine, instance, seq, time, kind, data) VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                machine,
+                batch.instance,
+                event.seq,
+                wire.format_time(event.time),
+                event.kind,
+                json.dumps(event.data, separators=(",", ":"), ensure_ascii=False),
+            ),
+        )
+        position = cursor.lastrowid or 0
+        records.append(
+            Record(position, machine, batch.instance, event.seq, event.time, event.kind, event.data)
+        )
+    through = max(known, batch.through)
+    if through > known or row is None:
+        connection.execute(
+            "INSERT OR REPLACE INTO source VALUES (?, ?, ?)", (machine, batch.instance, through)
+        )
+    return Appended(through, batch.after > known, row is None, tuple(records))
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    try:
+        if not path.exists():
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        # FULL: a commit has reached the disk when it returns, and only then is a push acknowledged.
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            connection.executescript(
+                f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;"
+            )
+        elif version != _SCHEMA_VERSION:
+            connection.close()
+            raise LogError(
+                f"{path}: was written by another version of MESBridge (layout {version}, this one has"
+                f" {_SCHEMA_VERSION}); run that version, or choose another bridge.state_folder"
+            )
+    except (OSError, sqlite3.Error) as error:
+        raise _explain(path, error) from None
+    return connection
+
+
+def _explain(path: Path, error: Exception) -> LogError:
+    advice = "check that the disk is not full and that the bridge's user may write there"
+    if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+        advice = "the file is damaged: move it away, or bring it back from a backup, and start again"
+    return LogError(f"{path}: the log cannot be used: {error}; {advice}")

@@ -1,0 +1,46 @@
+"""The bridge's state folder: made safe at start, and held by one process at a time."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import IO
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+
+class StateFolderError(Exception):
+    """The folder cannot be used; the text says which, why, and what to do."""
+
+
+class StateFolder:
+    """Owns `path` until `close`: made when missing, readable by its owner only. Raises `StateFolderError`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        advice = "make it writable for the bridge's user, or set bridge.state_folder in the settings"
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock: IO[str] = (path / "lock").open("a+", encoding="ascii")
+        except OSError as error:
+            raise StateFolderError(
+                f"{path}: the state folder cannot be used: {error.strerror}; {advice}"
+            ) from None
+        try:
+            if sys.platform == "win32":
+                msvcrt.locking(self._lock.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise StateFolderError(
+                f"{path}: another mesbridge uses this state folder; stop it,"
+                " or set another bridge.state_folder"
+            ) from None
+
+    def close(self) -> None:
+        """Let another process have the folder."""
+        self._lock.close()

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from bridge import wire
+from bridge.log import LogError, Record
+from bridge.log.sqlite import SqliteLog
+from tests.bridge.log.contract import LogContract, Reopen, batch
+
+
+@pytest.fixture
+async def reopen(tmp_path: Path) -> AsyncIterator[Reopen]:
+    opened: list[SqliteLog] = []
+
+    async def again(listener=lambda records: None) -> SqliteLog:
+        if opened:
+            await opened[-1].close()
+        opened.append(SqliteLog(tmp_path / "log.sqlite", listener))
+        return opened[-1]
+
+    yield again
+    await opened[-1].close()
+
+
+class TestSqliteLog(LogContract):
+    async def test_the_listener_hears_records_in_order_before_the_append_returns(self, reopen: Reopen) -> None:
+        heard: list[Record] = []
+        log = await reopen(heard.extend)
+
+        async def append(machine: str) -> None:
+            for n in range(1, 30):
+                appended = await log.append(machine, batch(n))
+                assert heard[-1].position >= appended.records[-1].position
+
+        await asyncio.gather(*(append(f"m{k}") for k in range(8)))
+        assert [r.position for r in heard] == sorted(r.position for r in heard)
+        assert heard == list(log.read(0))
+
+    async def test_the_file_is_readable_by_its_owner_only(self, reopen: Reopen, tmp_path: Path) -> None:
+        log = await reopen()
+        await log.append("m", batch(1))
+        assert {oct(p.stat().st_mode & 0o077) for p in tmp_path.iterdir()} == {"0o0"}
+
+    async def test_trimming_forgets_only_what_is_old_and_consumed(self, reopen: Reopen) -> None:
+        log = await reopen()
+        records = (await log.append("m", batch(1, 2, 3))).records
+        assert await log.trim(wire.utc_now() - timedelta(days=1), records[-1].position) == 0
+        assert await log.trim(wire.utc_now() + timedelta(days=1), records[1].position) == 2
+        assert [r.seq for r in log.read(0)] == [3]
+        assert (await log.append("m", batch(1, 2, 3))).records == ()
+
+    async def test_appending_after_close_is_an_error_not_a_hang(self, reopen: Reopen) -> None:
+        log = await reopen()
+        await log.close()
+        with pytest.raises(LogError, match="closed"):
+            await log.append("m", batch(1))
+
+
+async def test_a_store_that_cannot_be_written_says_where_and_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(LogError, match=r"log\.sqlite: the log cannot be used.*check that"):
+        SqliteLog(tmp_path / "missing" / "log.sqlite", lambda records: None)
+
+
+async def test_a_failing_disk_fails_the_append_and_keeps_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "log.sqlite"
+    log = SqliteLog(path, lambda records: None)
+    await log.append("m", batch(1))
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TRIGGER full BEFORE INSERT ON record BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+    with pytest.raises(LogError, match="disk full"):
+        await log.append("m", batch(2))
+    with sqlite3.connect(path) as other:
+        other.execute("DROP TRIGGER full")
+    assert (await log.append("m", batch(2))).gap is False
+    assert [r.seq for r in log.read(0)] == [1, 2]
+    await log.close()
+
+
+async def test_a_damaged_file_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "log.sqlite"
+    path.write_bytes(b"not a database, but somebody's" * 100)
+    with pytest.raises(LogError, match="damaged"):
+        SqliteLog(path, lambda records: None)
+    assert path.read_bytes() == b"not a database, but somebody's" * 100
+
+
+async def test_a_log_of_another_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "log.sqlite"
+    with sqlite3.connect(path) as other:
+        other.execute("PRAGMA user_version = 99")
+    with pytest.raises(LogError, match="another version"):
+        SqliteLog(path, lambda records: None)
+
+
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+from bridge.log.sqlite import SqliteLog
+from tests.bridge.log.contract import batch
+async def main():
+    log = SqliteLog(Path(sys.argv[1]), lambda records: None)
+    n = 0
+    while True:
+        n += 1
+        print((await log.append("m", batch(n))).through, flush=True)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("acknowledged", [1, 40, 200])
+async def test_what_was_acknowledged_survives_a_kill(tmp_path: Path, acknowledged: int) -> None:
+    path = tmp_path / "log.sqlite"
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        for _ in range(acknowledged):
+            last = int(writer.stdout.readline())
+        os.kill(writer.pid, signal.SIGKILL)
+        rest = writer.stdout.read().split()
+        last = int(rest[-1]) if rest and rest[-1].isdigit() else last
+    log = SqliteLog(path, lambda records: None)
+    kept = [r.seq for r in log.read(0)]
+    await log.close()
+    assert kept == list(range(1, len(kept) + 1))
+    assert len(kept) >= last
