@@ -1,0 +1,102 @@
+"""An OctoPrint asked by REST with its API key: who answers, which version, and whether the key is enough."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+_TIMEOUT = aiohttp.ClientTimeout(total=15, connect=5)
+_LARGEST_ANSWER = 1 << 20
+
+
+class OctoPrintError(Exception):
+    """An OctoPrint that cannot be used now; the text says why, and what to do."""
+
+
+class Unreachable(OctoPrintError):
+    """Nobody answers, or not as an OctoPrint does. It may pass by itself."""
+
+
+class KeyRefused(OctoPrintError):
+    """OctoPrint answers but the key is not enough. Somebody has to act."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What an OctoPrint said of itself. `state` is its own text, such as ``Operational``."""
+
+    version: str
+    state: str
+
+
+async def verify(http: aiohttp.ClientSession, url: str, api_key: str) -> Verified:
+    """Ask the OctoPrint at `url` for what the bridge needs. Raises `Unreachable` or `KeyRefused`."""
+    base = url.rstrip("/")
+    status, version = await _get(http, base, "/api/version", api_key)
+    if status in (401, 403):
+        raise await _explain_refusal(http, base, api_key)
+    if status != 200 or not isinstance(version.get("server"), str):
+        raise Unreachable(
+            f"{base} answers {status}, but not as an OctoPrint does; check url in config.json"
+            " (scheme, port, and the path when OctoPrint is behind a reverse proxy)"
+        )
+    for path in ("/api/printer", "/api/job"):
+        status, answer = await _get(http, base, path, api_key)
+        if status in (401, 403):
+            raise await _explain_refusal(http, base, api_key)
+        if status not in (200, 409):  # 409: no printer is connected, a normal answer
+            raise Unreachable(f"{base}{path} answers {status}; look into OctoPrint's log (octoprint.log)")
+    return Verified(version["server"], str(answer.get("state", "unknown")))
+
+
+async def _explain_refusal(http: aiohttp.ClientSession, base: str, api_key: str) -> KeyRefused:
+    status, user = await _get(http, base, "/api/currentuser", api_key)
+    if status == 200 and user.get("name"):
+        return KeyRefused(
+            f"the key of this machine is valid at {base}, but its user {user['name']!r} lacks the STATUS"
+            " permission; grant it in OctoPrint's settings under Access Control, or use the plugin's key"
+        )
+    return KeyRefused(
+        f"{base} does not know the key of this machine; generate one in the plugin's settings tab and put it"
+        " where the machine's entry of config.json says"
+    )
+
+
+async def _get(
+    http: aiohttp.ClientSession, base: str, path: str, api_key: str
+) -> tuple[int, Mapping[str, Any]]:
+    """Status and JSON object of one answer; an empty object where there is none."""
+    try:
+        # The key must not follow a redirect to somewhere else.
+        async with http.get(
+            base + path, headers={"X-Api-Key": api_key}, timeout=_TIMEOUT, allow_redirects=False
+        ) as response:
+            if 300 <= response.status < 400:
+                target = response.headers.get("Location", "elsewhere")
+                raise Unreachable(f"{base} redirects to {target}; put the final address into config.json")
+            body = await response.content.read(_LARGEST_ANSWER)
+            return response.status, _json_object(body)
+    except aiohttp.ClientSSLError as error:
+        raise Unreachable(
+            f"{base}: its TLS certificate is not trusted ({error}); use a trusted one"
+        ) from None
+    except (aiohttp.ClientError, OSError) as error:
+        raise Unreachable(
+            f"{base} cannot be reached ({error}); check that OctoPrint runs and that url is right"
+        ) from None
+    except TimeoutError:
+        raise Unreachable(
+            f"{base} does not answer within {_TIMEOUT.total:g} s; check that OctoPrint runs"
+        ) from None
+
+
+def _json_object(body: bytes) -> Mapping[str, Any]:
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return answer if isinstance(answer, dict) else {}

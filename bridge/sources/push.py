@@ -1,0 +1,159 @@
+"""What plugins deliver over HTTP: signed batches in, events in the log and signed acknowledgements out.
+
+Nothing of a request is believed before its signature is checked, and nothing is acknowledged before the log
+holds it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+import structlog
+from aiohttp import web
+
+from bridge import wire
+from bridge.log import Appended, Log, LogError
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """A machine that may push, and the key it signs with."""
+
+    machine: str
+    key: wire.PushKey
+
+
+@dataclass(slots=True)
+class Counts:
+    """How many of what since start."""
+
+    batches: int = 0
+    events: int = 0
+    gaps: int = 0
+    snapshot_requests: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
+
+
+class PushReceiver:
+    """Takes pushes from `senders` (by key id) into `store`.
+
+    `heard(machine)` is awaited for each push that can be believed, before its events are appended. After its
+    own start the bridge asks every machine once for a snapshot, so that whatever was missed is healed.
+    """
+
+    def __init__(
+        self, store: Log, senders: Mapping[str, Sender], heard: Callable[[str], Awaitable[None]]
+    ) -> None:
+        self._store = store
+        self._senders = senders
+        self._heard = heard
+        self._seen = _SeenIds()
+        self._without_snapshot = {sender.machine for sender in senders.values()}
+        self._quiet: set[tuple[str, str]] = set()
+        self.counts = Counts()
+
+    def application(self) -> web.Application:
+        """The HTTP application, to be served by whoever owns the socket."""
+        app = web.Application(client_max_size=wire.MAX_BODY_BYTES)
+        app.router.add_post(wire.PATH, self._push)
+        return app
+
+    async def _push(self, request: web.Request) -> web.Response:
+        try:
+            body = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            return self._refuse(
+                request, None, 413, "too_large", f"at most {wire.MAX_BODY_BYTES} bytes a push"
+            )
+        sender = self._senders.get(request.headers.get(wire.KEY_ID_HEADER, ""))
+        if sender is None:
+            return self._refuse(
+                request,
+                None,
+                401,
+                "unknown_key",
+                "no machine of this bridge has the key that signed this push; put the key that the plugin"
+                " made last into the machine's entry of config.json, then restart the bridge",
+            )
+        try:
+            message_id = wire.verify(sender.key, request.headers, body, wire.utc_now())
+            self._seen.add(message_id)
+            batch = wire.decode_batch(body)
+        except wire.SignatureError as error:
+            return self._refuse(request, sender, 401, error.reason, str(error))
+        except wire.WireError as error:
+            return self._refuse(request, sender, 422, "malformed", str(error))
+        return await self._take(request, sender, message_id, batch)
+
+    async def _take(
+        self, request: web.Request, sender: Sender, message_id: str, batch: wire.Batch
+    ) -> web.Response:
+        try:
+            await self._heard(sender.machine)
+            appended = await self._store.append(sender.machine, batch)
+        except LogError as error:
+            return self._refuse(request, sender, 503, "store", str(error))
+        self._quiet = {known for known in self._quiet if known[0] != sender.machine}
+        reply = wire.Reply(appended.through, self._wants_snapshot(sender.machine, batch, appended))
+        return _signed(sender.key, message_id, 200, wire.encode_reply(reply))
+
+    def _wants_snapshot(self, machine: str, batch: wire.Batch, appended: Appended) -> bool:
+        self.counts.batches += 1
+        self.counts.events += len(appended.records)
+        if appended.gap:
+            self.counts.gaps += 1
+            log.warning(
+                "events are missing; a snapshot is asked for",
+                machine=machine,
+                missing_before=batch.after + 1,
+                instance=batch.instance,
+            )
+        if appended.gap or appended.first:
+            self._without_snapshot.add(machine)
+        if any(record.kind == wire.SNAPSHOT for record in appended.records):
+            self._without_snapshot.discard(machine)
+        wanted = machine in self._without_snapshot
+        self.counts.snapshot_requests += wanted
+        return wanted
+
+    def _refuse(
+        self, request: web.Request, sender: Sender | None, status: int, reason: str, message: str
+    ) -> web.Response:
+        self.counts.refused[reason] = self.counts.refused.get(reason, 0) + 1
+        who = sender.machine if sender else f"address {request.remote}"
+        if (who, reason) not in self._quiet and len(self._quiet) < 10_000:
+            self._quiet.add((who, reason))
+            log.warning("push refused", machine=who, address=request.remote, reason=reason, detail=message)
+        body = json.dumps({"error": reason, "message": message}).encode()
+        message_id = request.headers.get(wire.ID_HEADER, "")
+        if sender is None or reason in ("missing", "forged"):
+            return web.Response(status=status, body=body, content_type="application/json")
+        return _signed(sender.key, message_id, status, body)
+
+
+class _SeenIds:
+    """The ids of the pushes that were believed lately: none is believed twice."""
+
+    def __init__(self) -> None:
+        self._current: set[str] = set()
+        self._previous: set[str] = set()
+        self._turned = wire.utc_now()
+
+    def add(self, message_id: str) -> None:
+        # A push is refused by its age after one tolerance on either side of the clock, so that ids
+        # older than two of them need not be kept.
+        now = wire.utc_now()
+        if abs((now - self._turned).total_seconds()) > 2 * wire.TOLERANCE_S:
+            self._previous, self._current, self._turned = self._current, set(), now
+        if message_id in self._current or message_id in self._previous:
+            raise wire.SignatureError("replayed", "this push was already taken once; it is not taken again")
+        self._current.add(message_id)
+
+
+def _signed(key: wire.PushKey, message_id: str, status: int, body: bytes) -> web.Response:
+    headers = wire.sign_reply(key, message_id, wire.utc_now(), body)
+    return web.Response(status=status, body=body, headers=headers, content_type="application/json")
