@@ -10,7 +10,9 @@ from bridge.log import Log, Record
 Reopen = Callable[..., Awaitable[Log]]
 
 
-def batch(*numbers: int, instance: str = "one", after: int | None = None, through: int | None = None) -> wire.Batch:
+def batch(
+    *numbers: int, instance: str = "one", after: int | None = None, through: int | None = None
+) -> wire.Batch:
     now = wire.utc_now()
     events = tuple(wire.Event(n, now, wire.ERROR, {"text": f"number {n}"}) for n in numbers)
     first = min(numbers, default=1) - 1 if after is None else after

@@ -33,7 +33,9 @@ async def reopen(tmp_path: Path) -> AsyncIterator[Reopen]:
 
 
 class TestSqliteLog(LogContract):
-    async def test_the_listener_hears_records_in_order_before_the_append_returns(self, reopen: Reopen) -> None:
+    async def test_the_listener_hears_records_in_order_before_the_append_returns(
+        self, reopen: Reopen
+    ) -> None:
         heard: list[Record] = []
         log = await reopen(heard.extend)
 
@@ -76,7 +78,9 @@ async def test_a_failing_disk_fails_the_append_and_keeps_what_was_there(tmp_path
     log = SqliteLog(path, lambda records: None)
     await log.append("m", batch(1))
     with sqlite3.connect(path) as other:
-        other.execute("CREATE TRIGGER full BEFORE INSERT ON record BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+        other.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON record BEGIN SELECT RAISE(ABORT, 'disk full'); END"
+        )
     with pytest.raises(LogError, match="disk full"):
         await log.append("m", batch(2))
     with sqlite3.connect(path) as other:

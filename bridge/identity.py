@@ -1,0 +1,79 @@
+"""Which machine an entry of config.json is: ids that stay the same when the order, name, url or key changes.
+
+In flow the url and key id of each entry, out flow machine ids; what was known is kept in one JSON file.
+An entry is the machine that had the same key, else the one that had the same url; both changed at once make
+a new machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bridge.files import write_private
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A machine and what it was recognised by last."""
+
+    machine: str
+    url: str
+    key_id: str
+
+
+class IdentityError(Exception):
+    """The file of known machines cannot be used; the text says which, why, and what to do."""
+
+
+def assign(entries: Iterable[tuple[str, str]], known: Iterable[Known]) -> tuple[list[str], list[Known]]:
+    """The machine id of each entry ``(url, key id)``, and what to remember: all that is and was known.
+
+    No two entries may have the same url or key id.
+    """
+    wanted = [(_normal(url), key_id) for url, key_id in entries]
+    free = {k.machine: k for k in known}
+    ids: dict[int, str] = {}
+    for mark in ("key_id", "url"):
+        for index, (url, key_id) in enumerate(wanted):
+            value = {"key_id": key_id, "url": url}[mark]
+            match = next((k for k in free.values() if getattr(k, mark) == value), None)
+            if index not in ids and match is not None:
+                ids[index] = free.pop(match.machine).machine
+    taken = {*ids.values(), *free}
+    for index, (url, _) in enumerate(wanted):
+        if index not in ids:
+            ids[index] = _new_id(url, taken)
+            taken.add(ids[index])
+    now = [Known(ids[index], url, key_id) for index, (url, key_id) in enumerate(wanted)]
+    return [ids[index] for index in range(len(wanted))], [*now, *free.values()]
+
+
+def load(path: Path) -> list[Known]:
+    """The machines known so far; none when there is no file yet. Raises `IdentityError`."""
+    try:
+        return [Known(**item) for item in json.loads(path.read_text(encoding="utf-8"))["machines"]]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise IdentityError(
+            f"{path}: the list of known machines cannot be read ({error}); bring it back from a backup."
+            " Without it machines keep their ids as long as their urls are the first they had here"
+        ) from None
+
+
+def save(path: Path, known: Iterable[Known]) -> None:
+    """Remember `known`. Raises `OSError`."""
+    write_private(path, json.dumps({"machines": [asdict(k) for k in known]}, indent=1).encode())
+
+
+def _new_id(url: str, taken: set[str]) -> str:
+    digest = hashlib.sha256(url.encode()).hexdigest()
+    return next(i for n in range(8, 65) if (i := f"octoprint-{digest[:n]}") not in taken)
+
+
+def _normal(url: str) -> str:
+    return url.rstrip("/").lower()

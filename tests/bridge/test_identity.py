@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge import identity
+from bridge.identity import Known, assign
+
+
+def test_a_machine_keeps_its_id_when_order_url_or_key_change() -> None:
+    ids, known = assign([("http://a", "ka"), ("http://b", "kb")], [])
+    again, known = assign([("http://b/", "kb"), ("http://a", "new key")], known)
+    assert again == ids[::-1]
+    moved, known = assign([("http://elsewhere", "new key"), ("http://b", "kb")], known)
+    assert moved == ids
+
+
+def test_a_machine_that_was_removed_gets_its_id_back() -> None:
+    [a, b], known = assign([("http://a", "ka"), ("http://b", "kb")], [])
+    [only], known = assign([("http://b", "kb")], known)
+    [back, still], _ = assign([("http://a", "ka2"), ("http://b", "kb")], known)
+    assert (only, back, still) == (b, a, b)
+
+
+def test_the_first_id_follows_from_the_url_alone() -> None:
+    assert assign([("http://a", "k1")], [])[0] == assign([("HTTP://A/", "k2")], [])[0]
+
+
+def test_a_new_machine_at_the_url_of_a_moved_one_gets_another_id() -> None:
+    [first], known = assign([("http://a", "ka")], [])
+    ids, _ = assign([("http://a", "kb"), ("http://c", "ka")], known)
+    assert ids[1] == first != ids[0]
+
+
+entry = st.tuples(
+    st.sampled_from([f"http://h{n}" for n in range(6)]), st.sampled_from([f"k{n}" for n in range(6)])
+)
+entries = st.lists(entry, unique_by=(lambda e: e[0], lambda e: e[1]), max_size=6)
+
+
+@given(st.lists(entries, max_size=5))
+def test_ids_are_unique_and_repeating_a_config_changes_nothing(configs: list[list[tuple[str, str]]]) -> None:
+    known: list[Known] = []
+    for config in configs:
+        ids, known = assign(config, known)
+        assert len(set(ids)) == len(config)
+        assert len({k.machine for k in known}) == len(known)
+        assert assign(config, known)[0] == ids
+
+
+def test_what_was_saved_is_loaded_and_private(tmp_path: Path) -> None:
+    path = tmp_path / "machines.json"
+    assert identity.load(path) == []
+    identity.save(path, [Known("m", "http://a", "k")])
+    assert identity.load(path) == [Known("m", "http://a", "k")]
+    assert path.stat().st_mode & 0o077 == 0
+
+
+def test_a_damaged_file_is_refused_in_words(tmp_path: Path) -> None:
+    path = tmp_path / "machines.json"
+    path.write_text('{"machines": [{}]}')
+    with pytest.raises(identity.IdentityError, match="machines.json.*backup"):
+        identity.load(path)
