@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge import wire
+from bridge.machine import JobState, Link, Machine, Result, codec
+from tests.bridge.events import DATA, JOB, START, Story
+
+
+def printing() -> Story:
+    story = Story()
+    story.link("up")
+    story.tell(wire.SNAPSHOT)
+    story.states("starting")
+    story.tell(wire.JOB_STARTED)
+    story.states("printing")
+    return story
+
+
+def test_a_whole_print_is_one_job_with_one_end() -> None:
+    story = printing()
+    story.tell(wire.PROGRESS)
+    story.states("finishing")
+    story.tell(wire.JOB_ENDED)
+    story.states("operational")
+    assert story.changes() == ["LinkChanged", "JobStarted", "JobEnded"]
+    job = story.machine.job
+    assert job is not None
+    assert (job.state, job.result, job.started) == (JobState.ENDED, Result.COMPLETED, START)
+    assert job.ended == story.now - timedelta(seconds=1)
+    assert (job.completion, job.print_time, job.print_time_left) == (100.0, 580.0, 0.0)
+    assert story.machine.active_job is None
+
+
+def test_the_true_start_is_the_printers_however_late_the_event_comes() -> None:
+    story = Story()
+    story.position = 5000
+    story.tell(wire.JOB_STARTED)
+    assert story.machine.job is not None
+    assert story.machine.job.started == START
+
+
+def test_pause_and_resume_are_told_once_though_state_and_event_both_say_it() -> None:
+    story = printing()
+    story.states("pausing")
+    story.tell(wire.JOB_PAUSED)
+    story.states("paused", "resuming")
+    story.tell(wire.JOB_RESUMED)
+    story.states("printing")
+    assert story.changes() == ["LinkChanged", "JobStarted", "JobPaused", "JobResumed"]
+
+
+def test_a_cancelled_print_is_aborted() -> None:
+    story = printing()
+    story.states("cancelling")
+    story.tell(wire.JOB_ENDED, result="cancelled", completion=40.0)
+    job = story.machine.job
+    assert job is not None
+    assert (job.state, job.result, job.completion) == (JobState.ABORTED, Result.CANCELLED, 40.0)
+    assert story.machine.counters.jobs_cancelled == 1
+
+
+def test_a_second_end_of_the_same_run_changes_nothing() -> None:
+    story = printing()
+    story.tell(wire.JOB_ENDED, result="cancelled")
+    before = story.machine
+    again = story.tell(wire.JOB_ENDED, result="failed")
+    assert again.changes == ()
+    assert story.machine.job == before.job
+    assert story.machine.counters == before.counters
+
+
+def test_a_print_that_a_snapshot_no_longer_knows_ended_when_it_was_last_heard_of() -> None:
+    story = printing()
+    story.tell(wire.PROGRESS)
+    last = story.now
+    story.position += 3600
+    transition = story.tell(wire.SNAPSHOT, job=None)
+    assert [type(c).__name__ for c in transition.changes if type(c).__name__ != "StateChanged"] == [
+        "JobEnded"
+    ]
+    job = story.machine.job
+    assert job is not None
+    assert (job.result, job.ended) == (Result.FAILED, last)
+    assert job.reason
+
+
+def test_a_snapshot_with_the_running_job_does_not_start_it_again() -> None:
+    story = printing()
+    story.tell(wire.SNAPSHOT, reason="requested", state="printing", job=JOB, progress=DATA[wire.PROGRESS])
+    assert story.changes() == ["LinkChanged", "JobStarted"]
+    assert story.machine.job is not None
+    assert story.machine.job.completion == 50.0
+
+
+def test_a_snapshot_with_another_job_ends_the_one_and_starts_the_other() -> None:
+    story = printing()
+    story.tell(wire.SNAPSHOT, state="paused", job={**JOB, "run": "run-2"})
+    assert story.changes() == ["LinkChanged", "JobStarted", "JobEnded", "JobStarted", "JobPaused"]
+    assert story.machine.job is not None
+    assert story.machine.job.run == "run-2"
+
+
+def test_losing_octoprint_ends_no_job() -> None:
+    story = printing()
+    story.link("lost")
+    assert story.machine.link is Link.LOST
+    assert story.machine.active_job is not None
+    story.link("up")
+    story.tell(wire.SNAPSHOT, state="printing", job=JOB, progress=None)
+    assert story.changes() == ["LinkChanged", "JobStarted", "LinkChanged", "LinkChanged"]
+
+
+def test_an_error_stays_until_the_printer_is_connected_again() -> None:
+    story = printing()
+    story.tell(wire.ERROR)
+    story.states("error", "disconnected", "connecting")
+    assert story.machine.error == "thermal runaway"
+    story.states("operational")
+    assert story.machine.error is None
+
+
+def test_a_printer_killed_by_its_firmware_ends_its_job_after_the_disconnect() -> None:
+    story = printing()
+    story.tell(wire.ERROR)
+    story.states("error", "disconnected")
+    story.tell(wire.JOB_ENDED, result="failed", reason="error")
+    assert story.machine.job is not None
+    assert story.machine.job.result is Result.FAILED
+    assert story.machine.error == "thermal runaway"
+
+
+def test_progress_of_another_run_is_not_shown() -> None:
+    story = printing()
+    story.tell(wire.PROGRESS, run="run-0", completion=99.0)
+    assert story.machine.job is not None
+    assert story.machine.job.completion is None
+
+
+def test_time_connected_is_counted() -> None:
+    story = Story()
+    story.states("operational")
+    story.position += 99
+    story.states("disconnected")
+    assert story.machine.counters.connected == 100.0
+
+
+kinds = st.sampled_from(sorted(DATA))
+runs = st.sampled_from(["run-1", "run-2"])
+
+
+@st.composite
+def telling(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
+    kind = draw(kinds)
+    changes: dict[str, Any] = {}
+    if "run" in DATA[kind]:
+        changes["run"] = draw(runs)
+    if "state" in DATA[kind]:
+        changes["state"] = draw(st.sampled_from(sorted(wire.STATES)))
+    if kind == wire.SNAPSHOT and draw(st.booleans()):
+        changes["job"] = {**JOB, "run": draw(runs)}
+    if kind == wire.JOB_ENDED:
+        changes["result"] = draw(st.sampled_from(sorted(wire.RESULTS)))
+    return kind, changes
+
+
+@given(st.lists(telling(), max_size=40))
+def test_whatever_happens_jobs_start_once_and_end_at_most_once(
+    events: list[tuple[str, dict[str, Any]]],
+) -> None:
+    story = Story()
+    running = None
+    for kind, changes in events:
+        for change in story.tell(kind, **changes).changes:
+            name = type(change).__name__
+            if name == "JobStarted":
+                assert running is None
+                running = change.job.run  # type: ignore[union-attr]
+            elif name == "JobEnded":
+                assert change.job.run == running  # type: ignore[union-attr]
+                assert change.job.ended >= change.job.started  # type: ignore[union-attr]
+                running = None
+        assert (story.machine.active_job.run if story.machine.active_job else None) == running
+    counters = story.machine.counters
+    ended = counters.jobs_completed + counters.jobs_cancelled + counters.jobs_failed
+    assert counters.jobs_started == ended + (running is not None)
+
+
+@given(st.lists(telling(), max_size=30))
+def test_a_checkpoint_gives_the_same_machine(events: list[tuple[str, dict[str, Any]]]) -> None:
+    story = Story()
+    for kind, changes in events:
+        story.tell(kind, **changes)
+    assert codec.load(codec.dump({"m": story.machine, "n": Machine()})) == {
+        "m": story.machine,
+        "n": Machine(),
+    }
