@@ -1,0 +1,20 @@
+"""MESBridge's half inside OctoPrint: metadata and hooks; `plugin` says how the parts are wired."""
+
+__plugin_name__ = "MESBridge"
+__plugin_pythoncompat__ = ">=3.9,<4"
+
+
+def __plugin_load__() -> None:
+    # Not at import: the modules that know nothing of OctoPrint are usable, and tested, without it.
+    global __plugin_implementation__, __plugin_hooks__
+
+    from .plugin import MESBridgePlugin
+
+    plugin = MESBridgePlugin()
+    __plugin_implementation__ = plugin
+    __plugin_hooks__ = {
+        "octoprint.accesscontrol.keyvalidator": plugin.validate_key,
+        "octoprint.server.api.before_request": plugin.guard_requests,
+        "octoprint.access.permissions": plugin.additional_permissions,
+        "octoprint.plugin.backup.additional_excludes": plugin.backup_excludes,
+    }

@@ -1,0 +1,169 @@
+"""The thread between OctoPrint's events and the outbox.
+
+In flow events, put on a queue by OctoPrint's own threads; out flow occurrences into the outbox. Everything
+that costs time (asking the printer, checking, SQLite) happens here. Samples are fetched from here too: a
+printer callback would make OctoPrint copy every temperature inside its serial threads.
+
+It is a thread apart from the sender, because an event must reach the disk within a moment even while a bridge
+that does not answer keeps the sender waiting.
+"""
+
+from __future__ import annotations
+
+import queue
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Any
+
+from bridge import wire
+
+from .observer import Observer, View
+from .outbox import Occurrence, Outbox
+
+_SNAPSHOT = object()
+_RECORD = object()
+_STOP = object()
+
+RETRY_S = 2.0
+"""How long to wait before writing again after the disk refused."""
+
+
+class Recorder:
+    """Owns the thread; `put` may be called from any other."""
+
+    def __init__(
+        self,
+        observer: Observer,
+        view: View,
+        outbox: Outbox,
+        logger: Any,
+        on_stored: Callable[[], None],
+        sample_interval: float,
+    ) -> None:
+        self._observer = observer
+        self._view = view
+        self._outbox = outbox
+        self._logger = logger
+        self._on_stored = on_stored
+        self.sample_interval = sample_interval
+        self._events = observer.events
+        self._queue: queue.SimpleQueue[tuple[float, Any, Any]] = queue.SimpleQueue()
+        self._recording = False
+        self._pending: list[Occurrence] = []
+        self._disk_refused = False
+        self.refused: Counter[str] = Counter()
+        self._thread = threading.Thread(target=self._run, name="mesbridge.recorder", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def put(self, name: str, payload: Any) -> None:
+        """Take an event of OctoPrint; costs its thread a microsecond."""
+        if name in self._events:
+            self._queue.put((time.time(), name, payload))
+
+    def request_snapshot(self, reason: str) -> None:
+        """Put a full picture into the stream."""
+        self._queue.put((time.time(), _SNAPSHOT, reason))
+
+    def set_recording(self, recording: bool) -> None:
+        """Switch the storing on, which begins with a snapshot, or off; the printer is followed all the same."""
+        self._queue.put((time.time(), _RECORD, recording))
+
+    def stop(self, timeout: float) -> None:
+        """Store what is queued, say that OctoPrint ends, and end the thread; waits `timeout` seconds at most."""
+        self._queue.put((time.time(), _STOP, None))
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        next_sample = 0.0
+        stopping = False
+        while not stopping:
+            items = self._wait(max(0.0, next_sample - time.monotonic()))
+            for seen, name, payload in items:
+                stopping = stopping or name is _STOP
+                self._take(datetime.fromtimestamp(seen, timezone.utc), name, payload)
+            if not stopping and time.monotonic() >= next_sample:
+                next_sample = time.monotonic() + self.sample_interval
+                self._guarded("a sample", self._sample)
+            self._store()
+
+    def _wait(self, timeout: float) -> list[tuple[float, Any, Any]]:
+        """Everything queued, after waiting for the first of it."""
+        items = []
+        try:
+            items.append(self._queue.get(timeout=RETRY_S if self._pending else timeout))
+            while True:
+                items.append(self._queue.get_nowait())
+        except queue.Empty:
+            return items
+
+    def _take(self, moment: datetime, name: Any, payload: Any) -> None:
+        if name is _RECORD:
+            begins = payload and not self._recording
+            self._recording = payload
+            if begins:
+                name, payload = _SNAPSHOT, "start"
+        if name is _STOP:
+            self._keep([Occurrence(moment, wire.SHUTDOWN, {})])
+        elif name is _SNAPSHOT:
+            self._guarded("a snapshot", lambda: [self._observer.snapshot(moment, payload, self._view)])
+        elif isinstance(name, str):
+            self._guarded(name, lambda: self._observer.observe(moment, name, payload, self._view))
+
+    def _sample(self) -> list[Occurrence]:
+        occurrences = self._observer.sample(datetime.now(timezone.utc), self._view)
+        # With events waiting, this may already be the picture after them: the next sample will be clear.
+        return occurrences if self._queue.empty() else []
+
+    def _guarded(self, what: str, occurrences: Callable[[], list[Occurrence]]) -> None:
+        try:
+            self._keep(occurrences())
+        except Exception:
+            # A payload nobody foresaw may cost its own event, but not the events after it.
+            self.refused[what] += 1
+            self._logger.exception("MESBridge could not make sense of %s; it is left out", what)
+
+    def _keep(self, occurrences: list[Occurrence]) -> None:
+        if not self._recording:
+            return
+        for one in occurrences:
+            try:
+                checked = wire.PAYLOADS[one.kind](one.data, one.kind)
+            except wire.WireError as error:
+                self.refused[one.kind] += 1
+                self._logger.warning("A %s event was left out, because it is not sound: %s", one.kind, error)
+                continue
+            self._pending.append(one._replace(data=checked))
+
+    def _store(self) -> None:
+        if not self._pending:
+            return
+        try:
+            self._outbox.append(self._pending)
+        except sqlite3.Error as error:
+            if not self._disk_refused:
+                self._logger.error(
+                    "Events cannot be stored (%s). They are kept in memory and tried again; printing goes on. "
+                    "Check the free space of the disk that holds OctoPrint's data.",
+                    error,
+                )
+            self._disk_refused = True
+            self._pending = _coalesced(self._pending)
+            return
+        if self._disk_refused:
+            self._logger.info("Events are stored again")
+        self._disk_refused = False
+        self._pending = []
+        self._on_stored()
+
+
+def _coalesced(occurrences: list[Occurrence]) -> list[Occurrence]:
+    """The same without the samples that a later one of their kind supersedes."""
+    newest = {one.kind: index for index, one in enumerate(occurrences) if one.kind in wire.COALESCED}
+    return [one for index, one in enumerate(occurrences) if newest.get(one.kind, index) == index]
