@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from bridge.sources.octoprint import KeyRefused, OctoPrintError, Unreachable, Verified, verify
+
+GOOD = "the-right-key"
+
+
+class FakeOctoPrint:
+    """Answers as OctoPrint does to a key with STATUS, to one without, and to a wrong one."""
+
+    def __init__(self) -> None:
+        self.printer_status = 200
+        self.permissions = {GOOD}
+        self.users = {GOOD: "mesbridge", "no-status": "somebody"}
+        app = web.Application()
+        app.router.add_get("/api/version", self.version)
+        app.router.add_get("/api/printer", self.printer)
+        app.router.add_get("/api/job", self.job)
+        app.router.add_get("/api/currentuser", self.user)
+        self.server = TestServer(app)
+
+    def _guard(self, request: web.Request) -> None:
+        if request.headers.get("X-Api-Key") not in self.permissions:
+            raise web.HTTPForbidden
+
+    async def version(self, request: web.Request) -> web.Response:
+        self._guard(request)
+        return web.json_response({"server": "1.11.8"})
+
+    async def printer(self, request: web.Request) -> web.Response:
+        self._guard(request)
+        return web.json_response({}, status=self.printer_status)
+
+    async def job(self, request: web.Request) -> web.Response:
+        self._guard(request)
+        return web.json_response({"state": "Operational"})
+
+    async def user(self, request: web.Request) -> web.Response:
+        return web.json_response({"name": self.users.get(request.headers.get("X-Api-Key", ""))})
+
+
+async def ask(url: str, key: str = GOOD) -> Verified:
+    async with aiohttp.ClientSession() as http:
+        return await verify(http, url, key)
+
+
+@pytest.mark.parametrize("printer_status", [200, 409])
+async def test_a_good_key_is_verified_with_or_without_a_printer(printer_status: int) -> None:
+    fake = FakeOctoPrint()
+    fake.printer_status = printer_status
+    async with fake.server as server:
+        assert await ask(str(server.make_url("/"))) == Verified("1.11.8", "Operational")
+
+
+async def test_a_wrong_key_and_one_without_status_are_told_apart() -> None:
+    async with FakeOctoPrint().server as server:
+        url = str(server.make_url("/"))
+        with pytest.raises(KeyRefused, match="does not know the key") as wrong:
+            await ask(url, "secret-wrong-key")
+        assert "secret-wrong-key" not in str(wrong.value)
+        with pytest.raises(KeyRefused, match="'somebody' lacks the STATUS"):
+            await ask(url, "no-status")
+
+
+async def test_a_key_is_not_carried_along_a_redirect() -> None:
+    carried = []
+
+    async def elsewhere(request: web.Request) -> web.Response:
+        carried.append(request.headers.get("X-Api-Key"))
+        return web.json_response({"server": "1"})
+
+    async def redirect(request: web.Request) -> web.Response:
+        raise web.HTTPFound("/elsewhere")
+
+    app = web.Application()
+    app.router.add_get("/elsewhere", elsewhere)
+    app.router.add_get("/api/version", redirect)
+    async with TestServer(app) as server:
+        with pytest.raises(Unreachable, match="redirects to /elsewhere"):
+            await ask(str(server.make_url("/")))
+    assert carried == []
+
+
+@pytest.mark.parametrize("body", [b"<html>login</html>", b"[1]", b"{}", b"\xff" * 10, b"[" * 100_000])
+async def test_something_else_that_answers_is_no_octoprint(body: bytes) -> None:
+    async def version(request: web.Request) -> web.Response:
+        return web.Response(body=body)
+
+    app = web.Application()
+    app.router.add_get("/api/version", version)
+    async with TestServer(app) as server:
+        with pytest.raises(Unreachable, match="not as an OctoPrint"):
+            await ask(str(server.make_url("/")))
+
+
+async def test_an_octoprint_that_is_off_cannot_be_reached() -> None:
+    async with FakeOctoPrint().server as server:
+        url = str(server.make_url("/"))
+    with pytest.raises(OctoPrintError, match=r"cannot be reached.*check that OctoPrint runs"):
+        await ask(url)

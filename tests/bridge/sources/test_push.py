@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientResponse
+from aiohttp.test_utils import TestClient, TestServer
+
+from bridge import wire
+from bridge.log.sqlite import SqliteLog
+from bridge.sources.push import PushReceiver, Sender
+from tests.bridge.events import DATA
+
+KEY = wire.PushKey.derive("the machine's key")
+Push = Callable[..., Awaitable[ClientResponse]]
+
+
+class Bridge:
+    """A receiver with one machine on a real socket and a real log."""
+
+    def __init__(self, store: SqliteLog) -> None:
+        self.store = store
+        self.heard: list[str] = []
+        self.receiver = PushReceiver(store, {KEY.key_id: Sender("m", KEY)}, self._hear)
+        self.client: TestClient = TestClient(TestServer(self.receiver.application()))
+
+    async def _hear(self, machine: str) -> None:
+        self.heard.append(machine)
+
+    async def post(self, body: bytes, headers: dict[str, str]) -> ClientResponse:
+        return await self.client.post(wire.PATH, data=body, headers=headers)
+
+    async def push(self, batch: wire.Batch) -> wire.Reply:
+        body, message_id = wire.encode_batch(batch), wire.new_message_id()
+        answer = await self.post(body, wire.sign(KEY, message_id, wire.utc_now(), body))
+        content = await answer.read()
+        assert answer.status == 200, content
+        wire.verify_reply(KEY, message_id, answer.headers, content)
+        return wire.decode_reply(content)
+
+
+@pytest.fixture
+async def bridge(tmp_path: Path) -> AsyncIterator[Bridge]:
+    store = SqliteLog(tmp_path / "log.sqlite", lambda records: None)
+    made = Bridge(store)
+    async with made.client:
+        yield made
+    await store.close()
+
+
+def batch(*kinds: str, after: int = 0, instance: str = "i") -> wire.Batch:
+    now = wire.utc_now()
+    events = tuple(wire.Event(n, now, kind, DATA[kind]) for n, kind in enumerate(kinds, after + 1))
+    return wire.Batch(instance, after, after + len(kinds), events, now)
+
+
+async def test_a_push_is_in_the_log_when_it_is_acknowledged(bridge: Bridge) -> None:
+    reply = await bridge.push(batch(wire.SNAPSHOT, wire.HEATERS))
+    assert reply == wire.Reply(2, snapshot=False)
+    assert [(r.machine, r.kind) for r in bridge.store.read(0)] == [("m", wire.SNAPSHOT), ("m", wire.HEATERS)]
+    assert bridge.heard == ["m"]
+
+
+async def test_a_batch_that_comes_again_is_acknowledged_and_kept_once(bridge: Bridge) -> None:
+    one = batch(wire.SNAPSHOT, wire.HEATERS)
+    await bridge.push(one)
+    assert (await bridge.push(one)).ack == 2
+    assert len(list(bridge.store.read(0))) == 2
+
+
+async def test_a_snapshot_is_asked_for_until_it_comes(bridge: Bridge) -> None:
+    assert (await bridge.push(batch(wire.HEATERS))).snapshot
+    assert (await bridge.push(batch(after=1))).snapshot
+    assert not (await bridge.push(batch(wire.SNAPSHOT, after=1))).snapshot
+    assert not (await bridge.push(batch(wire.HEATERS, after=2))).snapshot
+
+
+async def test_a_gap_is_counted_and_healed_by_a_snapshot(bridge: Bridge) -> None:
+    await bridge.push(batch(wire.SNAPSHOT))
+    assert (await bridge.push(batch(wire.HEATERS, after=7))).snapshot
+    assert bridge.receiver.counts.gaps == 1
+    assert not (await bridge.push(batch(wire.SNAPSHOT, after=8))).snapshot
+
+
+async def test_a_new_instance_without_a_snapshot_is_asked_for_one(bridge: Bridge) -> None:
+    await bridge.push(batch(wire.SNAPSHOT))
+    assert (await bridge.push(batch(wire.HEATERS, instance="next"))).snapshot
+
+
+async def refused(answer: ClientResponse, status: int, reason: str) -> None:
+    assert answer.status == status
+    assert (await answer.json())["error"] == reason
+
+
+async def test_a_forged_push_is_refused_and_leaves_nothing(bridge: Bridge) -> None:
+    body = wire.encode_batch(batch(wire.SNAPSHOT))
+    headers = wire.sign(KEY, "msg_1", wire.utc_now(), body)
+    await refused(await bridge.post(body.replace(b"operational", b"printing"), headers), 401, "forged")
+    await refused(await bridge.post(body, {}), 401, "unknown_key")
+    other = wire.PushKey("x" * 24, KEY.secret)
+    await refused(
+        await bridge.post(body, wire.sign(other, "msg_2", wire.utc_now(), body)), 401, "unknown_key"
+    )
+    del headers[wire.SIGNATURE_HEADER]
+    await refused(await bridge.post(body, headers), 401, "missing")
+    assert list(bridge.store.read(0)) == []
+    assert bridge.heard == []
+
+
+async def test_a_replayed_push_is_refused(bridge: Bridge) -> None:
+    body = wire.encode_batch(batch(wire.SNAPSHOT))
+    headers = wire.sign(KEY, "msg_1", wire.utc_now(), body)
+    assert (await bridge.post(body, headers)).status == 200
+    await refused(await bridge.post(body, headers), 401, "replayed")
+    assert bridge.heard == ["m"]
+
+
+async def test_a_push_from_a_wrong_clock_is_refused_and_told_the_right_time(bridge: Bridge) -> None:
+    body = wire.encode_batch(batch(wire.SNAPSHOT))
+    answer = await bridge.post(body, wire.sign(KEY, "msg_1", wire.utc_now() - timedelta(hours=1), body))
+    await refused(answer, 401, "clock")
+    told = wire.verify_reply(KEY, "msg_1", answer.headers, await answer.read())
+    assert abs(told - wire.utc_now()) < timedelta(seconds=60)
+
+
+async def test_what_cannot_be_read_is_refused_with_its_place(bridge: Bridge) -> None:
+    body = wire.encode_batch(batch(wire.SNAPSHOT)).replace(b'"snapshot"', b'"explosion"')
+    answer = await bridge.post(body, wire.sign(KEY, "msg_1", wire.utc_now(), body))
+    await refused(answer, 422, "malformed")
+    assert "events[0].kind" in (await answer.json())["message"]
+
+
+async def test_too_large_a_push_is_refused(bridge: Bridge) -> None:
+    await refused(await bridge.post(b"x" * (wire.MAX_BODY_BYTES + 1), {}), 413, "too_large")
+
+
+async def test_a_store_that_fails_is_not_acknowledged(bridge: Bridge) -> None:
+    await bridge.store.close()
+    body = wire.encode_batch(batch(wire.SNAPSHOT))
+    await refused(await bridge.post(body, wire.sign(KEY, "msg_1", wire.utc_now(), body)), 503, "store")
