@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+import typing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.settings import SAMPLE, Settings, SettingsError, load
+
+MES = '[[mes]]\nid = 1\nurl = "http://mes.example"\nservice_id = "s"\ntoken_env = "T"\n'
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "settings.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def problems(tmp_path: Path, text: str) -> list[str]:
+    with pytest.raises(SettingsError) as refused:
+        load(write(tmp_path, text))
+    return refused.value.problems
+
+
+def sample_with_everything_switched_on() -> str:
+    """The sample with the keys that have no default no longer commented out."""
+    return re.sub(r"^# (\[|[a-z_]+ = )", r"\1", SAMPLE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+
+
+def keys_of(kind: Any) -> dict[str, Any]:
+    """The keys that a settings class knows, as nested dictionaries."""
+    found: dict[str, Any] = {}
+    for name, hint in typing.get_type_hints(kind).items():
+        inner = typing.get_args(hint)[0] if typing.get_origin(hint) is tuple else hint
+        found[name] = keys_of(inner) if dataclasses.is_dataclass(inner) else None
+    return found
+
+
+def keys_in(value: Any) -> Any:
+    if isinstance(value, list):
+        return keys_in(value[0])
+    return {name: keys_in(item) for name, item in value.items()} if isinstance(value, dict) else None
+
+
+def test_the_sample_documents_every_key_and_no_other() -> None:
+    document = tomllib.loads(sample_with_everything_switched_on())
+    document["machine"][0]["identification"] = document["identification"]
+    assert keys_in(document) == keys_of(Settings)
+
+
+def test_the_sample_as_it_stands_says_the_defaults() -> None:
+    assert load(SAMPLE) == Settings()
+
+
+def test_the_sample_with_everything_switched_on_shows_the_defaults_too(tmp_path: Path) -> None:
+    text = sample_with_everything_switched_on().replace("token_env", "# token_env")
+    mes = load(write(tmp_path, text)).mes[0]
+    for field in dataclasses.fields(mes):
+        if field.default not in (dataclasses.MISSING, None):
+            assert getattr(mes, field.name) == field.default, field.name
+
+
+def test_no_file_means_the_defaults() -> None:
+    assert load(None) == Settings()
+
+
+def test_relative_paths_count_from_the_file(tmp_path: Path) -> None:
+    loaded = load(write(tmp_path, '[bridge]\nstate_folder = "state"\n'))
+    assert loaded.bridge.state_folder == tmp_path / "state"
+
+
+def test_the_machines_own_identification_goes_before_the_common_one(tmp_path: Path) -> None:
+    loaded = load(
+        write(
+            tmp_path,
+            '[identification]\nmanufacturer = "Common"\nlocation = "Hall 3"\n'
+            '[[machine]]\nurl = "http://A/"\n[machine.identification]\nmanufacturer = "Own"\n',
+        )
+    )
+    assert loaded.identification_of("http://a").manufacturer == "Own"
+    assert loaded.identification_of("http://a").location == "Hall 3"
+    assert loaded.identification_of("http://b").manufacturer == "Common"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("[bridge\n", "settings.toml: "),
+        ("x = 1\n", "settings.toml:1: x: there is no such key"),
+        ("\n[opcua]\nprot = 1\n", "settings.toml:3: opcua.prot: there is no such key; did you mean port?"),
+        ("[opcua]\nport = 70000\n", "settings.toml:2: opcua.port: a number from 0 to 65535"),
+        ('[opcua]\nport = "4840"\n', "opcua.port: a whole number"),
+        ("[opcua]\nport = true\n", "opcua.port: a whole number"),
+        ('[opcua]\nanonymous = "yes"\n', "opcua.anonymous: true or false"),
+        ('[opcua]\nhost = "http://x"\n', "opcua.host: a host name or IP address"),
+        ('[bridge]\nlog_level = "loud"\n', "bridge.log_level: one of debug"),
+        ("bridge = 1\n", "bridge: a section [bridge]"),
+        ("[mes]\nid = 1\n", "mes: sections [[mes]]"),
+        ("[[mes]]\nid = 1\n", "mes.url: is missing"),
+        (MES.replace("http://mes", "http://user:pw@mes"), "mes.url: a URL"),
+        (MES.replace("http:", "ftp:"), "mes.url: a URL"),
+        (MES + 'token_file = "t"\n', "settings.toml:6: mes.token_file: give either"),
+        (MES.replace('token_env = "T"', ""), "mes.token_file: give either"),
+        (MES + MES, "settings.toml:7: mes.id: 1 is there twice"),
+        (MES + "lease = 5\n", "settings.toml:6: mes.lease: must be longer"),
+        (MES.replace('"s"', '"a/b"'), "mes.service_id"),
+        ('[identification]\nmodel = ""\n', "identification.model: is empty"),
+    ],
+)
+def test_a_bad_setting_is_refused_with_its_place(tmp_path: Path, text: str, complaint: str) -> None:
+    assert any(complaint in problem for problem in problems(tmp_path, text)), problems(tmp_path, text)
+
+
+def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
+    assert len(problems(tmp_path, "x = 1\n[push]\nport = -1\n[opcua]\nport = -1\n")) == 3
+
+
+def test_a_file_that_cannot_be_read_says_so(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"missing\.toml: cannot be read"):
+        load(tmp_path / "missing.toml")
+    (tmp_path / "latin.toml").write_bytes(b'[bridge]\nstate_folder = "\xe9"\n')
+    with pytest.raises(SettingsError, match="UTF-8"):
+        load(tmp_path / "latin.toml")
+
+
+def test_a_password_in_a_url_is_not_repeated(tmp_path: Path) -> None:
+    assert not any("hunter2" in p for p in problems(tmp_path, MES.replace("http://", "http://u:hunter2@")))
+
+
+def test_settings_are_immutable() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Settings().push.port = 1  # type: ignore[misc]
