@@ -37,10 +37,10 @@ def push_url(address: str) -> str:
         host, port, credentials = parts.hostname, parts.port, parts.username or parts.password
     except ValueError:
         raise ValueError(
-            f"{text!r} is no address; one such as http://bridge.local:4880 is expected"
+            f"{text!r} is no address; one such as http://bridge.local:8484 is expected"
         ) from None
     if parts.scheme not in ("http", "https") or not host or port == 0 or any(c.isspace() for c in text):
-        raise ValueError(f"{text!r} is no address; one such as http://bridge.local:4880 is expected")
+        raise ValueError(f"{text!r} is no address; one such as http://bridge.local:8484 is expected")
     if credentials:
         raise ValueError("the bridge's address must not contain a user name or password")
     if parts.query or parts.fragment:
@@ -197,7 +197,8 @@ class Sender:
             failures = 0
             last_contact = time.monotonic()
             self._note_success(target)
-            if reply.snapshot:
+            # The bridge repeats its wish until it is met, and a snapshot that meets it may be waiting already.
+            if reply.snapshot and not self._outbox.backlog().waiting:
                 self._on_snapshot()
 
     def _sleep(self, seconds: float | None, for_news: bool) -> None:
@@ -303,7 +304,10 @@ def _judge(target: Target, message_id: str, response: requests.Response, answer:
             slow=True,
         )
     if status != 200:
-        raise _Failed(f"The bridge at {target.url} refuses (HTTP {status}, {code})", slow=status < 500)
+        raise _Failed(
+            f"The bridge at {target.url} refuses (HTTP {status}, {code})",
+            slow=status < 500 and code != "replayed",
+        )
     try:
         return wire.decode_reply(answer)
     except wire.WireError as error:
