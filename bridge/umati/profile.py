@@ -1,0 +1,73 @@
+"""Which nodes a machine needs beyond those that every machine has.
+
+In flows what is known of a machine, out flows a `Profile`. Machines of one profile share one template.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from bridge.machine import Machine, Printer
+from bridge.opcua.names import joined
+
+PROCESS = "Monitoring.Process"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The heaters of a machine, by OctoPrint's names: ``tool0``, ``tool1``, ..., ``bed``, ``chamber``."""
+
+    heaters: tuple[str, ...] = ()
+
+    @cached_property
+    def heater_paths(self) -> tuple[tuple[str, str, str], ...]:
+        """Of each heater its name and the paths of its temperature and its setpoint."""
+        return tuple(
+            (name, f"{heater_path(name)}.AnalogSignal", f"{heater_path(name)}.ProcessValueSetpoint")
+            for name in self.heaters
+        )
+
+
+def profile_of(machine: Machine) -> Profile:
+    """The heaters that the printer profile names, and any other that has reported a temperature."""
+    names = {name for name, heater in machine.heaters.items() if heater.actual is not None}
+    printer = machine.printer
+    if printer is not None:
+        names.update(f"tool{number}" for number in range(printer.extruders))
+        names.update(["bed"] * printer.heated_bed + ["chamber"] * printer.heated_chamber)
+    return Profile(tuple(sorted(names, key=_place)))
+
+
+def refitted(profile: Profile, before: Machine, after: Machine) -> Profile:
+    """The profile that `after` needs, where `before` had `profile`: heaters that are silent for a while stay."""
+    wanted = profile_of(after)
+    same = _hardware(before.printer) == _hardware(after.printer)
+    return profile if same and set(wanted.heaters) <= set(profile.heaters) else wanted
+
+
+def heater_title(name: str) -> str:
+    """What people call the heater: ``Tool 0``, ``Bed``, ``Chamber``."""
+    if is_tool(name):
+        return f"Tool {int(name[4:])}"
+    return name[:1].upper() + name[1:]
+
+
+def heater_path(name: str) -> str:
+    """The path of the heater's process value."""
+    return joined(PROCESS, heater_title(name))
+
+
+def is_tool(name: str) -> bool:
+    """Whether the heater is an extruder's."""
+    return name.startswith("tool") and name[4:].isdecimal()
+
+
+def _hardware(printer: Printer | None) -> tuple[int, bool, bool] | None:
+    return printer and (printer.extruders, printer.heated_bed, printer.heated_chamber)
+
+
+def _place(name: str) -> tuple[int, int, str]:
+    if is_tool(name):
+        return 0, int(name[4:]), name
+    return {"bed": 1, "chamber": 2}.get(name, 3), 0, name

@@ -1,0 +1,234 @@
+"""A machine as values of its nodes.
+
+In flow a machine, its profile and identification; out flow readings by path (the notation of `bridge.opcua`).
+`whole` is all that is true of a machine; `changes` only what a transition made different, in the order in which
+subscribers shall see it. Nothing here has a clock: times are those of the printer's events.
+
+Unknown is never 0: a value that nobody knows is Bad and carries the neutral value of its type only because a
+variant must hold one. While the printer is out of reach, live values are Bad or Uncertain; state machines stay Good,
+because "not available" is then the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import NamedTuple
+
+from asyncua import ua
+
+from bridge.machine import Heater, Job, Link, Machine, Transition
+from bridge.machine.transition import CONNECTED_STATES
+from bridge.umati.identification import Identification
+from bridge.umati.profile import Profile
+from bridge.umati.program import ProgramState, program_state, steps
+from bridge.umati.states import ItemState, Mode, OperationMode, Situation, State, situation_of
+
+GOOD = 0
+WAITING = int(ua.StatusCodes.BadWaitingForInitialData)
+NO_COMMUNICATION = int(ua.StatusCodes.BadNoCommunication)
+LAST_USABLE = int(ua.StatusCodes.UncertainLastUsableValue)
+INITIAL = int(ua.StatusCodes.UncertainInitialValue)
+
+ITEM_STATE = "MachineryBuildingBlocks.MachineryItemState"
+MODE = "MachineryBuildingBlocks.MachineryOperationMode"
+OPERATION_MODE = "Monitoring.MachineTool.OperationMode"
+ACTIVE_PROGRAM = "Production.ActiveProgram"
+PROGRAM_STATE = f"{ACTIVE_PROGRAM}.State"
+PROGRESS = f"{ACTIVE_PROGRAM}.Progress"
+
+Type = ua.VariantType
+NodeIdOf = Callable[[str, int], ua.NodeId]
+
+
+class Reading(NamedTuple):
+    """A value, when it came to be so at its source, and its status code."""
+
+    value: ua.Variant
+    time: datetime
+    status: int = GOOD
+
+
+Write = tuple[str, Reading]
+
+
+class _Number(NamedTuple):
+    """A live number before it is wrapped; `time` is None when nothing says since when it is unknown."""
+
+    value: float | None
+    status: int
+    time: datetime | None
+
+    def differs(self, other: _Number) -> bool:
+        return self.value != other.value or self.status != other.status
+
+    def reading(self, otherwise: datetime) -> Reading:
+        return Reading(ua.Variant(self.value or 0.0, Type.Double), self.time or otherwise, self.status)
+
+
+class Projection:
+    """Projects machines; `node_id` gives the NodeId of a prefix and a number of the companion models."""
+
+    def __init__(self, node_id: NodeIdOf) -> None:
+        self._states = {
+            kind: _state_values(kind.value, node_id)
+            for kinds in (ItemState, Mode, ProgramState)
+            for kind in kinds
+        }
+        self._operation_modes = {mode: ua.Variant(int(mode), Type.Int32) for mode in OperationMode}
+
+    def whole(
+        self, machine: Machine, profile: Profile, identification: Identification, since: datetime
+    ) -> dict[str, Reading]:
+        """Everything. `since` is the time of what has no time of its own, because it is not known yet."""
+        time = max((t for t in (machine.link_since, machine.state_since) if t is not None), default=since)
+        job = machine.job
+        writes = [
+            *identity(identification, since),
+            *self._situation(situation_of(machine), time),
+            *_names(job, since),
+            *self._state(PROGRAM_STATE, program_state(job), _program_time(job, program_state(job), time)),
+            (PROGRESS, _progress(machine).reading(since)),
+        ]
+        for heater, *paths in profile.heater_paths:
+            readings = (number.reading(since) for number in _temperatures(machine, heater))
+            writes += zip(paths, readings, strict=True)
+        return dict(writes)
+
+    def changes(self, before: Machine, transition: Transition, profile: Profile) -> Iterator[Write]:
+        """What is different after `transition` from what `before` showed. Paths may come more than once."""
+        after, time = transition.after, transition.record.time
+        if after.heaters is not before.heaters or _liveness(after) != _liveness(before):
+            yield from _heater_changes(before, after, profile, time)
+        if after.job is not before.job:
+            yield from self._program_changes(before, transition)
+        progress = _progress(after)
+        if progress.differs(_progress(before)):
+            yield PROGRESS, progress.reading(time)
+        situation = situation_of(after)
+        if situation is not situation_of(before):
+            yield from self._situation(situation, time, situation_of(before))
+
+    def _program_changes(self, before: Machine, transition: Transition) -> Iterator[Write]:
+        run = before.job.run if before.job is not None else None
+        time = transition.record.time
+        for job, states in steps(before, transition):
+            if job.run != run:
+                run = job.run
+                yield from _names(job, time)
+            for state in states:
+                yield from self._state(PROGRAM_STATE, state, _program_time(job, state, time))
+
+    def _situation(
+        self, situation: Situation, time: datetime, previous: Situation | None = None
+    ) -> Iterator[Write]:
+        if previous is None or situation.item_state is not previous.item_state:
+            yield from self._state(ITEM_STATE, situation.item_state, time)
+        if previous is None or situation.mode is not previous.mode:
+            yield from self._state(MODE, situation.mode, time)
+        if previous is None or situation.operation_mode is not previous.operation_mode:
+            yield OPERATION_MODE, Reading(self._operation_modes[situation.operation_mode], time)
+
+    def _state(self, machine: str, state: ItemState | Mode | ProgramState, time: datetime) -> Iterator[Write]:
+        text, node_id, number = self._states[state]
+        # The text comes last: who is told of it finds the other two there already.
+        yield f"{machine}.CurrentState.Number", Reading(number, time)
+        yield f"{machine}.CurrentState.Id", Reading(node_id, time)
+        yield f"{machine}.CurrentState", Reading(text, time)
+
+
+def identity(identification: Identification, time: datetime) -> Iterator[Write]:
+    """The nodes below Identification that differ between machines."""
+    i = identification
+    for name, text in (
+        ("ComponentName", i.component_name),
+        ("Manufacturer", i.manufacturer),
+        ("Model", i.model),
+    ):
+        yield f"Identification.{name}", Reading(_localized(text), time)
+    for name, text in (
+        ("ProductCode", i.product_code),
+        ("SerialNumber", i.serial_number),
+        ("ProductInstanceUri", i.product_instance_uri),
+        ("SoftwareRevision", i.software_revision),
+        ("Location", i.location),
+        ("AssetId", i.asset_id),
+    ):
+        yield f"Identification.{name}", Reading(ua.Variant(text, Type.String), time)
+    year = ua.Variant(i.year_of_construction or 0, Type.UInt16)
+    status = GOOD if i.year_of_construction is not None else INITIAL
+    yield "Identification.YearOfConstruction", Reading(year, time, status)
+
+
+def _names(job: Job | None, time: datetime) -> Iterator[Write]:
+    """Which program is active; without one the texts are empty."""
+    started = time if job is None else job.started
+    name, run = ("", "") if job is None else (job.file, job.run)
+    yield f"{ACTIVE_PROGRAM}.Name", Reading(ua.Variant(name, Type.String), started)
+    yield f"{ACTIVE_PROGRAM}.JobIdentifier", Reading(ua.Variant(run, Type.String), started)
+
+
+def _program_time(job: Job | None, state: ProgramState, time: datetime) -> datetime:
+    """A program begins and ends when its job did, however late that was heard of."""
+    if job is not None and state is ProgramState.INITIALIZING:
+        return job.started
+    if job is not None and job.ended is not None and state is program_state(job):
+        return job.ended
+    return time
+
+
+def _liveness(machine: Machine) -> tuple[int, datetime | None]:
+    """The status of live values, and since when if it is not Good."""
+    if machine.link is Link.UNKNOWN:
+        return LAST_USABLE, machine.link_since
+    if machine.link is Link.LOST:
+        return NO_COMMUNICATION, machine.link_since
+    if machine.state not in CONNECTED_STATES:
+        return NO_COMMUNICATION, machine.state_since
+    return GOOD, None
+
+
+def _number(value: float | None, time: datetime | None, liveness: tuple[int, datetime | None]) -> _Number:
+    if value is None:
+        return _Number(None, WAITING, time)
+    status, since = liveness
+    return _Number(value, status, since or time)
+
+
+def _temperatures(machine: Machine, name: str) -> tuple[_Number, _Number]:
+    """A heater's temperature and setpoint."""
+    heater: Heater | None = machine.heaters.get(name)
+    if heater is None:
+        return _Number(None, WAITING, None), _Number(None, WAITING, None)
+    liveness = _liveness(machine)
+    return _number(heater.actual, heater.time, liveness), _number(heater.target, heater.time, liveness)
+
+
+def _heater_changes(before: Machine, after: Machine, profile: Profile, time: datetime) -> Iterator[Write]:
+    for name, *paths in profile.heater_paths:
+        earlier, later = _temperatures(before, name), _temperatures(after, name)
+        for path, was, now in zip(paths, earlier, later, strict=True):
+            if now.differs(was):
+                yield path, now.reading(time)
+
+
+def _progress(machine: Machine) -> _Number:
+    """Percent of the job; what an ended job reached is history, and true without a connection."""
+    job = machine.job
+    if job is None:
+        return _Number(None, WAITING, None)
+    if job.active:
+        return _number(job.completion, job.progress_time or job.started, _liveness(machine))
+    return _number(job.completion, job.ended or job.progress_time, (GOOD, None))
+
+
+def _state_values(state: State, node_id: NodeIdOf) -> tuple[ua.Variant, ua.Variant, ua.Variant]:
+    return (
+        _localized(state.text),
+        ua.Variant(node_id(state.prefix, state.identifier), Type.NodeId),
+        ua.Variant(state.number, Type.UInt32),
+    )
+
+
+def _localized(text: str) -> ua.Variant:
+    return ua.Variant(ua.LocalizedText(text), Type.LocalizedText)
