@@ -55,3 +55,37 @@ clients but the instance keeps it: ``instance.set_status(path, status, source_ti
 
 Errors all derive from OpcUaError: AddressUnavailable, CertificateError, UsersError, TemplateError, InstanceError.
 """
+
+from .declarations import Addition
+from .errors import (
+    AddressUnavailable,
+    CertificateError,
+    InstanceError,
+    OpcUaError,
+    TemplateError,
+    UsersError,
+)
+from .instances import Instance
+from .server import BuildInfo, OpcUaServer
+from .template import Template, TemplateNode
+from .times import ticks_now, to_datetime, to_ticks
+from .users import Users
+
+__all__ = [
+    "Addition",
+    "AddressUnavailable",
+    "BuildInfo",
+    "CertificateError",
+    "Instance",
+    "InstanceError",
+    "OpcUaError",
+    "OpcUaServer",
+    "Template",
+    "TemplateError",
+    "TemplateNode",
+    "Users",
+    "UsersError",
+    "ticks_now",
+    "to_datetime",
+    "to_ticks",
+]

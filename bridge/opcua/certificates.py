@@ -1,0 +1,149 @@
+"""The application certificate (Part 6, 6.2.2): made at the first start, then read.
+
+In: a folder, the application's name and URI, host names. Out: the certificate and its key. The files are certificate.der, which clients may
+have to be given, and private_key.pem, which nobody may have (mode 0600).
+"""
+
+import ipaddress
+import socket
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from .errors import CertificateError
+from .users import write_private
+
+KEY_BITS = 2048
+VALIDITY = timedelta(days=3650)
+_LONGEST_NAME = 64  # X.520's upper bound of a common name
+
+
+class Identity(NamedTuple):
+    """The application certificate, its key, and the application URI that it says."""
+
+    certificate: x509.Certificate
+    key: rsa.RSAPrivateKey
+    application_uri: str
+
+
+def host_names(host: str) -> list[str]:
+    """Names and addresses by which clients may reach a server that listens on `host`."""
+    names = [host] if host not in ("", "0.0.0.0", "::") else []  # noqa: S104 (the wildcard is compared, not bound)
+    return list(dict.fromkeys([*names, socket.gethostname(), "localhost", "127.0.0.1"]))
+
+
+def load_or_create(
+    folder: Path, application_name: str, application_uri: str | None, hosts: Iterable[str]
+) -> Identity:
+    """The identity in this folder; made when there is none.
+
+    Without an `application_uri` the one in the certificate stands, and a new certificate gets one of the host's and the application's name.
+    CertificateError when a file is missing or unreadable, the two do not belong together, the URI is another one, or the certificate has expired.
+    """
+    certificate_path, key_path = folder / "certificate.der", folder / "private_key.pem"
+    if certificate_path.exists() or key_path.exists():
+        return _load(certificate_path, key_path, application_uri)
+    uri = application_uri or f"urn:{socket.gethostname()}:{application_name}".replace(" ", "-")
+    key = rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
+    certificate = _self_signed(key, application_name, uri, hosts)
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    try:
+        write_private(key_path, pem)
+        certificate_path.write_bytes(certificate.public_bytes(serialization.Encoding.DER))
+    except OSError as error:
+        raise CertificateError(
+            f"cannot write the application certificate to {folder}: {error.strerror}; "
+            "make the folder writable for this user or choose another one"
+        ) from error
+    return Identity(certificate, key, uri)
+
+
+def _load(certificate_path: Path, key_path: Path, application_uri: str | None) -> Identity:
+    remedy = f"put the right file back, or delete {certificate_path.name} and {key_path.name} to get new ones"
+    try:
+        certificate = x509.load_der_x509_certificate(certificate_path.read_bytes())
+        key = serialization.load_pem_private_key(key_path.read_bytes(), password=None)
+    except OSError as error:
+        raise CertificateError(f"{error.filename} cannot be read: {error.strerror}; {remedy}") from error
+    except (ValueError, TypeError) as error:
+        raise CertificateError(
+            f"{certificate_path.parent} holds a certificate or key that is damaged; {remedy}"
+        ) from error
+    if not isinstance(key, rsa.RSAPrivateKey) or key.public_key() != certificate.public_key():
+        raise CertificateError(f"{key_path} is not the key of {certificate_path.name}; {remedy}")
+    if certificate.not_valid_after_utc < datetime.now(UTC):
+        raise CertificateError(
+            f"{certificate_path} expired on {certificate.not_valid_after_utc:%Y-%m-%d}; {remedy}"
+        )
+    uris = _uris(certificate)
+    if not uris or (application_uri is not None and application_uri not in uris):
+        raise CertificateError(
+            f"{certificate_path} is for {', '.join(uris) or 'no application URI'}, not for {application_uri}; {remedy}"
+        )
+    return Identity(certificate, key, application_uri or uris[0])
+
+
+def _uris(certificate: x509.Certificate) -> list[str]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return names.get_values_for_type(x509.UniformResourceIdentifier)
+
+
+def _self_signed(
+    key: rsa.RSAPrivateKey, application_name: str, uri: str, hosts: Iterable[str]
+) -> x509.Certificate:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, application_name[:_LONGEST_NAME])])
+    now = datetime.now(UTC)
+    public_key = key.public_key()
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(public_key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))  # clients' clocks may be behind
+        .not_valid_after(now + VALIDITY)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri), *map(_host, hosts)]),
+            critical=False,
+        )
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(
+            x509.KeyUsage(
+                digital_signature=True,
+                content_commitment=True,
+                key_encipherment=True,
+                data_encipherment=True,
+                key_agreement=False,
+                key_cert_sign=True,  # self-signed: some stacks refuse it without
+                crl_sign=False,
+                encipher_only=False,
+                decipher_only=False,
+            ),
+            critical=True,
+        )
+        .add_extension(
+            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
+            critical=False,
+        )
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(public_key), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+
+
+def _host(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)

@@ -1,0 +1,371 @@
+"""Instances without a node object each: a template, and per instance a list of values and one of times.
+
+In: `add`, and writes by path. Out: the nodes of the instance namespace, made for each access (`find`), and a data value to
+the delivery for each write to a monitored variable. A NodeId is `s=<name>` for the instance itself and `s=<name>.<path>` below.
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any, Protocol
+
+from asyncua import ua
+from asyncua.common.utils import Buffer
+from asyncua.server.address_space import AttributeValue
+from asyncua.ua import ua_binary
+
+from .declarations import HAS_TYPE_DEFINITION
+from .errors import InstanceError
+from .names import escaped
+from .space import LazyAddressSpace
+from .template import NO_SLOT, Template, TemplateNode
+from .times import ticks_now, to_datetime, to_ticks
+from .typetable import good
+
+Id = ua.AttributeIds
+Type = ua.VariantType
+Watchers = dict[int, Callable[..., Any]]  # monitored items by handle
+UNWRITTEN = 0  # the time of a value that nobody wrote yet
+BAD = 0x80000000  # the severity bit of a status code (Part 4, 7.39)
+NOTHING = ua.Variant()
+
+
+class Delivery(Protocol):
+    """Takes what monitored items shall be told, in order."""
+
+    def changed(self, watchers: Watchers, value: ua.DataValue) -> None: ...
+
+
+class Instances:
+    """All instances of a server, by name; they form one namespace of the address space."""
+
+    def __init__(self, namespace: int) -> None:
+        self.namespace = namespace
+        self.space: LazyAddressSpace
+        self.delivery: Delivery
+        self._by_name: dict[str, Instance] = {}
+
+    def __iter__(self) -> Iterator["Instance"]:
+        return iter(self._by_name.values())
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def get(self, name: str) -> "Instance":
+        """The instance, or InstanceError."""
+        instance = self._by_name.get(name)
+        if instance is None:
+            raise InstanceError(f"there is no instance {name!r}")
+        return instance
+
+    def add(self, name: str, display_name: str, template: Template, parent: ua.NodeId) -> "Instance":
+        """A new instance below a node of the type table, by Organizes."""
+        if not name:
+            raise InstanceError("an instance needs a name")
+        if name in self._by_name:
+            raise InstanceError(f"there is an instance {name!r} already: names must differ")
+        instance = self._by_name[name] = Instance(self, name, display_name, template, parent)
+        root = template.root
+        self.space.node(parent).references.append(
+            ua.ReferenceDescription(
+                root.reference_type,
+                True,
+                instance.node_id(),
+                instance.browse_name,
+                instance.display_name,
+                root.node_class,
+                root.type_definition,
+            )
+        )
+        return instance
+
+    def remove(self, name: str) -> None:
+        """Take the instance away; its monitored items are told BadNodeIdUnknown."""
+        instance = self.get(name)
+        root = instance.node_id()
+        references = self.space.node(instance.parent).references
+        references[:] = [reference for reference in references if reference.NodeId != root]
+        instance.abandon()
+        del self._by_name[name]
+
+    def find(self, node_id: ua.NodeId) -> "InstanceNode | None":
+        """The node of the instance namespace with this id."""
+        identifier = node_id.Identifier
+        if not isinstance(identifier, str):
+            return None
+        part, _, path = identifier.partition(".")
+        instance = self._by_name.get(part) if "%" not in part else self._unescaped(part)
+        if instance is None or (not path and len(part) != len(identifier)):
+            return None
+        node = instance.template.paths.get(path)
+        return None if node is None else InstanceNode(instance, node)
+
+    def _unescaped(self, part: str) -> "Instance | None":
+        return next((instance for name, instance in self._by_name.items() if escaped(name) == part), None)
+
+
+class Instance:
+    """One object of a template: values are written and read by path."""
+
+    __slots__ = (
+        "_created",
+        "_instances",
+        "_statuses",
+        "_times",
+        "_values",
+        "_watchers",
+        "browse_name",
+        "display_name",
+        "name",
+        "parent",
+        "template",
+    )
+
+    def __init__(
+        self, instances: Instances, name: str, display_name: str, template: Template, parent: ua.NodeId
+    ) -> None:
+        self.name = name
+        self.template = template
+        self.parent = parent
+        self.browse_name = ua.QualifiedName(name, instances.namespace)
+        self.display_name = ua.LocalizedText(display_name)
+        self._instances = instances
+        self._created = ticks_now()
+        self._values = list(template.defaults)
+        self._times = [UNWRITTEN if node.neutral else self._created for node in template.slots]
+        self._statuses: dict[int, int] = {}  # by slot, only those that are not Good
+        self._watchers: dict[int, Watchers] = {}  # by slot, only those that are or were monitored
+
+    def node_id(self, path: str = "") -> ua.NodeId:
+        """The id of a node of this instance; the instance's own without a path."""
+        name = escaped(self.name)
+        return ua.NodeId(f"{name}.{path}" if path else name, self._instances.namespace)
+
+    def write(
+        self, path: str, value: Any, source_time: datetime | int | None = None, status: int = 0
+    ) -> None:
+        """Give a variable a value: a Variant, or what its data type takes (e.g. a float for a Double).
+
+        `source_time` is when the value came to be at its source (a datetime with time zone, or ticks); now if left out. `status` is a status
+        code; while it is Bad, clients see no value. InstanceError for an unknown path, a constant or a value of another type.
+        """
+        node = self._variable(path)
+        assert node.value_type is not None  # noqa: S101 (mypy: a node with a slot has one)
+        try:
+            encoded = ua_binary.variant_to_binary(node.value_type.variant(value))
+        except (TypeError, ValueError, OverflowError, AttributeError, ua.UaError) as error:
+            raise InstanceError(f"{self.name}.{path} cannot hold {value!r}: {error}") from error
+        self._store(node.slot, encoded, source_time, status)
+
+    def set_status(self, path: str, status: int, source_time: datetime | int | None = None) -> None:
+        """Change the status alone; the value is kept, and comes back with a status that is not Bad."""
+        slot = self._variable(path).slot
+        if self._times[slot] != UNWRITTEN:
+            self._store(slot, self._values[slot], source_time, status)
+
+    def read(self, path: str) -> ua.DataValue:
+        """What a client reads there: value, status and times."""
+        node = self.template.paths.get(path)
+        if node is None or node.value_type is None:
+            raise InstanceError(f"{self.name} has no variable {path!r}")
+        return self.data_value(node)
+
+    def unwritten(self) -> list[str]:
+        """Paths of the variables that nobody wrote yet and no type gives a value; they read as Uncertain."""
+        return [
+            node.path
+            for node, time in zip(self.template.slots, self._times, strict=True)
+            if time == UNWRITTEN
+        ]
+
+    def data_value(self, node: TemplateNode) -> ua.DataValue:
+        """The present value of a variable of the template."""
+        slot = node.slot
+        if slot == NO_SLOT:
+            return _data_value(node.default, self._created, 0)
+        time = self._times[slot]
+        if time == UNWRITTEN:
+            return _data_value(self._values[slot], self._created, ua.StatusCodes.UncertainInitialValue)
+        return _data_value(self._values[slot], time, self._statuses.get(slot, 0))
+
+    def watchers(self, slot: int) -> Watchers:
+        """The monitored items of a variable; asyncua adds and removes its own here."""
+        return self._watchers.setdefault(slot, {})
+
+    def abandon(self) -> None:
+        """Tell all monitored items that their node is no more."""
+        gone = ua.DataValue(NOTHING, ua.StatusCode(ua.StatusCodes.BadNodeIdUnknown))
+        for watchers in self._watchers.values():
+            if watchers:
+                self._instances.delivery.changed(watchers, gone)
+
+    def _variable(self, path: str) -> TemplateNode:
+        node = self.template.paths.get(path)
+        if node is None or node.value_type is None:
+            raise InstanceError(f"{self.name} has no variable {path!r}")
+        if node.slot == NO_SLOT:
+            raise InstanceError(f"{self.name}.{path} is a constant of its template: it cannot be written")
+        return node
+
+    def _store(self, slot: int, encoded: bytes, source_time: datetime | int | None, status: int) -> None:
+        time = ticks_now() if source_time is None else to_ticks(source_time)
+        self._values[slot] = encoded
+        self._times[slot] = time
+        if status:
+            self._statuses[slot] = status
+        else:
+            self._statuses.pop(slot, None)
+        watchers = self._watchers.get(slot)
+        if watchers:
+            self._instances.delivery.changed(watchers, _data_value(encoded, time, status))
+
+    @property
+    def instances(self) -> Instances:
+        """Where the instance belongs."""
+        return self._instances
+
+
+def _data_value(encoded: bytes, time: int, status: int) -> ua.DataValue:
+    moment = to_datetime(time)
+    variant = NOTHING if status & BAD else ua_binary.variant_from_binary(Buffer(encoded))
+    return ua.DataValue(variant, ua.StatusCode(status), moment, moment)
+
+
+class InstanceNode:
+    """A node of an instance, as asyncua's services expect one; made for one access."""
+
+    __slots__ = ("instance", "node")
+    call = None  # LazyMethodService finds the template's callback instead
+
+    def __init__(self, instance: Instance, node: TemplateNode) -> None:
+        self.instance = instance
+        self.node = node
+
+    @property
+    def nodeid(self) -> ua.NodeId:
+        """The node's id."""
+        return self.instance.node_id(self.node.path)
+
+    @property
+    def attributes(self) -> "InstanceAttributes":
+        """The node's attributes, by id."""
+        return InstanceAttributes(self.instance, self.node)
+
+    @property
+    def references(self) -> list[ua.ReferenceDescription]:
+        """Its references: inverse to its parent, to its type, to its children, to the interfaces its declaration names."""
+        instance, node = self.instance, self.node
+        space = instance.instances.space
+        references = [self._to_parent(space)]
+        if node.type_definition is not None:
+            references.append(
+                ua.ReferenceDescription(
+                    HAS_TYPE_DEFINITION,
+                    True,
+                    node.type_definition,
+                    *_face(space, node.type_definition),
+                    ua.NodeId(),
+                )
+            )
+        references += [
+            ua.ReferenceDescription(
+                child.reference_type,
+                True,
+                instance.node_id(child.path),
+                child.browse_name,
+                child.display_name,
+                child.node_class,
+                child.type_definition or ua.NodeId(),
+            )
+            for child in node.children
+        ]
+        return references + node.extra_references
+
+    def _to_parent(self, space: LazyAddressSpace) -> ua.ReferenceDescription:
+        instance, node = self.instance, self.node
+        parent = node.parent
+        if parent is None:
+            face = _face(space, instance.parent)
+            type_definition = next(
+                (
+                    reference.NodeId
+                    for reference in space.node(instance.parent).references
+                    if reference.IsForward and reference.ReferenceTypeId == HAS_TYPE_DEFINITION
+                ),
+                ua.NodeId(),
+            )
+            return ua.ReferenceDescription(
+                node.reference_type, False, instance.parent, *face, type_definition
+            )
+        is_root = parent.parent is None
+        return ua.ReferenceDescription(
+            node.reference_type,
+            False,
+            instance.node_id(parent.path),
+            instance.browse_name if is_root else parent.browse_name,
+            instance.display_name if is_root else parent.display_name,
+            parent.node_class,
+            parent.type_definition or ua.NodeId(),
+        )
+
+
+def _face(space: LazyAddressSpace, node_id: ua.NodeId) -> tuple[Any, Any, Any]:
+    return (
+        space.value(node_id, Id.BrowseName),
+        space.value(node_id, Id.DisplayName),
+        space.value(node_id, Id.NodeClass),
+    )
+
+
+class InstanceAttributes:
+    """The attributes of an instance node: the template's, and what is the instance's own."""
+
+    __slots__ = ("_instance", "_node")
+
+    def __init__(self, instance: Instance, node: TemplateNode) -> None:
+        self._instance = instance
+        self._node = node
+
+    def get(self, attribute: ua.AttributeIds, default: Any = None) -> Any:
+        """The attribute's value, something like an AttributeValue."""
+        instance, node = self._instance, self._node
+        if attribute == Id.Value:
+            return default if node.value_type is None else InstanceValue(instance, node)
+        if attribute == Id.NodeId:
+            return AttributeValue(good(ua.Variant(instance.node_id(node.path), Type.NodeId)))
+        if node.parent is None:
+            if attribute == Id.BrowseName:
+                return AttributeValue(good(ua.Variant(instance.browse_name, Type.QualifiedName)))
+            if attribute == Id.DisplayName:
+                return AttributeValue(good(ua.Variant(instance.display_name, Type.LocalizedText)))
+        return node.attributes.get(attribute, default)
+
+    def __getitem__(self, attribute: ua.AttributeIds) -> Any:
+        held = self.get(attribute)
+        if held is None:
+            raise KeyError(attribute)
+        return held
+
+    def __contains__(self, attribute: object) -> bool:
+        return isinstance(attribute, int) and self.get(Id(attribute)) is not None
+
+
+class InstanceValue:
+    """The Value attribute of an instance's variable, as asyncua's services expect it."""
+
+    __slots__ = ("_instance", "_node")
+    value_callback = None
+    value_setter = None
+
+    def __init__(self, instance: Instance, node: TemplateNode) -> None:
+        self._instance = instance
+        self._node = node
+
+    @property
+    def value(self) -> ua.DataValue:
+        """The present value."""
+        return self._instance.data_value(self._node)
+
+    @property
+    def datachange_callbacks(self) -> Watchers:
+        """The monitored items; those of a constant are never called."""
+        return self._instance.watchers(self._node.slot)

@@ -1,0 +1,222 @@
+"""asyncua's server classes with what they lack: lazy nodes, methods of instances, a publishing interval that has a lower limit, a closed door.
+
+In: the lazy address space, who may log in, whether anonymous sessions are allowed. Out: an asyncua InternalServer and BinaryServer.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from copy import copy
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from asyncua import Node, ua
+from asyncua.common.connection import TransportLimits
+from asyncua.common.utils import ServiceError
+from asyncua.crypto.permission_rules import User, UserRole
+from asyncua.crypto.security_policies import SecurityPolicyNone
+from asyncua.server.address_space import MethodService
+from asyncua.server.binary_server_asyncio import BinaryServer, OPCUAProtocol
+from asyncua.server.history import HistoryManager
+from asyncua.server.internal_server import InternalServer
+from asyncua.server.internal_session import InternalSession
+from asyncua.server.subscription_service import SubscriptionService
+from asyncua.server.uaprocessor import UaProcessor
+
+from .errors import UsersError
+from .instances import InstanceNode
+from .space import LazyAddressSpace, LazyAttributeService, LazyNodeManagementService, LazyViewService
+from .users import Users
+
+log = structlog.get_logger(__name__)
+
+_DISCOVERY = {  # what needs neither security nor a session (Part 4, 5.5)
+    ua.NodeId(ua.ObjectIds.FindServersRequest_Encoding_DefaultBinary),
+    ua.NodeId(ua.ObjectIds.GetEndpointsRequest_Encoding_DefaultBinary),
+    ua.NodeId(ua.ObjectIds.CloseSecureChannelRequest_Encoding_DefaultBinary),
+}
+_REGISTRATION = {  # this is no discovery server: nobody registers others here
+    ua.NodeId(ua.ObjectIds.RegisterServerRequest_Encoding_DefaultBinary),
+    ua.NodeId(ua.ObjectIds.RegisterServer2Request_Encoding_DefaultBinary),
+}
+
+
+class UsersManager:
+    """Asks the users file; no session of a client is ever an administrator's."""
+
+    def __init__(self, users: Users, anonymous: bool) -> None:
+        self._users = users
+        self._anonymous = anonymous
+
+    def get_user(
+        self,
+        iserver: InternalServer,
+        username: str | None = None,
+        password: str | None = None,
+        certificate: Any = None,
+    ) -> User | None:
+        """The session's user, or None to refuse it."""
+        if username is None:
+            return User(UserRole.User) if self._anonymous else None
+        try:
+            right = self._users.verify(username, password or "")
+        except UsersError as error:
+            log.error("no user can log in", reason=str(error))
+            return None
+        if not right:
+            log.warning("login refused", user=username)
+            return None
+        return User(UserRole.User, username)
+
+
+class LazyMethodService(MethodService):
+    """Calls of methods of instances go to their template's callback, by the id of the instance's method or of its declaration."""
+
+    async def _call(self, method: ua.CallMethodRequest) -> ua.CallMethodResult:
+        owner = self._aspace.get(method.ObjectId)
+        if not isinstance(owner, InstanceNode):
+            return await super()._call(method)
+        codes = ua.StatusCodes
+        called = self._aspace.get(method.MethodId)
+        if called is None:
+            return ua.CallMethodResult(ua.StatusCode(codes.BadMethodInvalid))
+        name = called.attributes[ua.AttributeIds.BrowseName].value.Value.Value
+        node = next((child for child in owner.node.children if child.browse_name == name), None)
+        if node is None or node.node_class is not ua.NodeClass.Method:
+            return ua.CallMethodResult(ua.StatusCode(codes.BadMethodInvalid))
+        if node.method is None:
+            return ua.CallMethodResult(ua.StatusCode(codes.BadNotImplemented))
+        arguments = method.InputArguments or []
+        try:
+            result = await node.method(owner.instance, *arguments)
+        except Exception:
+            log.exception("a method failed", machine=owner.instance.name, method=node.path)
+            return ua.CallMethodResult(ua.StatusCode(codes.BadInternalError))
+        answer = ua.CallMethodResult()
+        if isinstance(result, ua.StatusCode):
+            answer.StatusCode = result
+        else:
+            answer.OutputArguments = result
+        answer.InputArgumentResults = [ua.StatusCode() for _ in arguments]
+        return answer
+
+
+class LimitedSubscriptionService(SubscriptionService):
+    """No subscription publishes more often than the server's limit, in milliseconds."""
+
+    def __init__(self, aspace: LazyAddressSpace, iserver: InternalServer, shortest: float) -> None:
+        super().__init__(aspace, iserver=iserver)
+        self._shortest = shortest
+
+    async def create_subscription(
+        self, params: ua.CreateSubscriptionParameters, *arguments: Any, **keywords: Any
+    ) -> ua.CreateSubscriptionResult:
+        """As asyncua's, with the revised interval never below the limit."""
+        interval = params.RequestedPublishingInterval
+        if not interval >= self._shortest:  # NaN is revised too
+            params.RequestedPublishingInterval = self._shortest
+        return await super().create_subscription(params, *arguments, **keywords)
+
+
+class LazyInternalServer(InternalServer):
+    """asyncua's services over the lazy address space."""
+
+    def __init__(
+        self, space: LazyAddressSpace, users: UsersManager, anonymous: bool, shortest_interval: float
+    ) -> None:
+        super().__init__(user_manager=users)
+        self.allow_remote_admin = False
+        self.anonymous = anonymous
+        self.disabled_clock = True  # ours below can be stopped at once
+        self.supported_tokens = (ua.UserNameIdentityToken,)
+        if anonymous:
+            self.supported_tokens += (ua.AnonymousIdentityToken,)
+        # Made again, since asyncua's constructor made them on an address space of its own.
+        self.aspace = space
+        self.attribute_service = LazyAttributeService(space)
+        self.view_service = LazyViewService(space)
+        self.method_service = LazyMethodService(space)
+        self.node_mgt_service = LazyNodeManagementService(space)
+        self.subscription_service = LimitedSubscriptionService(space, self, shortest_interval)
+        self.history_manager = HistoryManager(self)
+        self.isession = InternalSession(
+            self, space, self.subscription_service, "Internal", user=User(UserRole.Admin)
+        )
+        self.current_time_node = Node(self.isession, self.current_time_node.nodeid)
+        self.server_status_node = Node(self.isession, self.server_status_node.nodeid)
+        self._clock: asyncio.Task[None] | None = None
+
+    async def init(self, shelffile: Any = None) -> None:
+        """Nothing to load: the type table is the address space."""
+        await self.history_manager.init()
+
+    async def start(self) -> None:
+        """Start the services and the clock."""
+        await super().start()
+        self._clock = asyncio.create_task(self._tick())
+
+    async def stop(self) -> None:
+        """Stop the clock and close all sessions."""
+        if self._clock is not None:
+            self._clock.cancel()
+            await asyncio.gather(self._clock, return_exceptions=True)
+        for session in list(self._external_sessions.values()):
+            await session.close_session(True)
+        await super().stop()
+
+    async def _tick(self) -> None:
+        """Server/ServerStatus/CurrentTime, once a second."""
+        while True:
+            status = copy(await self.server_status_node.read_value())
+            status.CurrentTime = datetime.now(UTC)
+            await self.server_status_node.write_value(status)
+            await self.current_time_node.write_value(status.CurrentTime)
+            await asyncio.sleep(1)
+
+
+class GuardedProcessor(UaProcessor):  # type: ignore[misc]
+    """Refuses what asyncua lets through: sessions on unsecured channels, and registrations of other servers."""
+
+    async def _process_message(self, typeid: ua.NodeId, requesthdr: Any, seqhdr: Any, body: Any) -> Any:
+        if typeid in _REGISTRATION:
+            raise ServiceError(ua.StatusCodes.BadServiceUnsupported)
+        unsecured = self._connection.security_policy.URI == SecurityPolicyNone.URI
+        if unsecured and not self.iserver.anonymous and typeid not in _DISCOVERY:
+            raise ServiceError(ua.StatusCodes.BadSecurityPolicyRejected)
+        return await super()._process_message(typeid, requesthdr, seqhdr, body)
+
+
+class GuardedProtocol(OPCUAProtocol):
+    """A connection with a guarded processor."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """As asyncua's."""
+        super().connection_made(transport)
+        if self.processor is not None:
+            self.processor = GuardedProcessor(self.iserver, self.transport, self.limits)
+            self.processor.set_policies(self.policies)
+
+
+class GuardedBinaryServer(BinaryServer):
+    """Serves a socket that is bound already, so that a taken port is found before anything else is set up."""
+
+    def __init__(self, iserver: InternalServer, listening: socket.socket, limits: TransportLimits) -> None:
+        host, port = listening.getsockname()[:2]
+        super().__init__(iserver, host, port, limits)
+        self._socket = listening
+
+    def _make_protocol(self) -> GuardedProtocol:
+        return GuardedProtocol(
+            iserver=self.iserver,
+            policies=self._policies,
+            clients=self.clients,
+            closing_tasks=self.closing_tasks,
+            limits=self.limits,
+        )
+
+    async def start(self) -> None:
+        """Begin to accept connections."""
+        factory: Callable[[], GuardedProtocol] = self._make_protocol
+        self._server = await asyncio.get_running_loop().create_server(factory, sock=self._socket)
+        self.cleanup_task = asyncio.create_task(self._close_task_loop())

@@ -1,0 +1,303 @@
+"""The OPC UA server: one object that ties the address space, its instances, security and asyncua together.
+
+In: its settings, templates, instances, events. Out: a listening endpoint. See the package's docstring for how to use it.
+"""
+
+import asyncio
+import errno
+import socket
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import structlog
+from asyncua import Server, ua
+
+from . import certificates
+from .declarations import Addition, NameKey, Planner
+from .delivery import QueuedDelivery
+from .errors import AddressUnavailable, InstanceError, TemplateError
+from .events import SERVER, Event, EventTypes, base_fields
+from .instances import Instance, Instances
+from .internal import GuardedBinaryServer, LazyInternalServer, UsersManager
+from .quiet import tame_asyncua
+from .space import LazyAddressSpace
+from .template import Template, make_template
+from .times import ticks_now, to_ticks
+from .typetable import TypeTable
+from .users import Users
+
+log = structlog.get_logger(__name__)
+
+SECURE = [
+    ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt,
+    ua.SecurityPolicyType.Basic256Sha256_Sign,
+]
+WILDCARDS = {"", "0.0.0.0", "::"}  # noqa: S104 (compared, not bound)
+MIN_PUBLISHING_INTERVAL = 10.0  # ms
+
+
+@dataclass(frozen=True)
+class BuildInfo:
+    """What Server/ServerStatus/BuildInfo says (Part 5, 12.4)."""
+
+    product_uri: str
+    manufacturer: str
+    product: str
+    version: str
+    build_number: str = ""
+    build_date: datetime = datetime(1601, 1, 1, tzinfo=UTC)
+
+
+class Namespaces(Mapping[str, int]):
+    """Namespace indexes by prefix or URI; "own" is the namespace of the instances, "" the standard one."""
+
+    def __init__(self, table: TypeTable, own_uri: str) -> None:
+        self.uris = [*table.namespaces, own_uri]
+        self.own = len(table.namespaces)
+        self._indexes = {uri: index for index, uri in enumerate(self.uris) if uri}
+        self._indexes |= {**table.prefixes, "own": self.own, "": 0}
+
+    def __getitem__(self, key: str) -> int:
+        return self._indexes[key]
+
+    def __iter__(self) -> Any:
+        return iter(self._indexes)
+
+    def __len__(self) -> int:
+        return len(self._indexes)
+
+    def name(self, name: str) -> NameKey:
+        """A browse name written with its prefix, or with none when it is of the standard namespace."""
+        prefix, separator, rest = name.partition(":")
+        if not separator:
+            return 0, name
+        index = int(prefix) if prefix.isdecimal() else self.get(prefix)
+        if index is None or index >= len(self.uris) or not rest:
+            raise TemplateError(
+                f"{name!r}: unknown namespace prefix {prefix!r}; there are {', '.join(self.prefixes())}"
+            )
+        return index, rest
+
+    def prefixes(self) -> list[str]:
+        """The short names."""
+        return [key for key, index in self._indexes.items() if key and key != self.uris[index]]
+
+
+class OpcUaServer:
+    """An OPC UA server of instances; see the package's docstring."""
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        port: int,
+        instance_namespace_uri: str,
+        application_name: str,
+        certificate_folder: Path,
+        users: Users,
+        build_info: BuildInfo,
+        anonymous: bool = False,
+        application_uri: str | None = None,
+        min_publishing_interval: float = MIN_PUBLISHING_INTERVAL,
+    ) -> None:
+        tame_asyncua()
+        self.host = host
+        self.port = port
+        self.application_name = application_name
+        self.application_uri = application_uri
+        self.build_info = build_info
+        self._certificate_folder = certificate_folder
+        self._anonymous = anonymous
+        table = TypeTable()
+        table.register_data_types()
+        self.namespaces = Namespaces(table, instance_namespace_uri)
+        self.instances = Instances(self.namespaces.own)
+        self.space = LazyAddressSpace(table, self.instances)
+        self._iserver = LazyInternalServer(
+            self.space, UsersManager(users, anonymous), anonymous, min_publishing_interval
+        )
+        self._min_publishing_interval = min_publishing_interval
+        self._delivery = QueuedDelivery(self._iserver.subscription_service)
+        self.instances.space = self.space
+        self.instances.delivery = self._delivery
+        self._planner = Planner(self.space, self.namespaces.name)
+        self._event_types = EventTypes(self.space, self._planner)
+        self._server: Server | None = None
+        self._binary: GuardedBinaryServer | None = None
+        self._delivering: asyncio.Task[None] | None = None
+
+    @property
+    def endpoint_url(self) -> str:
+        """Where clients connect to; with the real port once started."""
+        host = socket.gethostname() if self.host in WILDCARDS else self.host
+        return f"opc.tcp://[{host}]:{self.port}/" if ":" in host else f"opc.tcp://{host}:{self.port}/"
+
+    def node_id(self, namespace: str, identifier: int | str) -> ua.NodeId:
+        """A NodeId by namespace prefix or URI."""
+        return ua.NodeId(identifier, self.namespaces[namespace])
+
+    def build_template(
+        self,
+        type_id: ua.NodeId,
+        include: Iterable[str] = (),
+        additions: Iterable[Addition] = (),
+        constants: Mapping[str, Any] | None = None,
+        notifiers: Iterable[str] = (),
+        data_types: Mapping[str, ua.NodeId] | None = None,
+    ) -> Template:
+        """The template of instances of a type: all that is mandatory, and what is included and added.
+
+        `include` and `additions` use browse paths; `constants` (values that are the same on all instances), `notifiers` (objects to whose events
+        clients may subscribe) and `data_types` (narrower than declared) use paths. TemplateError for what does not exist or fit.
+        """
+        plan = self._planner.plan(type_id, include, additions)
+        return make_template(self.space, plan, constants or {}, notifiers, data_types or {})
+
+    def add_instance(self, name: str, display_name: str, template: Template, parent: ua.NodeId) -> Instance:
+        """A new instance below a folder; InstanceError when the name is taken."""
+        return self.instances.add(name, display_name, template, parent)
+
+    def remove_instance(self, name: str) -> None:
+        """Take an instance away; its monitored items get BadNodeIdUnknown."""
+        self.instances.remove(name)
+
+    def emit_event(
+        self,
+        instance: Instance,
+        notifiers: Iterable[str],
+        event_type: ua.NodeId,
+        fields: Mapping[str, Any],
+        source: str = "",
+        source_time: datetime | int | None = None,
+    ) -> None:
+        """Send an event to the subscribers of these objects of the instance and of the Server object, after all values written before.
+
+        `fields` are by name (`Message`, `Severity` 1-1000, and the type's own); values are Variants or what the field's data type takes.
+        `source` is the path of the object that it is about.
+        """
+        emitting = [instance.node_id(path) for path in notifiers]
+        for path in (*notifiers, source):
+            if path not in instance.template.paths:
+                raise InstanceError(f"{instance.name} has no object {path!r}")
+        about = instance.template.paths[source]
+        received = ticks_now()
+        name = about.browse_name.Name if source else instance.display_name.Text
+        time = received if source_time is None else to_ticks(source_time)
+        values = base_fields(event_type, instance.node_id(source), name, time, received) | dict(fields)
+        variants = self._event_types.variants(event_type, values)
+        for node_id in (*emitting, SERVER):
+            self._delivery.emit(Event(node_id, variants))
+
+    async def start(self) -> None:
+        """Listen. AddressUnavailable when that is not possible, CertificateError when the certificate is not usable."""
+        listening = self._bind()
+        try:
+            self.port = listening.getsockname()[1]
+            identity = certificates.load_or_create(
+                self._certificate_folder,
+                self.application_name,
+                self.application_uri,
+                certificates.host_names(self.host),
+            )
+            self.application_uri = identity.application_uri
+            self._server = await self._prepared_server(identity)
+            self._binary = GuardedBinaryServer(self._iserver, listening, self._server.limits)
+            self._binary.set_policies(self._server._policies)
+            await self._iserver.start()
+            self._delivering = asyncio.create_task(self._delivery.run())
+            await self._binary.start()
+        except BaseException:
+            listening.close()
+            await self.stop()
+            raise
+        log.info("OPC UA server listens", endpoint=self.endpoint_url, anonymous=self._anonymous)
+
+    async def stop(self) -> None:
+        """Close all sessions and stop listening."""
+        if self._binary is not None:
+            await self._binary.stop()
+            self._binary = None
+        if self._delivering is not None:
+            self._delivering.cancel()
+            await asyncio.gather(self._delivering, return_exceptions=True)
+            self._delivering = None
+        if self._server is not None:
+            await self._iserver.stop()
+            self._server = None
+
+    def _bind(self) -> socket.socket:
+        address = f"{self.host or '0.0.0.0'}:{self.port}"  # noqa: S104 (only for the message)
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        try:
+            return socket.create_server((self.host, self.port), family=family, backlog=100)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                problem = "another program uses it: stop that one or choose another port"
+            elif error.errno == errno.EACCES:
+                problem = "this user may not listen there: choose a port above 1023"
+            elif error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+                problem = "this machine has no such address: choose one of its own, or 127.0.0.1"
+            else:
+                problem = error.strerror or str(error)
+            raise AddressUnavailable(f"the OPC UA server cannot listen on {address}: {problem}") from error
+
+    async def _prepared_server(self, identity: certificates.Identity) -> Server:
+        """asyncua's Server for its endpoints and standard nodes; it never listens itself."""
+        server = Server(iserver=self._iserver)
+        server.name = self.application_name
+        server.application_type = ua.ApplicationType.Server
+        server.product_uri = self.build_info.product_uri
+        server.set_endpoint(self.endpoint_url)
+        server.set_security_policy(
+            [*SECURE, ua.SecurityPolicyType.NoSecurity] if self._anonymous else list(SECURE)
+        )
+        self._iserver.certificate = identity.certificate
+        self._iserver.private_key = identity.key
+        await self._iserver.init()
+        await server.get_node(ua.ObjectIds.Server_NamespaceArray).write_value(self.namespaces.uris)
+        await server.set_application_uri(identity.application_uri)
+        build = self.build_info
+        await server.set_build_info(
+            build.product_uri,
+            build.manufacturer,
+            build.product,
+            build.version,
+            build.build_number,
+            build.build_date,
+        )
+        await self._tell_capabilities(server)
+        await server._setup_server_nodes()
+        return server
+
+    async def _tell_capabilities(self, server: Server) -> None:
+        """What Server/ServerCapabilities (Part 5, 6.3.2) says; operation limits of 0 mean that none is enforced."""
+        ids = ua.ObjectIds
+        limits = [number for name, number in vars(ids).items() if name.startswith(_LIMITS_PREFIX)]
+        values = {
+            ids.Server_ServiceLevel: ua.Variant(255, ua.VariantType.Byte),
+            ids.Server_Auditing: ua.Variant(False),
+            ids.Server_ServerRedundancy_RedundancySupport: ua.Variant(0, ua.VariantType.Int32),
+            ids.Server_ServerDiagnostics_EnabledFlag: ua.Variant(False),
+            ids.Server_ServerCapabilities_LocaleIdArray: ua.Variant(["en"], ua.VariantType.String),
+            ids.Server_ServerCapabilities_MinSupportedSampleRate: ua.Variant(self._min_publishing_interval),
+            ids.Server_ServerCapabilities_MaxSubscriptions: ua.Variant(
+                self._iserver.max_subscriptions, ua.VariantType.UInt32
+            ),
+            ids.Server_ServerCapabilities_MaxMonitoredItemsQueueSize: ua.Variant(
+                self._iserver.max_monitored_item_queue_size, ua.VariantType.UInt32
+            ),
+            **{limit: ua.Variant(0, ua.VariantType.UInt32) for limit in limits},
+        }
+        now = datetime.now(UTC)
+        for number, variant in values.items():
+            node_id = ua.NodeId(number)
+            if node_id in self.space:
+                await self.space.write_attribute_value(
+                    node_id, ua.AttributeIds.Value, ua.DataValue(variant, ua.StatusCode(), now, now)
+                )
+
+
+_LIMITS_PREFIX = "Server_ServerCapabilities_OperationLimits_Max"

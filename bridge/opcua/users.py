@@ -1,0 +1,158 @@
+"""Who may open a session: names with salted scrypt hashes in a JSON file that only its owner can read.
+
+In: a file, and names with passwords. Out: yes or no, in a time that does not tell whether the name exists.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from .errors import UsersError
+
+# 16 MiB and some 40 ms a hash (RFC 7914, section 2; parameters after OWASP's password storage cheat sheet)
+_COST, _BLOCK_SIZE, _PARALLEL = 2**14, 8, 5
+_SALT_BYTES = 16
+_FIELDS = {"n", "r", "p", "salt", "hash"}
+_LARGEST_COST = 2**17
+
+
+def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
+    return hashlib.scrypt(password.encode(), salt=salt, n=n, r=r, p=p, maxmem=256 * n * r + 2**20, dklen=32)
+
+
+class Users:
+    """The users file; read again at each change of its time, so that `mesbridge`-like tools may edit it while a server runs."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._users: dict[str, dict[str, Any]] = {}
+        self._read_at: tuple[int, int] | None = None
+        self._decoy = self._entry(secrets.token_hex())
+        self._session_key = secrets.token_bytes()
+        self._verified: dict[
+            str, tuple[bytes, str]
+        ] = {}  # keyed digest of the password and the hash it passed
+
+    def names(self) -> list[str]:
+        """All user names."""
+        self._refresh()
+        return sorted(self._users)
+
+    def add(self, name: str, password: str) -> None:
+        """Add a user, or give one another password."""
+        if not name or not password:
+            raise UsersError("a user needs a name and a password that is not empty")
+        self._refresh()
+        self._users[name] = self._entry(password)
+        self._write()
+
+    def remove(self, name: str) -> None:
+        """Remove a user; UsersError when there is none of that name."""
+        self._refresh()
+        if name not in self._users:
+            raise UsersError(
+                f"{self.path}: there is no user {name!r}; there are {', '.join(self.names()) or 'none'}"
+            )
+        del self._users[name]
+        self._write()
+
+    def verify(self, name: str, password: str) -> bool:
+        """Whether this is the user's password. The first time it costs a hash, again and again it does not."""
+        self._refresh()
+        entry = self._users.get(name)
+        digest = hmac.digest(self._session_key, password.encode(), "sha256")
+        known_digest, known_hash = self._verified.get(name, (b"", ""))
+        if entry is not None and entry["hash"] == known_hash and hmac.compare_digest(digest, known_digest):
+            return True
+        checked = self._decoy if entry is None else entry
+        made = _scrypt(password, base64.b64decode(checked["salt"]), checked["n"], checked["r"], checked["p"])
+        right = hmac.compare_digest(made, base64.b64decode(checked["hash"]))
+        if entry is None or not right:
+            return False
+        self._verified[name] = digest, entry["hash"]
+        return True
+
+    @staticmethod
+    def _entry(password: str) -> dict[str, Any]:
+        salt = secrets.token_bytes(_SALT_BYTES)
+        made = _scrypt(password, salt, _COST, _BLOCK_SIZE, _PARALLEL)
+        return {
+            "n": _COST,
+            "r": _BLOCK_SIZE,
+            "p": _PARALLEL,
+            "salt": base64.b64encode(salt).decode(),
+            "hash": base64.b64encode(made).decode(),
+        }
+
+    def _refresh(self) -> None:
+        try:
+            status = self.path.stat()
+        except FileNotFoundError:
+            self._users, self._read_at = {}, None
+            return
+        except OSError as error:
+            raise UsersError(f"{self.path} cannot be read: {error.strerror}") from error
+        if (status.st_mtime_ns, status.st_ino) != self._read_at:
+            self._users = self._read()
+            self._read_at = status.st_mtime_ns, status.st_ino
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        remedy = "correct it, or delete the file and add the users again"
+        try:
+            text = self.path.read_text(encoding="utf-8")
+            held = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise UsersError(f"{self.path}, line {error.lineno}: {error.msg}; {remedy}") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsersError(f"{self.path} cannot be read: {error}; {remedy}") from error
+        users = held.get("users") if isinstance(held, dict) else None
+        if not isinstance(users, dict):
+            raise UsersError(f'{self.path}, line 1: an object with "users" belongs here; {remedy}')
+        for name, entry in users.items():
+            fault = _fault(entry)
+            if fault:
+                line = text[: max(text.find(json.dumps(name, ensure_ascii=False)), 0)].count("\n") + 1
+                raise UsersError(f"{self.path}, line {line}: user {name!r} {fault}; {remedy}")
+        return users
+
+    def _write(self) -> None:
+        text = json.dumps({"users": self._users}, indent=2, ensure_ascii=False) + "\n"
+        write_private(self.path, text.encode())
+        self._read_at = None
+
+
+def _fault(entry: Any) -> str | None:
+    if not isinstance(entry, dict) or entry.keys() != _FIELDS:
+        return f"needs exactly {', '.join(sorted(_FIELDS))}"
+    n, r, p = entry["n"], entry["r"], entry["p"]
+    if not all(type(number) is int and number > 0 for number in (n, r, p)):
+        return "has an n, r or p that is not a positive number"
+    if n < 2 or n & (n - 1) or n * r * p > _LARGEST_COST * _BLOCK_SIZE * _PARALLEL:
+        return "has costs that are not usable"
+    try:
+        salt = base64.b64decode(entry["salt"], validate=True)
+        made = base64.b64decode(entry["hash"], validate=True)
+    except (ValueError, TypeError):
+        return "has a salt or hash that is not base64"
+    return None if salt and len(made) == 32 else "has a salt or hash of the wrong length"
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that only its owner can read, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # made with mode 0600
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except OSError:
+        Path(temporary).unlink(missing_ok=True)
+        raise
