@@ -1,4 +1,4 @@
-"""What asyncua lacks or does slowly, free of any domain: types from a compiled table, machines as templates plus values.
+"""What asyncua lacks or does slowly, free of any domain: compiled types, and machines as templates plus values.
 
 In: a host and port, users, a certificate folder, and for each kind of machine a template; then written values
 and events. Out: an OPC UA server whose address space holds the standard namespace, eleven companion models and the
@@ -34,24 +34,29 @@ How to use it::
     instance.write("Monitoring.Process.Tool 0.AnalogSignal", ua.Variant(210.5), source_time)
     instance.read("Monitoring.Process.Tool 0.AnalogSignal")   # -> ua.DataValue
     instance.node_id("Monitoring.Process")                    # -> ns=13;s=printer-1.Monitoring.Process
-    server.emit_event(instance, ["", "Notification.Messages"], server.node_id("mt", 35), {"Message": ..., "Severity": 300})
+    server.emit_event(                                        # also reaches subscribers of the Server object
+        instance, ["", "Notification.Messages"], server.node_id("mt", 35),
+        {"Message": ua.LocalizedText("Done"), "Severity": 300, "Identifier": "..."},
+    )
     server.remove_instance("printer-1")
     await server.stop()
 
 Two notations for places in a template:
 
-* a **browse path** says which declaration is meant, so it names namespaces: ``mt:Monitoring/mach:Process``. Prefixes are
-  those of ``server.namespaces`` (di, ia, mach, irdi, padim, pv, isa, jobs, res, mt, am; ``own`` is the instance
-  namespace; no prefix is the standard namespace). Used by ``include``, ``Addition.parent`` and ``Addition.browse_name``.
+* a **browse path** says which declaration is meant, so it names namespaces: ``mt:Monitoring/mach:Process``. The
+  prefixes are those of ``server.namespaces``: di, ia, mach, irdi, padim, pv, isa, jobs, res, mt, am; ``own`` is the
+  instance namespace; no prefix is the standard namespace. ``include`` and ``Addition`` use browse paths.
 * a **path** says which node of an instance is meant: the browse names joined by ".", without prefixes:
-  ``Monitoring.Process.Tool 0``. It is what follows the name in the NodeId, and is unique in a template. A "." or "%" inside a
-  single name is written ``%2E`` or ``%25`` (``bridge.opcua.names``). The root's path is "". Used everywhere else.
+  ``Monitoring.Process.Tool 0``. It is what follows the name in the NodeId, and is unique in a template. A "." or
+  "%" inside a single name is written ``%2E`` or ``%25`` (``bridge.opcua.names``). The root's path is "". All else
+  uses paths.
 
-``template.paths`` maps each path to its TemplateNode (``node_class``, ``data_type``, ``value_rank``, ``modelling_rule``,
-``type_definition``, ``browse_name``, ``constant``); ``instance.unwritten()`` lists the variables that nobody wrote yet (they read
-as a neutral value with status UncertainInitialValue). ``source_time`` is a datetime with a time zone or an integer of 100 ns ticks since
-1601-01-01 (``ticks_now()``); ``status`` is a status code number (``ua.StatusCodes...``); a Bad status hides the value from
-clients but the instance keeps it: ``instance.set_status(path, status, source_time)`` changes the status alone.
+``template.paths`` maps each path to its TemplateNode (``node_class``, ``data_type``, ``value_rank``,
+``modelling_rule``, ``type_definition``, ``browse_name``, ``constant``); ``instance.unwritten()`` lists the
+variables that nobody wrote yet (they read as a neutral value with status UncertainInitialValue). ``source_time``
+is a datetime with a time zone or an integer of 100 ns ticks since 1601-01-01 (``ticks_now()``); ``status`` is a
+status code number (``ua.StatusCodes...``); a Bad status hides the value from clients but the instance keeps it:
+``instance.set_status(path, status, source_time)`` changes the status alone.
 
 Errors all derive from OpcUaError: AddressUnavailable, CertificateError, UsersError, TemplateError, InstanceError.
 """

@@ -1,7 +1,7 @@
 """The application certificate (Part 6, 6.2.2): made at the first start, then read.
 
-In: a folder, the application's name and URI, host names. Out: the certificate and its key. The files are certificate.der, which clients may
-have to be given, and private_key.pem, which nobody may have (mode 0600).
+In: a folder, the application's name and URI, host names. Out: the certificate and its key. The files are
+certificate.der, which clients may have to be given, and private_key.pem, which nobody may have (mode 0600).
 """
 
 import ipaddress
@@ -43,8 +43,9 @@ def load_or_create(
 ) -> Identity:
     """The identity in this folder; made when there is none.
 
-    Without an `application_uri` the one in the certificate stands, and a new certificate gets one of the host's and the application's name.
-    CertificateError when a file is missing or unreadable, the two do not belong together, the URI is another one, or the certificate has expired.
+    Without an `application_uri` the one in the certificate stands, and a new certificate gets one of the host's
+    and the application's name. CertificateError when a file is missing or unreadable, the two do not belong
+    together, the URI is another one, or the certificate has expired.
     """
     certificate_path, key_path = folder / "certificate.der", folder / "private_key.pem"
     if certificate_path.exists() or key_path.exists():

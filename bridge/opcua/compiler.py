@@ -1,11 +1,11 @@
 """Makes types.json.z: the standard address space and the companion models, imported once at development time.
 
-In: the nodeset files of the npm package node-opcua-nodesets (fetched with `npm pack` unless a folder is given) and the ones in
-`nodesets/` beside this file. Out: the table that `typetable` reads at start. It holds neither times nor anything of the Python
-version, so that the same nodesets always give the same bytes.
+In: the nodeset files of the npm package node-opcua-nodesets (fetched with `npm pack` unless a folder is given)
+and the ones in `nodesets/` beside this file. Out: the table that `typetable` reads at start. It holds neither
+times nor anything of the Python version, so that the same nodesets always give the same bytes.
 
-Run it as `python -m bridge.opcua.compiler [--nodesets DIR] [--check]`; with --check it writes nothing and exits 1 when the committed
-table is another one. It needs lxml and, without --nodesets, npm.
+Run it as `python -m bridge.opcua.compiler [--nodesets DIR] [--check]`; with --check it writes nothing and exits 1
+when the committed table is another one. It needs lxml and, without --nodesets, npm.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def readable(path: Path) -> str:
     Left out: nodes for design tools only that have no parent (DI 1.05.0), and a default value that nests structures
     (Machinery Result 1.01.0).
     """
-    from lxml import etree
+    from lxml import etree  # type: ignore[import-untyped]  # a tool of developers only
 
     root = etree.parse(path).getroot()
     for node in list(root):

@@ -1,7 +1,8 @@
-"""What an object of a type consists of, by OPC UA's rules for instances (Part 3, 6.3 and 6.4; interfaces and add-ins: 4.10).
+"""What an object of a type consists of, by OPC UA's rules for instances (Part 3, 6.3, 6.4; interfaces: 4.10)."
 
-In: a type, the optional declarations that are wanted, and additions that the type does not declare. Out: a tree of Declared nodes:
-every mandatory declaration of the type, its supertypes, its interfaces and of the types of its children, merged with overriding ones.
+In: a type, the optional declarations that are wanted, and additions that the type does not declare. Out: a tree
+of Declared nodes: every mandatory declaration of the type, its supertypes, its interfaces and of the types of its
+children, merged with overriding ones.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -38,8 +39,8 @@ NameKey = tuple[int, str]
 class Addition:
     """A node that the type does not declare: an instance of a placeholder, or one of the vendor's own.
 
-    `parent` and `browse_name` are browse paths ("own:" is the instance namespace); `include` is relative to the addition. A variable of
-    an abstract data type should be given a `data_type` that is not.
+    `parent` and `browse_name` are browse paths ("own:" is the instance namespace); `include` is relative to the
+    addition. A variable of an abstract data type should be given a `data_type` that is not.
     """
 
     parent: str
@@ -112,7 +113,7 @@ class Planner:
         return root
 
     def variables(self, type_id: ua.NodeId) -> Iterator[tuple[list[NameKey], ua.NodeId, int]]:
-        """All variables that a type, its supertypes and interfaces declare, optional ones too: names, data type, value rank."""
+        """All variables that a type declares or inherits, optional ones too: names, data type, value rank."""
         for source in self._sources(type_id, []):
             yield from self._variables_below(source, [])
 
@@ -196,7 +197,7 @@ class Planner:
         return chosen
 
     def _sources(self, type_id: ua.NodeId | None, declarations: list[ua.NodeId]) -> list[ua.NodeId]:
-        """Where children may be declared, the most derived first: declarations, the type and its supertypes, interfaces."""
+        """Where children may be declared, the most derived first: declarations, type, supertypes, interfaces."""
         sources: list[ua.NodeId] = []
         types = [] if type_id is None else list(supertypes(self._space, type_id))
         for node_id in (*declarations, *types):

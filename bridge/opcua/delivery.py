@@ -1,6 +1,7 @@
 """Hands changed values and events to asyncua's subscriptions, in the order in which they came.
 
-In: `changed` and `emit`, which return at once. Out: the callbacks of monitored items and events, called by one task that the server owns.
+In: `changed` and `emit`, which return at once. Out: the callbacks of monitored items and events, called by one
+task that the server owns.
 """
 
 import asyncio

@@ -1,7 +1,8 @@
 """Instances without a node object each: a template, and per instance a list of values and one of times.
 
-In: `add`, and writes by path. Out: the nodes of the instance namespace, made for each access (`find`), and a data value to
-the delivery for each write to a monitored variable. A NodeId is `s=<name>` for the instance itself and `s=<name>.<path>` below.
+In: `add`, and writes by path. Out: the nodes of the instance namespace, made for each access (`find`), and a data
+value to the delivery for each write to a monitored variable. A NodeId is `s=<name>` for the instance itself and
+`s=<name>.<path>` below.
 """
 
 from collections.abc import Callable, Iterator
@@ -145,8 +146,9 @@ class Instance:
     ) -> None:
         """Give a variable a value: a Variant, or what its data type takes (e.g. a float for a Double).
 
-        `source_time` is when the value came to be at its source (a datetime with time zone, or ticks); now if left out. `status` is a status
-        code; while it is Bad, clients see no value. InstanceError for an unknown path, a constant or a value of another type.
+        `source_time` is when the value came to be at its source (a datetime with time zone, or ticks); now if
+        left out. `status` is a status code; while it is Bad, clients see no value. InstanceError for an unknown
+        path, a constant or a value of another type.
         """
         node = self._variable(path)
         assert node.value_type is not None  # noqa: S101 (mypy: a node with a slot has one)
@@ -252,7 +254,7 @@ class InstanceNode:
 
     @property
     def references(self) -> list[ua.ReferenceDescription]:
-        """Its references: inverse to its parent, to its type, to its children, to the interfaces its declaration names."""
+        """References to its parent (inverse), its type, its children, and the interfaces its declaration names."""
         instance, node = self.instance, self.node
         space = instance.instances.space
         references = [self._to_parent(space)]

@@ -1,7 +1,11 @@
-"""asyncua's server classes with what they lack: lazy nodes, methods of instances, a publishing interval that has a lower limit, a closed door.
+"""asyncua's server classes with what they lack: lazy nodes, methods of instances, limits, a closed door.
 
-In: the lazy address space, who may log in, whether anonymous sessions are allowed. Out: an asyncua InternalServer and BinaryServer.
+In: the lazy address space, who may log in, whether anonymous sessions are allowed. Out: an asyncua InternalServer
+and BinaryServer.
 """
+
+# mypy: disallow-subclassing-any=False
+# (asyncua's own annotations do not pass strict checks, so its names are Any)
 
 import asyncio
 import socket
@@ -31,6 +35,8 @@ from .users import Users
 
 log = structlog.get_logger(__name__)
 
+CURRENT_TIME = ua.NodeId(ua.ObjectIds.Server_ServerStatus_CurrentTime)
+SERVER_STATUS = ua.NodeId(ua.ObjectIds.Server_ServerStatus)
 _DISCOVERY = {  # what needs neither security nor a session (Part 4, 5.5)
     ua.NodeId(ua.ObjectIds.FindServersRequest_Encoding_DefaultBinary),
     ua.NodeId(ua.ObjectIds.GetEndpointsRequest_Encoding_DefaultBinary),
@@ -71,7 +77,7 @@ class UsersManager:
 
 
 class LazyMethodService(MethodService):
-    """Calls of methods of instances go to their template's callback, by the id of the instance's method or of its declaration."""
+    """Methods of instances are their template's callbacks; called by their own id or that of their declaration."""
 
     async def _call(self, method: ua.CallMethodRequest) -> ua.CallMethodResult:
         owner = self._aspace.get(method.ObjectId)
@@ -129,9 +135,8 @@ class LazyInternalServer(InternalServer):
         self.allow_remote_admin = False
         self.anonymous = anonymous
         self.disabled_clock = True  # ours below can be stopped at once
-        self.supported_tokens = (ua.UserNameIdentityToken,)
-        if anonymous:
-            self.supported_tokens += (ua.AnonymousIdentityToken,)
+        tokens = [ua.UserNameIdentityToken, *([ua.AnonymousIdentityToken] if anonymous else [])]
+        self.supported_tokens = tuple(tokens)
         # Made again, since asyncua's constructor made them on an address space of its own.
         self.aspace = space
         self.attribute_service = LazyAttributeService(space)
@@ -143,8 +148,8 @@ class LazyInternalServer(InternalServer):
         self.isession = InternalSession(
             self, space, self.subscription_service, "Internal", user=User(UserRole.Admin)
         )
-        self.current_time_node = Node(self.isession, self.current_time_node.nodeid)
-        self.server_status_node = Node(self.isession, self.server_status_node.nodeid)
+        self.current_time_node = Node(self.isession, CURRENT_TIME)
+        self.server_status_node = Node(self.isession, SERVER_STATUS)
         self._clock: asyncio.Task[None] | None = None
 
     async def init(self, shelffile: Any = None) -> None:
@@ -175,7 +180,7 @@ class LazyInternalServer(InternalServer):
             await asyncio.sleep(1)
 
 
-class GuardedProcessor(UaProcessor):  # type: ignore[misc]
+class GuardedProcessor(UaProcessor):
     """Refuses what asyncua lets through: sessions on unsecured channels, and registrations of other servers."""
 
     async def _process_message(self, typeid: ua.NodeId, requesthdr: Any, seqhdr: Any, body: Any) -> Any:
@@ -193,8 +198,8 @@ class GuardedProtocol(OPCUAProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """As asyncua's."""
         super().connection_made(transport)
-        if self.processor is not None:
-            self.processor = GuardedProcessor(self.iserver, self.transport, self.limits)
+        if self in self.clients:  # it was not refused for being one too many
+            self.processor: UaProcessor = GuardedProcessor(self.iserver, self.transport, self.limits)
             self.processor.set_policies(self.policies)
 
 

@@ -1,6 +1,7 @@
 """The OPC UA server: one object that ties the address space, its instances, security and asyncua together.
 
-In: its settings, templates, instances, events. Out: a listening endpoint. See the package's docstring for how to use it.
+In: its settings, templates, instances, events. Out: a listening endpoint. See the package's docstring for how to
+use it.
 """
 
 import asyncio
@@ -150,8 +151,9 @@ class OpcUaServer:
     ) -> Template:
         """The template of instances of a type: all that is mandatory, and what is included and added.
 
-        `include` and `additions` use browse paths; `constants` (values that are the same on all instances), `notifiers` (objects to whose events
-        clients may subscribe) and `data_types` (narrower than declared) use paths. TemplateError for what does not exist or fit.
+        `include` and `additions` use browse paths; `constants` (values that are the same on all instances),
+        `notifiers` (objects to whose events clients may subscribe) and `data_types` (narrower than declared) use
+        paths. TemplateError for what does not exist or fit.
         """
         plan = self._planner.plan(type_id, include, additions)
         return make_template(self.space, plan, constants or {}, notifiers, data_types or {})
@@ -173,10 +175,10 @@ class OpcUaServer:
         source: str = "",
         source_time: datetime | int | None = None,
     ) -> None:
-        """Send an event to the subscribers of these objects of the instance and of the Server object, after all values written before.
+        """Send an event to the subscribers of these objects and of the Server object, after all earlier values.
 
-        `fields` are by name (`Message`, `Severity` 1-1000, and the type's own); values are Variants or what the field's data type takes.
-        `source` is the path of the object that it is about.
+        `fields` are by name (`Message`, `Severity` 1-1000, and the type's own); values are Variants or what the
+        field's data type takes. `source` is the path of the object that it is about.
         """
         emitting = [instance.node_id(path) for path in notifiers]
         for path in (*notifiers, source):

@@ -1,8 +1,11 @@
 """The lazy address space: nodes of the type table appear when asked for, instance nodes exist only as values.
 
-In: the type table, and an `InstanceNodes` that knows the nodes of the instance namespace. Out: an asyncua AddressSpace, and its view,
-attribute and node management services with what they lack for such nodes.
+In: the type table, and an `InstanceNodes` that knows the nodes of the instance namespace. Out: an asyncua
+AddressSpace, and its view, attribute and node management services with what they lack for such nodes.
 """
+
+# mypy: disallow-subclassing-any=False
+# (asyncua's own annotations do not pass strict checks, so its names are Any)
 
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -138,7 +141,8 @@ class LazyAddressSpace(AddressSpace):
     ) -> tuple[ua.StatusCode, int]:
         """As asyncua's."""
         self._unshare(nodeid, attr)
-        return super().add_datachange_callback(nodeid, attr, callback)
+        added: tuple[ua.StatusCode, int] = super().add_datachange_callback(nodeid, attr, callback)
+        return added
 
     def delete_datachange_callback(self, handle: int) -> None:
         """As asyncua's, also when the node went away before the monitored item did."""
@@ -155,7 +159,7 @@ class LazyViewService(ViewService):
         super().__init__(aspace)
         self._subtypes: dict[ua.NodeId, frozenset[ua.NodeId]] = {}
 
-    def _get_sub_ref(self, ref: ua.NodeId) -> frozenset[ua.NodeId]:  # type: ignore[override]
+    def _get_sub_ref(self, ref: ua.NodeId) -> frozenset[ua.NodeId]:
         subtypes = self._subtypes.get(ref)
         if subtypes is None:
             subtypes = self._subtypes[ref] = frozenset(super()._get_sub_ref(ref))
@@ -172,7 +176,8 @@ class LazyAttributeService(AttributeService):
     ) -> list[ua.StatusCode]:
         """As asyncua's for the server itself; BadNotWritable for clients."""
         if user.role is UserRole.Admin:
-            return await super().write(params, user)
+            written: list[ua.StatusCode] = await super().write(params, user)
+            return written
         unknown, refused = ua.StatusCodes.BadNodeIdUnknown, ua.StatusCodes.BadNotWritable
         return [
             ua.StatusCode(refused if item.NodeId in self._aspace else unknown) for item in params.NodesToWrite

@@ -1,7 +1,7 @@
 """A template: all that the instances of one kind have in common, which is everything but their values.
 
-In: a `declarations.Plan`, that is, the nodes a type declares. Out: a Template, whose nodes carry shared attributes, a slot for a value,
-or a constant value.
+In: a plan (a tree of Declared), that is, the nodes a type declares. Out: a Template, whose nodes carry shared
+attributes, a slot for a value, or a constant value.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
@@ -102,7 +102,10 @@ class Template:
         return MappingProxyType(self._nodes)
 
     def on_call(self, path: str, callback: Callback) -> None:
-        """Serve this method on all instances: `await callback(instance, *variants)` gives output variants or a StatusCode."""
+        """Serve this method on all instances by `await callback(instance, *variants)`.
+
+        The callback gives the output variants or a StatusCode.
+        """
         node = self._nodes.get(path)
         if node is None or node.node_class is not ua.NodeClass.Method:
             raise TemplateError(f"{path!r} is not a method of this template")
@@ -118,7 +121,10 @@ def make_template(
     notifiers: Iterable[str],
     data_types: Mapping[str, ua.NodeId],
 ) -> Template:
-    """The template of a plan; the mappings are by path. TemplateError names paths that do not exist and values that do not fit."""
+    """The template of a plan; the mappings are by path.
+
+    TemplateError for paths that do not exist, names that are not unique and values that do not fit.
+    """
     maker = _Maker(space, constants, frozenset(notifiers), data_types)
     maker.add(plan, None, "")
     unknown = {*constants, *data_types, *maker.notifiers} - maker.nodes.keys()
@@ -149,7 +155,7 @@ class _Maker:
     def add(self, declared: Declared, parent: TemplateNode | None, path: str) -> TemplateNode:
         if path in self.nodes:
             raise TemplateError(
-                f"two nodes of the template would be called {path}: paths leave namespaces out, so they must differ in name"
+                f"two nodes of the template would be called {path}: paths leave namespaces out, so names must differ"
             )
         node = self.nodes[path] = TemplateNode(path, parent, declared)
         node.attributes = dict(self._attributes(node, declared))

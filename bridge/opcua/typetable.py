@@ -4,6 +4,9 @@ In: the table that `compiler` wrote. Out: NodeData objects as asyncua's importer
 classes of the structures and enumerations, registered with asyncua.
 """
 
+# mypy: disallow-subclassing-any=False
+# (asyncua's own annotations do not pass strict checks, so its names are Any)
+
 import base64
 import json
 import struct
@@ -41,8 +44,8 @@ class SharedValue(AttributeValue):
 class TypeTable:
     """Nodes of the standard namespace and of the companion models, made on demand.
 
-    `namespaces` are the URIs by namespace index (index 1, the server's own, is empty); `prefixes` maps the short names
-    of the models to their index.
+    `namespaces` are the URIs by namespace index (index 1, the server's own, is empty); `prefixes` maps the short
+    names of the models to their index.
     """
 
     def __init__(self, path: Path = TABLE_PATH) -> None:
@@ -84,7 +87,8 @@ class TypeTable:
         namespace = node_id.NamespaceIndex
         if namespace >= len(self._indexes):
             return None
-        return self._indexes[namespace].get(node_id.Identifier)
+        index: int | None = self._indexes[namespace].get(node_id.Identifier)
+        return index
 
     def node_id(self, index: int) -> ua.NodeId:
         held = self._node_ids[index]

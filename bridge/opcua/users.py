@@ -27,7 +27,7 @@ def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
 
 
 class Users:
-    """The users file; read again at each change of its time, so that `mesbridge`-like tools may edit it while a server runs."""
+    """The users file; read again whenever it changed, so that a user can be added while a server runs."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
