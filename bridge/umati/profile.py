@@ -64,7 +64,9 @@ def is_tool(name: str) -> bool:
 
 
 def _hardware(printer: Printer | None) -> tuple[int, bool, bool] | None:
-    return printer and (printer.extruders, printer.heated_bed, printer.heated_chamber)
+    if printer is None:
+        return None
+    return printer.extruders, printer.heated_bed, printer.heated_chamber
 
 
 def _place(name: str) -> tuple[int, int, str]:

@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from asyncua import ua
+from asyncua.ua.status_codes import StatusCodes
 
 from bridge.machine import Heater, Job, Link, Machine, Transition
 from bridge.machine.transition import CONNECTED_STATES
@@ -25,10 +26,10 @@ from bridge.umati.program import ProgramState, program_state, steps
 from bridge.umati.states import ItemState, Mode, OperationMode, Situation, State, situation_of
 
 GOOD = 0
-WAITING = int(ua.StatusCodes.BadWaitingForInitialData)
-NO_COMMUNICATION = int(ua.StatusCodes.BadNoCommunication)
-LAST_USABLE = int(ua.StatusCodes.UncertainLastUsableValue)
-INITIAL = int(ua.StatusCodes.UncertainInitialValue)
+WAITING = int(StatusCodes.BadWaitingForInitialData)
+NO_COMMUNICATION = int(StatusCodes.BadNoCommunication)
+LAST_USABLE = int(StatusCodes.UncertainLastUsableValue)
+INITIAL = int(StatusCodes.UncertainInitialValue)
 
 ITEM_STATE = "MachineryBuildingBlocks.MachineryItemState"
 MODE = "MachineryBuildingBlocks.MachineryOperationMode"
@@ -52,18 +53,15 @@ class Reading(NamedTuple):
 Write = tuple[str, Reading]
 
 
-class _Number(NamedTuple):
-    """A live number before it is wrapped; `time` is None when nothing says since when it is unknown."""
+class _Quality(NamedTuple):
+    """The status of live values, and since when if it is not Good."""
 
-    value: float | None
     status: int
-    time: datetime | None
+    since: datetime | None
 
-    def differs(self, other: _Number) -> bool:
-        return self.value != other.value or self.status != other.status
 
-    def reading(self, otherwise: datetime) -> Reading:
-        return Reading(ua.Variant(self.value or 0.0, Type.Double), self.time or otherwise, self.status)
+_GOOD = _Quality(GOOD, None)
+_UNKNOWN = ua.Variant(0.0, Type.Double)
 
 
 class Projection:
@@ -88,23 +86,25 @@ class Projection:
             *self._situation(situation_of(machine), time),
             *_names(job, since),
             *self._state(PROGRAM_STATE, program_state(job), _program_time(job, program_state(job), time)),
-            (PROGRESS, _progress(machine).reading(since)),
+            (PROGRESS, _number(*_progress(machine), since)),
         ]
-        for heater, *paths in profile.heater_paths:
-            readings = (number.reading(since) for number in _temperatures(machine, heater))
-            writes += zip(paths, readings, strict=True)
+        quality = _quality(machine)
+        for name, *paths in profile.heater_paths:
+            heater = machine.heaters.get(name)
+            time = heater.time if heater is not None else since
+            for path, value in zip(paths, _temperatures(heater), strict=True):
+                writes.append((path, _number(value, time, quality, since)))
         return dict(writes)
 
     def changes(self, before: Machine, transition: Transition, profile: Profile) -> Iterator[Write]:
         """What is different after `transition` from what `before` showed. Paths may come more than once."""
         after, time = transition.after, transition.record.time
-        if after.heaters is not before.heaters or _liveness(after) != _liveness(before):
+        requalified = _quality(after) != _quality(before)
+        if after.heaters is not before.heaters or requalified:
             yield from _heater_changes(before, after, profile, time)
-        if after.job is not before.job:
+        if after.job is not before.job or requalified:
             yield from self._program_changes(before, transition)
-        progress = _progress(after)
-        if progress.differs(_progress(before)):
-            yield PROGRESS, progress.reading(time)
+            yield from _progress_changes(before, after, time)
         situation = situation_of(after)
         if situation is not situation_of(before):
             yield from self._situation(situation, time, situation_of(before))
@@ -177,49 +177,53 @@ def _program_time(job: Job | None, state: ProgramState, time: datetime) -> datet
     return time
 
 
-def _liveness(machine: Machine) -> tuple[int, datetime | None]:
-    """The status of live values, and since when if it is not Good."""
+def _quality(machine: Machine) -> _Quality:
     if machine.link is Link.UNKNOWN:
-        return LAST_USABLE, machine.link_since
+        return _Quality(LAST_USABLE, machine.link_since)
     if machine.link is Link.LOST:
-        return NO_COMMUNICATION, machine.link_since
+        return _Quality(NO_COMMUNICATION, machine.link_since)
     if machine.state not in CONNECTED_STATES:
-        return NO_COMMUNICATION, machine.state_since
-    return GOOD, None
+        return _Quality(NO_COMMUNICATION, machine.state_since)
+    return _GOOD
 
 
-def _number(value: float | None, time: datetime | None, liveness: tuple[int, datetime | None]) -> _Number:
+def _number(value: float | None, time: datetime | None, quality: _Quality, otherwise: datetime) -> Reading:
+    """A live value that was true at `time`; the last argument is the time of what has none."""
     if value is None:
-        return _Number(None, WAITING, time)
-    status, since = liveness
-    return _Number(value, status, since or time)
+        return Reading(_UNKNOWN, time or otherwise, WAITING)
+    return Reading(ua.Variant(value, Type.Double), quality.since or time or otherwise, quality.status)
 
 
-def _temperatures(machine: Machine, name: str) -> tuple[_Number, _Number]:
+def _temperatures(heater: Heater | None) -> tuple[float | None, float | None]:
     """A heater's temperature and setpoint."""
-    heater: Heater | None = machine.heaters.get(name)
-    if heater is None:
-        return _Number(None, WAITING, None), _Number(None, WAITING, None)
-    liveness = _liveness(machine)
-    return _number(heater.actual, heater.time, liveness), _number(heater.target, heater.time, liveness)
+    return (None, None) if heater is None else (heater.actual, heater.target)
 
 
 def _heater_changes(before: Machine, after: Machine, profile: Profile, time: datetime) -> Iterator[Write]:
+    earlier, quality = _quality(before), _quality(after)
     for name, *paths in profile.heater_paths:
-        earlier, later = _temperatures(before, name), _temperatures(after, name)
-        for path, was, now in zip(paths, earlier, later, strict=True):
-            if now.differs(was):
-                yield path, now.reading(time)
+        heater = after.heaters.get(name)
+        values = _temperatures(before.heaters.get(name)), _temperatures(heater)
+        for path, was, now in zip(paths, *values, strict=True):
+            if now != was or (now is not None and quality != earlier):
+                yield path, _number(now, heater.time if heater is not None else time, quality, time)
 
 
-def _progress(machine: Machine) -> _Number:
+def _progress(machine: Machine) -> tuple[float | None, datetime | None, _Quality]:
     """Percent of the job; what an ended job reached is history, and true without a connection."""
     job = machine.job
     if job is None:
-        return _Number(None, WAITING, None)
+        return None, None, _GOOD
     if job.active:
-        return _number(job.completion, job.progress_time or job.started, _liveness(machine))
-    return _number(job.completion, job.ended or job.progress_time, (GOOD, None))
+        return job.completion, job.progress_time or job.started, _quality(machine)
+    return job.completion, job.ended or job.progress_time, _GOOD
+
+
+def _progress_changes(before: Machine, after: Machine, time: datetime) -> Iterator[Write]:
+    was, _, earlier = _progress(before)
+    now, moment, quality = _progress(after)
+    if now != was or (now is not None and quality != earlier):
+        yield PROGRESS, _number(now, moment, quality, time)
 
 
 def _state_values(state: State, node_id: NodeIdOf) -> tuple[ua.Variant, ua.Variant, ua.Variant]:

@@ -1,0 +1,188 @@
+"""The machines on the OPC UA server.
+
+In flow machines as they are added, and every transition after that; out flow written values, events, and the address
+that clients use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import structlog
+from asyncua import ua
+from asyncua.ua.object_ids import ObjectIds
+
+import bridge
+from bridge.machine import Machine, Transition
+from bridge.opcua import BuildInfo, Instance, OpcUaServer, Template, Users
+from bridge.opcua.names import escaped
+from bridge.settings import IdentificationSettings, OpcUaSettings
+from bridge.umati import template
+from bridge.umati.events import Message, messages
+from bridge.umati.identification import Identification, identify
+from bridge.umati.profile import Profile, profile_of, refitted
+from bridge.umati.projection import Projection, identity
+from bridge.wire import utc_now
+
+log = structlog.get_logger(__name__)
+
+MACHINES_FOLDER = ("mach", 1001)
+NOTIFICATION_EVENT_TYPE = ("mt", 35)
+ALERT_TYPE = ("mt", 39)
+ALERT_FIELDS: Mapping[str, Any] = {
+    "ConditionClassId": ua.NodeId(ua.Int32(ObjectIds.ProcessConditionClassType)),
+    "ConditionClassName": ua.LocalizedText("ProcessConditionClassType"),
+    "ConditionName": "Alert",
+    "BranchId": ua.NodeId(),
+    "Retain": False,
+    "EnabledState": ua.LocalizedText("Enabled"),
+    "EnabledState/Id": True,
+    "ActiveState": ua.LocalizedText("Inactive"),
+    "ActiveState/Id": False,
+    "AckedState": ua.LocalizedText("Acknowledged"),
+    "AckedState/Id": True,
+    "InputNode": ua.NodeId(),
+    "SuppressedOrShelved": False,
+}
+"""An alert is told once: OPC 40501-1 makes it a condition (OPC 10000-9), but nobody can acknowledge or retain it."""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineIdentity:
+    """What the configuration says of a machine: its name, if any, OctoPrint's address, and its nameplate."""
+
+    custom_name: str | None
+    url: str
+    settings: IdentificationSettings
+
+
+@dataclass(slots=True)
+class _Served:
+    """A machine on the server, as its nodes show it."""
+
+    identity: MachineIdentity
+    machine: Machine
+    profile: Profile
+    identification: Identification
+    instance: Instance
+
+
+class UmatiServer:
+    """Owns the OPC UA server. Users are kept in `state_folder`/users.json, certificates in `state_folder`/pki."""
+
+    def __init__(self, settings: OpcUaSettings, state_folder: Path) -> None:
+        self._settings = settings
+        self._server = OpcUaServer(
+            host=settings.host,
+            port=settings.port,
+            instance_namespace_uri=settings.instance_namespace,
+            application_name=settings.application_name,
+            certificate_folder=state_folder / "pki",
+            users=Users(state_folder / "users.json"),
+            anonymous=settings.anonymous,
+            min_publishing_interval=settings.minimum_publishing_interval,
+            build_info=BuildInfo(
+                product_uri="urn:mesbridge",
+                manufacturer="MESBridge",
+                product="MESBridge",
+                version=bridge.__version__,
+            ),
+        )
+        self._projection = Projection(self._server.node_id)
+        self._templates: dict[Profile, Template] = {}
+        self._served: dict[str, _Served] = {}
+
+    @property
+    def endpoint_url(self) -> str:
+        """The address of the server, with a host name that other computers can use."""
+        return self._server.endpoint_url
+
+    async def start(self) -> None:
+        """Listen. Raises `bridge.opcua.OpcUaError`."""
+        await self._server.start()
+
+    async def stop(self) -> None:
+        """Close all sessions and stop listening."""
+        await self._server.stop()
+
+    def add_machine(self, machine_id: str, identity: MachineIdentity, machine: Machine) -> None:
+        """Serve `machine` under this id, which becomes its NodeId; before or after `start`."""
+        self._served[machine_id] = self._serve(machine_id, identity, machine, profile_of(machine), utc_now())
+
+    def remove_machine(self, machine_id: str) -> None:
+        """Serve the machine no longer."""
+        del self._served[machine_id]
+        self._server.remove_instance(machine_id)
+
+    def node_id(self, machine_id: str) -> str:
+        """The machine's NodeId as any client can resolve it, whatever the namespace's index."""
+        uri = self._settings.instance_namespace.replace("%", "%25").replace(";", "%3B")  # OPC 10000-6, 5.1.12
+        return f"nsu={uri};s={escaped(self._served[machine_id].instance.name)}"
+
+    def handle(self, transition: Transition) -> None:
+        """Show what `transition` changed. Those of machines that are not served are left alone."""
+        served = self._served.get(transition.record.machine)
+        if served is None:
+            return
+        before, after = served.machine, transition.after
+        if before.printer is not after.printer or before.heaters.keys() != after.heaters.keys():
+            served = self._refit(transition.record.machine, served, transition)
+            before = served.machine
+        instance = served.instance
+        for path, (value, time, status) in self._projection.changes(before, transition, served.profile):
+            instance.write(path, value, time, status)
+        served.machine = after
+        if transition.changes:
+            for message in messages(transition):
+                self._emit(instance, message, transition.record.time)
+
+    def _refit(self, machine_id: str, served: _Served, transition: Transition) -> _Served:
+        """Fit a machine's nodes to what has become known of the printer: new values, or a new object."""
+        after, time = transition.after, transition.record.time
+        profile = refitted(served.profile, served.machine, after)
+        identification = self._identify(machine_id, served.identity, after)
+        renamed = identification.component_name != served.identification.component_name
+        if profile != served.profile or renamed:
+            self._server.remove_instance(machine_id)
+            served = self._serve(machine_id, served.identity, after, profile, time)
+            self._served[machine_id] = served
+            log.info("the machine's nodes were made anew", machine=machine_id, heaters=profile.heaters)
+        elif identification != served.identification:
+            for path, (value, moment, status) in identity(identification, time):
+                served.instance.write(path, value, moment, status)
+            served.identification = identification
+        return served
+
+    def _serve(
+        self, machine_id: str, identity: MachineIdentity, machine: Machine, profile: Profile, since: datetime
+    ) -> _Served:
+        identification = self._identify(machine_id, identity, machine)
+        if profile not in self._templates:
+            self._templates[profile] = template.build(self._server, profile)
+        instance = self._server.add_instance(
+            machine_id,
+            identification.component_name,
+            self._templates[profile],
+            parent=self._server.node_id(*MACHINES_FOLDER),
+        )
+        readings = self._projection.whole(machine, profile, identification, since)
+        for path, (value, time, status) in readings.items():
+            instance.write(path, value, time, status)
+        return _Served(identity, machine, profile, identification, instance)
+
+    def _identify(self, machine_id: str, identity: MachineIdentity, machine: Machine) -> Identification:
+        return identify(machine_id, identity.custom_name, identity.url, identity.settings, machine.printer)
+
+    def _emit(self, instance: Instance, message: Message, time: datetime) -> None:
+        fields: dict[str, Any] = {"Message": ua.LocalizedText(message.text), "Severity": message.severity}
+        if message.alert:
+            event_type, fields = ALERT_TYPE, {**ALERT_FIELDS, **fields, "ErrorCode": message.name}
+        else:
+            event_type, fields = NOTIFICATION_EVENT_TYPE, {**fields, "Identifier": message.name}
+        self._server.emit_event(
+            instance, template.NOTIFIERS, self._server.node_id(*event_type), fields, source_time=time
+        )

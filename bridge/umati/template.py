@@ -1,0 +1,102 @@
+"""What the OPC UA package is told to build for machines of a profile.
+
+In flows a `Profile`, out flows the declarations wanted, the nodes added, and the values that never differ.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from asyncua import ua
+from asyncua.ua.object_ids import ObjectIds
+
+from bridge.opcua import Addition, OpcUaServer, Template
+from bridge.umati.profile import Profile, heater_path, heater_title, is_tool
+from bridge.umati.projection import PROGRESS
+
+MACHINE_TYPE = ("am", 1005)
+PROCESS_VALUE_TYPE = ("am", 1002)
+
+PROCESS_MONITORING = 2  # am:SensorCategory
+INFO = 0  # am:SensorSeverity
+
+_UNITS = "http://www.opcfoundation.org/UA/units/un/cefact"  # OPC 10000-8, 5.6.4.3; ids from UNECE Rec. 20
+CELSIUS = ua.EUInformation(_UNITS, 4408652, ua.LocalizedText("°C"), ua.LocalizedText("degree Celsius"))
+PERCENT = ua.EUInformation(_UNITS, 20529, ua.LocalizedText("%"), ua.LocalizedText("percent"))
+
+TOOL_RANGE = ua.Range(0.0, 500.0)
+BED_RANGE = ua.Range(0.0, 200.0)
+PROGRESS_RANGE = ua.Range(0.0, 100.0)
+
+MESSAGES = "Notification.Messages"
+NOTIFIERS = ("", MESSAGES)
+"""Where a machine's events are seen: at the machine itself, and where OPC 40501-1 puts them."""
+
+_ANALOG_UNIT_RANGE_TYPE = ua.NodeId(ua.Int32(ObjectIds.AnalogUnitRangeType))
+_DOUBLE = ua.NodeId(ua.Int32(ObjectIds.Double))
+
+_IDENTIFICATION = (
+    "di:AssetId",
+    "di:ComponentName",
+    "di:DeviceClass",
+    "di:Model",
+    "di:ProductCode",
+    "di:SoftwareRevision",
+    "mach:Location",
+    "mach:YearOfConstruction",
+)
+_INCLUDE = (
+    *(f"di:Identification/{name}" for name in _IDENTIFICATION),
+    "mach:MachineryBuildingBlocks/mach:MachineryItemState/CurrentState/Number",
+    "mach:MachineryBuildingBlocks/mach:MachineryOperationMode/CurrentState/Number",
+    "mt:Monitoring/mach:Process",
+    "mt:Notification/mt:Messages",
+    "mt:Production/mt:ActiveProgram/mt:JobIdentifier",
+)
+
+
+def build(server: OpcUaServer, profile: Profile) -> Template:
+    """The template of all machines of this profile."""
+    additions = [
+        Addition(
+            parent="mt:Production/mt:ActiveProgram",
+            browse_name="own:Progress",
+            type_id=_ANALOG_UNIT_RANGE_TYPE,
+            data_type=_DOUBLE,
+        )
+    ]
+    constants: dict[str, Any] = {
+        "Identification.AMTechnologyIdentifier": "MEX",
+        "Identification.DeviceClass": "Additive Manufacturing machine",
+        "Production.ActiveProgram.NumberInList": 0,
+        f"{PROGRESS}.EngineeringUnits": PERCENT,
+        f"{PROGRESS}.EURange": PROGRESS_RANGE,
+    }
+    data_types: dict[str, ua.NodeId] = {}
+    for name in profile.heaters:
+        additions.append(
+            Addition(
+                parent="mt:Monitoring/mach:Process",
+                browse_name=f"own:{heater_title(name)}",
+                type_id=server.node_id(*PROCESS_VALUE_TYPE),
+                include=["pv:ProcessValueSetpoint", "am:Severity"],
+            )
+        )
+        path = heater_path(name)
+        constants |= {
+            f"{path}.Category": PROCESS_MONITORING,
+            f"{path}.Severity": INFO,
+            f"{path}.SignalTag": name,
+        }
+        for signal in (f"{path}.AnalogSignal", f"{path}.ProcessValueSetpoint"):
+            constants[f"{signal}.EngineeringUnits"] = CELSIUS
+            constants[f"{signal}.EURange"] = TOOL_RANGE if is_tool(name) else BED_RANGE
+            data_types[signal] = _DOUBLE
+    return server.build_template(
+        server.node_id(*MACHINE_TYPE),
+        include=_INCLUDE,
+        additions=additions,
+        constants=constants,
+        notifiers=NOTIFIERS,
+        data_types=data_types,
+    )
