@@ -36,6 +36,8 @@ NODESETS_PACKAGE = "node-opcua-nodesets"
 NODESETS_VERSION = "2.182.0"
 OWN_NODESETS = Path(__file__).parent / "nodesets"
 XML = "{http://opcfoundation.org/UA/2011/03/UANodeSet.xsd}"
+TYPES = "{http://opcfoundation.org/UA/2008/02/Types.xsd}"
+FIRST_MODEL = 2
 
 
 class Model(NamedTuple):
@@ -65,29 +67,53 @@ MODELS = (  # in the order of their dependencies, which is also that of their na
 )
 
 
+def namespace_index(uri: str) -> int:
+    """The index that the served namespace array gives to a model; 0 and 1 are the standard and the server's own."""
+    return next(index for index, model in enumerate(MODELS, FIRST_MODEL) if model.uri == uri)
+
+
 def readable(path: Path) -> str:
-    """The nodeset's XML without what asyncua 2.1.0 cannot import.
+    """The nodeset's XML as asyncua 2.1.0 can import it whole.
 
     Left out: nodes for design tools only that have no parent (DI 1.05.0), and a default value that nests structures
-    (Machinery Result 1.01.0).
+    (Machinery Result 1.01.0). Added: inverse references to parents, without which asyncua makes each such child a
+    component, properties too (PADIM 1.02.0); white space in values, without which it takes lists for empty. Changed:
+    namespace indexes of qualified names in values, which it takes for the server's own.
     """
     from lxml import etree  # type: ignore[import-untyped]  # a tool of developers only
 
     root = etree.parse(path).getroot()
-    for node in list(root):
-        if not isinstance(node.tag, str):
+    uris = [uri.text for uri in root.iterfind(f"{XML}NamespaceUris/{XML}Uri")]
+    served = {str(index): str(namespace_index(uri)) for index, uri in enumerate(uris, 1)}
+    kinds = {
+        (node.get("NodeId"), reference.text): reference.get("ReferenceType")
+        for node in root
+        for reference in node.iterfind(f"{XML}References/{XML}Reference")
+        if reference.get("IsForward") != "false"
+    }
+    for node in [node for node in root if isinstance(node.tag, str)]:
+        references, value = node.find(XML + "References"), node.find(XML + "Value")
+        if references is None:
             continue
-        references = node.find(XML + "References")
-        if (
-            node.get("DesignToolOnly") == "true"
-            and references is not None
-            and all(reference.get("IsForward") != "false" for reference in references)
-        ):
-            root.remove(node)
+        if all(reference.get("IsForward") != "false" for reference in references):
+            kind = kinds.get((node.get("ParentNodeId"), node.get("NodeId")))
+            if kind is not None:
+                inverse = etree.SubElement(
+                    references, XML + "Reference", ReferenceType=kind, IsForward="false"
+                )
+                inverse.text = node.get("ParentNodeId")
+            elif node.get("DesignToolOnly") == "true":
+                root.remove(node)
+                continue
+        if value is None:
             continue
-        value = node.find(XML + "Value")
-        if value is not None and b"ResultMetaDataType" in etree.tostring(value):
+        if b"ResultMetaDataType" in etree.tostring(value):
             node.remove(value)
+        for element in value.iter():
+            if len(element) and element.text is None:
+                element.text = " "
+        for index in value.iterfind(f"{TYPES}QualifiedName/{TYPES}NamespaceIndex"):
+            index.text = served.get(index.text, index.text)
     return str(etree.tostring(root, encoding="unicode"))
 
 
