@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import requests
 
@@ -182,6 +182,14 @@ def _locked(path: Path) -> Iterator[None]:
 # --------------------------------------------------------------------------- one OctoPrint
 
 
+class Printing(NamedTuple):
+    """OctoPrint's state in its own words, the selected file if any, and how much of it is done in percent."""
+
+    state: str
+    file: str | None
+    completion: float | None
+
+
 class OctoPrint:
     """One OctoPrint on the loopback interface, with the virtual printer connected by itself at start.
 
@@ -255,6 +263,13 @@ class OctoPrint:
     def state(self) -> str:
         """OctoPrint's own words: ``Operational``, ``Printing``, ``Paused``, ``Offline``, ..."""
         return str(self._get("/api/job").json()["state"])
+
+    def job(self) -> Printing:
+        """What is being printed."""
+        answer = self._get("/api/job").json()
+        return Printing(
+            answer["state"], answer["job"]["file"].get("name"), answer["progress"].get("completion")
+        )
 
     def wait_state(self, *states: str, timeout: float = 30.0) -> str:
         """Wait until the state is one of `states`; returns it."""
@@ -398,7 +413,12 @@ def _configuration() -> dict[str, Any]:
         "accessControl": {"autologinLocal": False},
         "devel": {"cache": {"preemptive": False}},
         "gcodeAnalysis": {"runAt": "never"},
-        "serial": {"port": "VIRTUAL", "autoconnect": True},  # 2.0 moves this to printerConnection by itself
+        "serial": {
+            "port": "VIRTUAL",
+            "autoconnect": True,
+            "logPositionOnPause": False,  # the virtual printer never tells it; a pause would take 10 s
+            "logPositionOnCancel": False,
+        },
         "plugins": {
             "_disabled": list(_DISABLED_PLUGINS),
             "pluginmanager": {"notices": _UNREACHABLE, "repository": _UNREACHABLE},

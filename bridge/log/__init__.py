@@ -68,5 +68,8 @@ class Log(Protocol):
     async def save_checkpoint(self, consumer: str, position: int, text: str) -> None:
         """Remember both, durably."""
 
+    async def trim(self, before: datetime, through: int) -> int:
+        """Forget records older than `before`, at most up to the position `through`; returns how many."""
+
     async def close(self) -> None:
         """Finish what was begun and let go of the store."""

@@ -87,10 +87,7 @@ class SqliteLog:
         )
 
     async def trim(self, before: datetime, through: int) -> int:
-        """Forget records older than `before`, at most up to the position `through`; returns how many.
-
-        In small transactions, so that appends never wait long.
-        """
+        """See `bridge.log.Log.trim`; in small transactions, so that appends never wait long."""
         limit, total = wire.format_time(before), 0
         while True:
             count: int = await self._submit(

@@ -1,0 +1,41 @@
+# Each target sets up by itself what it needs: virtual environments and node modules below this folder.
+PYTHON ?= python3
+OCTOPRINTS := 1.11.8 2.0.0rc7
+BIN := .venv/bin
+
+.PHONY: demo test lint bench clean
+
+demo: .venv/.bridge
+	$(BIN)/mesbridge demo --environments .octoprint
+
+test: .venv/.dev tests/e2e/node_modules/.ready $(OCTOPRINTS:%=.octoprint/%/.ready)
+	$(BIN)/python -m pytest
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/.dev tests/e2e/node_modules/.ready
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv .octoprint tests/e2e/node_modules build *.egg-info
+
+.venv/.bridge: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; give one with: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[bridge]'
+	@touch $@
+
+.venv/.dev: .venv/.bridge
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+.octoprint/%/.ready: | .venv/.bridge
+	$(BIN)/mesbridge demo --environments .octoprint --octoprint $* --only-prepare
+	@touch $@
+
+tests/e2e/node_modules/.ready: tests/e2e/package-lock.json
+	npm ci --prefix tests/e2e --no-audit --no-fund --loglevel=error
+	@touch $@

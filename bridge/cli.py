@@ -1,0 +1,117 @@
+"""The command `mesbridge`. In: its arguments. Out: an exit status, and text for people (or JSON where asked for).
+
+What a subcommand needs is imported when it runs, so that each starts as fast as it can.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bridge import __version__
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand; returns its exit status."""
+    if sys.version_info < (3, 11):  # noqa: UP036 (the plugin alone runs on 3.9)
+        print(
+            "mesbridge: Python 3.11 or newer is needed for the bridge; the plugin alone runs on 3.9",
+            file=sys.stderr,
+        )
+        return 2
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.run(options)
+    except ModuleNotFoundError as error:
+        print(
+            f"mesbridge: {error.name} is not installed; install the bridge with its packages:"
+            " pip install 'OctoPrint-MESBridge[bridge]'",
+            file=sys.stderr,
+        )
+        return 2
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mesbridge", description="Connects printers run by OctoPrint to OPC UA (umati) and to a MES."
+    )
+    parser.add_argument("--version", action="version", version=f"mesbridge {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    check = commands.add_parser(
+        "check", help="say what of an Aggregator config.json can be served, and what is wrong"
+    )
+    check.add_argument("config", type=Path, metavar="CONFIG")
+    check.add_argument("--json", action="store_true", help="print one JSON object")
+    check.set_defaults(run=_check)
+
+    run = commands.add_parser("run", help="serve the machines of a config.json")
+    run.add_argument("config", type=Path, metavar="CONFIG")
+    run.add_argument("--settings", type=Path, metavar="FILE", help="the bridge's own settings, TOML")
+    run.set_defaults(run=_run)
+
+    user = commands.add_parser("user", help="the users of the OPC UA server")
+    actions = user.add_subparsers(title="actions", required=True, metavar="ACTION")
+    for action, text in (("add", "add a user, or change its password"), ("remove", "remove a user")):
+        one = actions.add_parser(action, help=text)
+        one.add_argument("name", metavar="NAME")
+        one.add_argument("--settings", type=Path, metavar="FILE", help="the bridge's own settings, TOML")
+        one.set_defaults(run=_user, action=action)
+
+    sandbox = commands.add_parser("sandbox", help="run a small MES to try the chain with")
+    sandbox.add_argument("--host", default="127.0.0.1")
+    sandbox.add_argument("--port", type=int, default=8090)
+    sandbox.add_argument("--folder", type=Path, default=Path("mes-sandbox"), help="where it keeps its data")
+    sandbox.set_defaults(run=_sandbox)
+
+    demo = commands.add_parser("demo", help="run the whole chain on a virtual printer")
+    demo.add_argument("--octoprint", default="1.11.8", metavar="VERSION", help="default: %(default)s")
+    demo.add_argument(
+        "--environments", type=Path, metavar="FOLDER", help="where OctoPrint is installed, and kept"
+    )
+    demo.add_argument("--check", action="store_true", help="two prints without a person; one line of JSON")
+    demo.add_argument(
+        "--only-prepare", action="store_true", help="install OctoPrint and the plugin, then end"
+    )
+    demo.set_defaults(run=_demo)
+    return parser
+
+
+def _check(options: argparse.Namespace) -> int:
+    from bridge import check
+
+    return check.run(options.config, as_json=options.json, stdout=sys.stdout)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from bridge import run
+
+    return run.run(options.config, options.settings)
+
+
+def _user(options: argparse.Namespace) -> int:
+    from bridge import users
+
+    return users.run(options.action, options.name, options.settings)
+
+
+def _sandbox(options: argparse.Namespace) -> int:
+    from bridge import sandbox
+
+    return sandbox.run(options.host, options.port, options.folder)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from bridge.demo import command
+
+    return command.run(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

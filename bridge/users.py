@@ -1,0 +1,51 @@
+"""`mesbridge user`: who may log in to the OPC UA server. A password is asked for, or read from standard input."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from pathlib import Path
+
+from bridge import settings
+from bridge.opcua import Users, UsersError
+
+_SHORTEST_PASSWORD = 8
+
+
+def run(action: str, name: str, settings_path: Path | None) -> int:
+    """Add or remove the user `name`. 0 when done, 1 when refused, 2 when the settings cannot be used."""
+    try:
+        folder = settings.load(settings_path).bridge.state_folder
+    except settings.SettingsError as error:
+        print(f"mesbridge: {error}", file=sys.stderr)
+        return 2
+    path = folder / "users.json"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        users = Users(path)
+        if action == "remove":
+            users.remove(name)
+        else:
+            password = _password()
+            if len(password) < _SHORTEST_PASSWORD:
+                print(
+                    f"mesbridge: a password of at least {_SHORTEST_PASSWORD} characters is needed",
+                    file=sys.stderr,
+                )
+                return 1
+            users.add(name, password)
+    except (UsersError, OSError) as error:
+        print(f"mesbridge: {error}", file=sys.stderr)
+        return 1
+    print(f"{'Removed' if action == 'remove' else 'Stored'} the user {name} in {path}")
+    return 0
+
+
+def _password() -> str:
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\r\n")
+    first = getpass.getpass("Password: ")
+    if first != getpass.getpass("Again: "):
+        print("mesbridge: the two passwords differ", file=sys.stderr)
+        return ""
+    return first

@@ -1,0 +1,120 @@
+"""The whole chain on real OctoPrints: print -> plugin -> bridge -> OPC UA and MES."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.demo.chain import OPCUA_USER, Chain
+from bridge.demo.octoprint import slow_gcode
+from bridge.demo.views import OpcUaView
+from tests.e2e.octoprint_server import environment
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).parents[2]
+VERSIONS = ("1.11.8", "2.0.0rc7")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_demo_agrees_with_itself_on_every_step(version: str) -> None:
+    environment(version)
+    command = [sys.executable, "-m", "bridge.cli", "demo", "--check", "--octoprint", version]
+    ran = subprocess.run(
+        [*command, "--environments", ROOT / ".octoprint"], capture_output=True, text=True, timeout=240
+    )
+    assert ran.returncode == 0, ran.stderr + ran.stdout
+    report = json.loads(ran.stdout)
+    assert report["ok"] is True
+    assert [(s["step"], s["octoprint"], s["opcua"]["program_state"], s["mes"]) for s in report["steps"]] == [
+        ("print", "Printing", "Running", "Running"),
+        ("pause", "Paused", "Interrupted", "Running"),
+        ("resume", "Printing", "Running", "Running"),
+        ("done", "Operational", "Ended", "Idle"),
+        ("print again", "Printing", "Running", "Running"),
+        ("cancel", "Operational", "Aborted", "Idle"),
+    ]
+
+
+def test_ctrl_c_leaves_no_process_and_no_folder_behind(tmp_path: Path) -> None:
+    environment(VERSIONS[0])
+    command = [sys.executable, "-m", "bridge.cli", "demo", "--environments", str(ROOT / ".octoprint")]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    ) as demo:
+        assert demo.stdout is not None
+        for line in demo.stdout:
+            if "MES sandbox" in line:
+                break
+        demo.send_signal(signal.SIGINT)
+        demo.stdout.read()
+        assert demo.wait(60) == 130
+    assert list(tmp_path.iterdir()) == []
+    left = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True)
+    assert left.stdout == ""
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Iterator[Chain]:
+    made = Chain(environment(VERSIONS[0]), tmp_path, lambda text: None)
+    try:
+        made.start()
+        made.wait_connected()
+        yield made
+    finally:
+        made.close()
+
+
+def wait(what: Callable[[], Any], timeout: float = 60.0) -> Any:
+    deadline = time.monotonic() + timeout
+    while not (found := what()):
+        assert time.monotonic() < deadline, f"not in time: {found!r}"
+        time.sleep(0.1)
+    return found
+
+
+def test_a_bridge_killed_during_a_print_comes_back_complete(chain: Chain, tmp_path: Path) -> None:
+    """The print is paused and ended while the bridge is dead: afterwards nothing is missing or doubled."""
+    chain.octoprint.upload("long.gcode", slow_gcode(60, 100))
+    chain.octoprint.print("long.gcode")
+    wait(lambda: chain.mes_says().job == "running")
+    assert chain.bridge is not None
+    chain.bridge.kill()
+    chain.octoprint.pause()
+    chain.octoprint.wait_state("Paused")
+    chain.octoprint.resume()
+    chain.octoprint.wait_state("Operational", timeout=60)
+    chain.start_bridge()
+    wait(lambda: (chain.mes_says().status, chain.mes_says().job) == ("Idle", "completed"))
+    [machine] = chain.mes_state()["machines"]
+    [job] = machine["jobs"]
+    assert job["file"] == "long.gcode"
+    assert [e["type"] for e in reversed(machine["events"])] == [
+        "job_started",
+        "job_paused",
+        "job_resumed",
+        "job_finished",
+    ]
+
+    async def look() -> tuple[str, str]:
+        view = OpcUaView(chain.endpoint_url, OPCUA_USER, chain.opcua_password, tmp_path)
+        await view.connect(("Tool 0", "Bed"))
+        await asyncio.sleep(0.5)
+        await view.disconnect()
+        return view.item_state, view.program_state
+
+    assert asyncio.run(look()) == ("NotExecuting", "Ended")
