@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asyncua import Client, Node, ua
+
+from bridge import wire
+from bridge.settings import IdentificationSettings, OpcUaSettings
+from bridge.umati import MachineIdentity, UmatiServer
+from tests.bridge.events import HEATERS, JOB, PRINTER, Story
+
+URL = "http://pi.plant:5000"
+NAME = "octoprint-1"
+SECONDS = 10  # until a notification counts as lost
+
+
+@asynccontextmanager
+async def serving(tmp_path: Path, *stories: Story, name: str | None = "FDM 7") -> AsyncIterator[UmatiServer]:
+    """A server with the machine of each story as it stands, to which anyone may connect."""
+    server = UmatiServer(OpcUaSettings(port=0, anonymous=True), tmp_path)
+    for story in stories:
+        server.add_machine(story.name, MachineIdentity(name, URL, IdentificationSettings()), story.machine)
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop()
+
+
+async def node(client: Client, path: str = "", machine: str = NAME) -> Node:
+    """The machine's node, as anyone finds it who knows the NodeId that the MES was told."""
+    index = await client.get_namespace_index("urn:mesbridge:machines")
+    return client.get_node(ua.NodeId(f"{machine}.{path}" if path else machine, index))
+
+
+async def value(client: Client, path: str) -> Any:
+    return await (await node(client, path)).read_value()
+
+
+def story(**profile: Any) -> Story:
+    """A machine that is ready, with a printer of this profile."""
+    told = Story(name=NAME)
+    told.link("up")
+    told.tell(wire.SNAPSHOT, printer={**PRINTER, "profile": {**PRINTER["profile"], **profile}})
+    return told
+
+
+async def test_a_client_finds_the_machine_below_machines_as_a_machine_tool_for_additive_manufacturing(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path, story()) as server, Client(server.endpoint_url) as client:
+        assert server.node_id(NAME) == "nsu=urn:mesbridge:machines;s=octoprint-1"
+        index = await client.get_namespace_index("http://opcfoundation.org/UA/Machinery/")
+        machines = client.get_node(ua.NodeId(1001, index))
+        (machine,) = await machines.get_children(refs=ua.ObjectIds.Organizes)
+        assert machine == await node(client)
+        assert (await machine.read_display_name()).Text == "FDM 7"
+        am = await client.get_namespace_index("http://opcfoundation.org/UA/AdditiveManufacturing/")
+        assert await machine.read_type_definition() == ua.NodeId(1005, am)
+        assert (await value(client, "Identification.ComponentName")).Text == "FDM 7"
+        assert await value(client, "Identification.AMTechnologyIdentifier") == "MEX"
+
+
+async def test_every_value_is_good_or_says_that_it_is_not_known(tmp_path: Path) -> None:
+    async with serving(tmp_path, Story(name=NAME)) as server, Client(server.endpoint_url) as client:
+        unsure = {}
+        for at, found in (await walk(await node(client))).items():
+            if await found.read_node_class() is ua.NodeClass.Variable:
+                data = await found.read_data_value(raise_on_bad_status=False)
+                assert data.SourceTimestamp is not None, at
+                if not data.StatusCode.is_good() or data.Value.Value is None:
+                    unsure[at] = data.StatusCode.name
+    assert unsure == {
+        "Identification.YearOfConstruction": "UncertainInitialValue",
+        "Production.ActiveProgram.Progress": "BadWaitingForInitialData",
+    }
+
+
+async def walk(start: Node) -> dict[str, Node]:
+    """All nodes below `start` by path, found by browsing."""
+    found = {}
+    for child in await start.get_children():
+        path = child.nodeid.Identifier.partition(".")[2]
+        found |= {path: child, **await walk(child)}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("profile", "heaters"),
+    [
+        ({}, {"Tool 0", "Bed"}),
+        ({"extruders": 2, "heated_chamber": True}, {"Tool 0", "Tool 1", "Bed", "Chamber"}),
+        ({"extruders": 0, "heated_bed": False}, set()),
+    ],
+)
+async def test_each_heater_is_a_process_value_with_unit_and_range(
+    tmp_path: Path, profile: dict[str, Any], heaters: set[str]
+) -> None:
+    told = story(**profile)
+    if not heaters:
+        told.tell(wire.HEATERS, heaters={})
+    async with serving(tmp_path, told) as server, Client(server.endpoint_url) as client:
+        process = await node(client, "Monitoring.Process")
+        assert {(await child.read_browse_name()).Name for child in await process.get_children()} == heaters
+        for heater in heaters:
+            for signal in ("AnalogSignal", "ProcessValueSetpoint"):
+                path = f"Monitoring.Process.{heater}.{signal}"
+                assert await (await node(client, path)).read_data_type() == ua.NodeId(ua.ObjectIds.Double)
+                unit = await value(client, f"{path}.EngineeringUnits")
+                assert (unit.UnitId, unit.DisplayName.Text) == (4408652, "°C")
+                limits = await value(client, f"{path}.EURange")
+                assert limits.Low < limits.High
+
+
+class Notes:
+    """Notes what a subscription says."""
+
+    def __init__(self) -> None:
+        self.values: list[Any] = []
+        self.events: list[Any] = []
+        self.statuses: list[str] = []
+        self.heard = asyncio.Event()
+
+    def datachange_notification(self, node: Node, value: Any, data: Any) -> None:
+        self.values.append(value.Text if isinstance(value, ua.LocalizedText) else value)
+        self.heard.set()
+
+    def event_notification(self, event: Any) -> None:
+        self.events.append(event)
+        self.heard.set()
+
+    def status_change_notification(self, status: Any) -> None:
+        raise AssertionError(f"the subscription was closed: {status}")
+
+    async def until(self, condition: Any) -> None:
+        async with asyncio.timeout(SECONDS):
+            while not condition():
+                self.heard.clear()
+                await self.heard.wait()
+
+
+async def test_a_subscriber_sees_every_state_of_a_whole_print_in_order(tmp_path: Path) -> None:
+    told = story()
+    begun = len(told.transitions)
+    async with serving(tmp_path, told) as server, Client(server.endpoint_url) as client:
+        programs, items, progress = Notes(), Notes(), Notes()
+        for notes, path in (
+            (programs, "Production.ActiveProgram.State.CurrentState"),
+            (items, "MachineryBuildingBlocks.MachineryItemState.CurrentState"),
+            (progress, "Production.ActiveProgram.Progress"),
+        ):
+            subscription = await client.create_subscription(10, notes)
+            await subscription.subscribe_data_change(await node(client, path), queuesize=100)
+            await notes.until(lambda notes=notes: notes.values)
+        told.states("starting")
+        told.tell(wire.JOB_STARTED)
+        told.states("printing")
+        told.tell(wire.PROGRESS)
+        told.states("pausing", "paused", "resuming", "printing")
+        told.states("finishing")
+        told.tell(wire.JOB_ENDED)
+        told.states("operational")
+        told.tell(wire.SNAPSHOT, state="printing", job={**JOB, "run": "run-2"})
+        for transition in told.transitions[begun:]:
+            server.handle(transition)
+        expected = [
+            "Initializing",
+            "Running",
+            "Interrupted",
+            "Running",
+            "Ended",
+            "Initializing",
+            "Running",
+        ]
+        await programs.until(lambda: len(programs.values) >= len(expected))
+        assert programs.values == expected
+        expected = ["NotExecuting", "Executing", "NotExecuting", "Executing", "NotExecuting", "Executing"]
+        await items.until(lambda: len(items.values) >= len(expected))
+        assert items.values == expected
+        await progress.until(lambda: len(progress.values) >= 4)
+        assert progress.values == [None, 50.0, 100.0, None]
+        assert await value(client, "Production.ActiveProgram.JobIdentifier") == "run-2"
+
+
+async def test_a_machine_gets_its_heaters_when_its_printer_becomes_known(tmp_path: Path) -> None:
+    told = Story(name=NAME)
+    async with serving(tmp_path, told, name=None) as server, Client(server.endpoint_url) as client:
+        assert await (await node(client, "Monitoring.Process")).get_children() == []
+        told.link("up")
+        told.tell(wire.SNAPSHOT)
+        for transition in told.transitions:
+            server.handle(transition)
+        assert await value(client, "Monitoring.Process.Tool 0.AnalogSignal") == 210.1
+        assert (await (await node(client)).read_display_name()).Text == "Left printer"
+        assert server.node_id(NAME) == "nsu=urn:mesbridge:machines;s=octoprint-1"
+
+
+async def test_new_firmware_is_shown_on_the_same_nodes(tmp_path: Path) -> None:
+    told = story()
+    async with serving(tmp_path, told) as server, Client(server.endpoint_url) as client:
+        notes = Notes()
+        subscription = await client.create_subscription(10, notes)
+        await subscription.subscribe_data_change(await node(client, "Identification.SoftwareRevision"))
+        server.handle(told.tell(wire.SNAPSHOT, printer={**PRINTER, "firmware": "Marlin 3"}))
+        await notes.until(lambda: "Marlin 3" in notes.values)
+        assert notes.values == ["Marlin 2.1", "Marlin 3"]
+
+
+async def test_a_lost_printer_leaves_bad_values_and_good_states(tmp_path: Path) -> None:
+    told = story()
+    async with serving(tmp_path, told) as server, Client(server.endpoint_url) as client:
+        lost = told.link("lost")
+        server.handle(lost)
+        temperature = await node(client, "Monitoring.Process.Bed.AnalogSignal")
+        data = await temperature.read_data_value(raise_on_bad_status=False)
+        assert data.StatusCode.value == ua.StatusCodes.BadNoCommunication
+        assert data.SourceTimestamp == lost.record.time
+        item_state = await value(client, "MachineryBuildingBlocks.MachineryItemState.CurrentState")
+        assert item_state.Text == "NotAvailable"
+        server.handle(told.link("up"))
+        assert await temperature.read_value() == HEATERS["bed"]["actual"]
+
+
+async def test_errors_reach_those_who_listen_at_the_messages_and_at_the_server(tmp_path: Path) -> None:
+    told = story()
+    async with serving(tmp_path, told) as server, Client(server.endpoint_url) as client:
+        index = await client.get_namespace_index("http://opcfoundation.org/UA/MachineTool/")
+        alert, notification = ua.NodeId(39, index), ua.NodeId(35, index)
+        here, anywhere = Notes(), Notes()
+        for notes, source in (
+            (here, await node(client, "Notification.Messages")),
+            (anywhere, client.nodes.server),
+        ):
+            subscription = await client.create_subscription(10, notes)
+            await subscription.subscribe_events(source, [ua.NodeId(ua.ObjectIds.BaseEventType)])
+        server.handle(told.tell(wire.JOB_STARTED))
+        server.handle(told.tell(wire.ERROR))
+        for notes in (here, anywhere):
+            await notes.until(lambda notes=notes: len(notes.events) >= 2)
+            assert [(e.EventType, e.Severity, e.Message.Text) for e in notes.events] == [
+                (notification, 100, "Print of benchy.gcode started"),
+                (alert, 900, "thermal runaway"),
+            ]
+            assert notes.events[1].Time == told.now
+            assert notes.events[1].SourceNode == (await node(client)).nodeid
+
+
+async def test_records_of_machines_that_are_not_served_are_left_alone(tmp_path: Path) -> None:
+    told = story()
+    async with serving(tmp_path, told) as server, Client(server.endpoint_url) as client:
+        server.handle(Story(name="elsewhere").tell(wire.SNAPSHOT))
+        server.remove_machine(NAME)
+        server.handle(told.tell(wire.HEATERS))
+        with pytest.raises(ua.UaStatusCodeError):
+            await (await node(client)).read_browse_name()
+
+
+async def test_machines_of_one_profile_do_not_share_values(tmp_path: Path) -> None:
+    one, other = story(), Story(name="octoprint-2")
+    other.link("up")
+    other.tell(wire.SNAPSHOT, heaters={"tool0": {"actual": 20.0, "target": 0.0}})
+    async with serving(tmp_path, one, other) as server, Client(server.endpoint_url) as client:
+        path = "Monitoring.Process.Tool 0.AnalogSignal"
+        assert await value(client, path) == 210.1
+        assert await (await node(client, path, "octoprint-2")).read_value() == 20.0
