@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from typing import Any, Protocol
 
 from bridge import wire
@@ -43,6 +43,15 @@ STATES = {
     "CANCELLING": "cancelling",
 }
 """OctoPrint's state ids (1.11: ``MachineCom.STATE_*`` and OFFLINE; 2.0: ``ConnectedPrinterState``) on the wire."""
+
+NO_TEXT = "The printer reported an error without a text"
+CLOSED = "The connection to the printer was closed"
+
+ERROR_TEXT_WITHIN = timedelta(seconds=0.5)
+"""OctoPrint says that there is an error a moment before it says which; longer than this is not waited."""
+
+ERROR_MATTERS_FOR = timedelta(seconds=10)
+"""An error reported longer ago than this is not why the printer is gone now."""
 
 _NOT_CONNECTED = frozenset({"disconnected", "connecting", "error"})
 _LOST = frozenset({"disconnected", "error"})
@@ -74,15 +83,21 @@ def _new_run() -> str:
 
 
 class Observer:
-    """Follows one printer; `state`, `job` and the rest are what the wire was told last."""
+    """Follows one printer; `state`, `job` and the rest are what the wire was told last.
 
-    def __init__(self, new_run: Callable[[], str] = _new_run) -> None:
+    `state_id` is OctoPrint's own name of the state at the beginning.
+    """
+
+    def __init__(self, state_id: str = "OFFLINE", new_run: Callable[[], str] = _new_run) -> None:
         self._new_run = new_run
-        self.state = "disconnected"
+        self.state = STATES.get(state_id, "disconnected")
         self.error: str | None = None
         self.job: dict[str, Any] | None = None
         self._progress: dict[str, Any] | None = None
         self._heaters: dict[str, Any] = {}
+        self._firmware: str | None = None
+        self._error_since: datetime | None = None
+        self._error_at = datetime.min.replace(tzinfo=timezone.utc)
         self._handlers: Mapping[str, Callable[[datetime, Mapping[str, Any], View], list[Occurrence]]] = {
             "PrinterStateChanged": self._state_changed,
             "PrintStarted": self._started,
@@ -93,61 +108,86 @@ class Observer:
             "PrintFailed": self._failed,
             "FilamentChange": self._filament_change,
             "Error": self._error_reported,
+            "FirmwareData": self._firmware_known,
         }
         self.events = frozenset(self._handlers)
 
     def observe(self, moment: datetime, name: str, payload: Any, view: View) -> list[Occurrence]:
         """What OctoPrint's event `name`, seen at `moment`, means on the wire: nothing, one thing or several."""
         handler = self._handlers.get(name)
-        return handler(moment, payload if isinstance(payload, Mapping) else {}, view) if handler else []
+        if handler is None:
+            return []
+        overdue = [] if name == "Error" else self._error_without_text()
+        return overdue + handler(moment, payload if isinstance(payload, Mapping) else {}, view)
 
-    def snapshot(self, moment: datetime, reason: str, view: View) -> Occurrence:
+    def snapshot(self, moment: datetime, reason: str, view: View) -> list[Occurrence]:
         """Everything at once, as it stands at this point of the stream."""
-        if self.state not in _NOT_CONNECTED:
-            self._heaters = _heaters(view.heaters())
+        overdue = self._error_without_text()
+        printer = dict(view.printer())
+        self._firmware = printer["firmware"]
+        self._heaters = {} if self.state in _NOT_CONNECTED else _heaters(view.heaters())
         data = {
             "reason": reason,
             "state": self.state,
             "error": self.error,
             "job": self.job,
             "progress": self._progress,
-            "heaters": self._heaters if self.state not in _NOT_CONNECTED else {},
-            "printer": dict(view.printer()),
+            "heaters": self._heaters,
+            "printer": printer,
         }
-        return Occurrence(moment, wire.SNAPSHOT, data)
+        return [*overdue, Occurrence(moment, wire.SNAPSHOT, data)]
 
-    def sample(self, moment: datetime, view: View) -> list[Occurrence]:
-        """Temperatures and progress, where they differ noticeably from what was told last."""
+    def sample(
+        self, moment: datetime, temperatures: Mapping[str, Any], progress: Mapping[str, Any]
+    ) -> list[Occurrence]:
+        """What was read from `View.heaters` and `View.progress`, where it differs noticeably from what was told."""
+        if self._error_since is not None and moment - self._error_since > ERROR_TEXT_WITHIN:
+            return self._error_without_text()
         if self.state in _NOT_CONNECTED:
             return []
         occurrences = []
-        heaters = _heaters(view.heaters())
+        heaters = _heaters(temperatures)
         if heaters and _differ(heaters, self._heaters):
             self._heaters = heaters
             occurrences.append(Occurrence(moment, wire.HEATERS, {"heaters": heaters}))
         if self.job is not None:
-            progress = _progress(self.job["run"], view.progress())
-            if _moved(progress, self._progress):
-                self._progress = progress
-                occurrences.append(Occurrence(moment, wire.PROGRESS, progress))
+            reached = _progress(self.job["run"], progress)
+            if _moved(reached, self._progress):
+                self._progress = reached
+                occurrences.append(Occurrence(moment, wire.PROGRESS, reached))
         return occurrences
 
     def _state_changed(self, moment: datetime, payload: Mapping[str, Any], view: View) -> list[Occurrence]:
         state = STATES.get(str(payload.get("state_id")))
         if state is None or state == self.state:
             return []
+        if state == "error" and self.error is None:
+            self._error_since = moment
+            return []
+        return self._turn_to(state, moment, view)
+
+    def _turn_to(self, state: str, moment: datetime, view: View | None = None) -> list[Occurrence]:
+        """The change to `state`, what it does to a print, and a snapshot when the printer was not connected."""
         before, self.state = self.state, state
         occurrences = []
         if state in _LOST:
-            occurrences += self._end(
-                moment, "failed", self.error or "The connection to the printer was closed"
-            )
+            if before not in _LOST and moment - self._error_at > ERROR_MATTERS_FOR:
+                self.error = None
+            occurrences += self._end(moment, "failed", self.error or CLOSED)
         else:
             self.error = None
         occurrences.append(Occurrence(moment, wire.STATE, {"state": state, "error": self.error}))
-        if before in _NOT_CONNECTED and state not in _NOT_CONNECTED:
-            occurrences.append(self.snapshot(moment, "connected", view))
+        if view is not None and before in _NOT_CONNECTED and state not in _NOT_CONNECTED:
+            occurrences += self.snapshot(moment, "connected", view)
         return occurrences
+
+    def _error_without_text(self) -> list[Occurrence]:
+        """The change to the error state, if it still waits for OctoPrint's words about the error."""
+        if self._error_since is None:
+            return []
+        moment, self._error_since = self._error_since, None
+        self.error, self._error_at = self.error or NO_TEXT, moment
+        return self._turn_to("error", moment)
 
     def _started(self, moment: datetime, payload: Mapping[str, Any], view: View) -> list[Occurrence]:
         occurrences = self._end(moment, "failed", "Another print began without an end of this one")
@@ -178,9 +218,13 @@ class Observer:
         return [Occurrence(moment, wire.FILAMENT_CHANGE, {"run": run})]
 
     def _error_reported(self, moment: datetime, payload: Mapping[str, Any], view: View) -> list[Occurrence]:
-        text = _text(payload.get("error"), 2048) or "The printer reported an error without a text"
-        self.error = text
-        return [Occurrence(moment, wire.ERROR, {"text": text})]
+        self.error, self._error_at = _text(payload.get("error"), 2048) or NO_TEXT, moment
+        return [Occurrence(moment, wire.ERROR, {"text": self.error}), *self._error_without_text()]
+
+    def _firmware_known(self, moment: datetime, payload: Mapping[str, Any], view: View) -> list[Occurrence]:
+        if self.state in _NOT_CONNECTED or view.printer()["firmware"] == self._firmware:
+            return []
+        return self.snapshot(moment, "connected", view)
 
     def _of_job(self, moment: datetime, kind: str) -> list[Occurrence]:
         return [Occurrence(moment, kind, {"run": self.job["run"]})] if self.job else []
@@ -243,11 +287,13 @@ def _filament(value: Any) -> dict[str, Any] | None:
 
 
 def _heaters(temperatures: Mapping[str, Any]) -> dict[str, Any]:
-    return {
+    heaters = {
         str(name)[:64]: {key: _number(values.get(key), -300, 5000) for key in ("actual", "target")}
         for name, values in temperatures.items()
-        if isinstance(values, Mapping) and "actual" in values
+        if isinstance(values, Mapping)
     }
+    # OctoPrint lists a chamber for every printer; one without any value is not there.
+    return {name: values for name, values in heaters.items() if any(v is not None for v in values.values())}
 
 
 def _progress(run: str, progress: Mapping[str, Any]) -> dict[str, Any]:

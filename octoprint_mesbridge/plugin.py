@@ -55,11 +55,8 @@ class MESBridgePlugin(
         self._trouble: str | None = None
 
     def initialize(self) -> None:
+        # Everything is wired before OctoPrint connects to the printer, which it does before `on_startup`.
         self._access = Access(KeyStore(self._data_file(KEY_FILE)), self._user_manager, self._logger)
-
-    # ~~ StartupPlugin, ShutdownPlugin
-
-    def on_startup(self, host: str, port: int) -> None:
         try:
             view = OctoPrintView(
                 self._printer,
@@ -82,10 +79,17 @@ class MESBridgePlugin(
             outbox, self._logger, self._send_snapshot, Timing(heartbeat=self._seconds("heartbeat_interval"))
         )
         self._recorder = Recorder(
-            Observer(), view, outbox, self._logger, sender.wake, self._seconds("sample_interval")
+            Observer(self._printer.get_state_id()),
+            view,
+            outbox,
+            self._logger,
+            sender.wake,
+            self._seconds("sample_interval"),
         )
         self._outbox, self._sender = outbox, sender
         self._configure()
+
+    # ~~ StartupPlugin, ShutdownPlugin
 
     def on_after_startup(self) -> None:
         if self._recorder and self._sender:
@@ -236,7 +240,7 @@ class MESBridgePlugin(
         if self._recorder and self._sender and self._outbox:
             status.update(self._sender.status())
             status["instance"] = self._outbox.name
-            status["superseded"] = dict(self._outbox.superseded)
+            status["superseded"] = dict(+self._outbox.superseded)
             status["left_out"] = dict(self._recorder.refused)
         return status
 
@@ -245,7 +249,7 @@ class MESBridgePlugin(
             self._recorder.request_snapshot("requested")
 
     def _seconds(self, key: str) -> float:
-        return self._settings.get_float([key], min=0.2, max=3600)
+        return self._settings.get_float([key], min=0.2, max=60)
 
     def _data_file(self, name: str) -> Path:
         return Path(self.get_plugin_data_folder()) / name

@@ -15,7 +15,8 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any
 
@@ -88,9 +89,8 @@ class Recorder:
             for seen, name, payload in items:
                 stopping = stopping or name is _STOP
                 self._take(datetime.fromtimestamp(seen, timezone.utc), name, payload)
-            if not stopping and time.monotonic() >= next_sample:
+            if not stopping and time.monotonic() >= next_sample and self._sample():
                 next_sample = time.monotonic() + self.sample_interval
-                self._guarded("a sample", self._sample)
             self._store()
 
     def _wait(self, timeout: float) -> list[tuple[float, Any, Any]]:
@@ -112,22 +112,32 @@ class Recorder:
         if name is _STOP:
             self._keep([Occurrence(moment, wire.SHUTDOWN, {})])
         elif name is _SNAPSHOT:
-            self._guarded("a snapshot", lambda: [self._observer.snapshot(moment, payload, self._view)])
+            with self._tolerant("a snapshot"):
+                self._keep(self._observer.snapshot(moment, payload, self._view))
         elif isinstance(name, str):
-            self._guarded(name, lambda: self._observer.observe(moment, name, payload, self._view))
+            with self._tolerant(name):
+                self._keep(self._observer.observe(moment, name, payload, self._view))
 
-    def _sample(self) -> list[Occurrence]:
-        occurrences = self._observer.sample(datetime.now(timezone.utc), self._view)
-        # With events waiting, this may already be the picture after them: the next sample will be clear.
-        return occurrences if self._queue.empty() else []
+    def _sample(self) -> bool:
+        """Read the printer; False when events came meanwhile: what was read may already be what follows them."""
+        with self._tolerant("a sample"):
+            heaters, progress = self._view.heaters(), self._view.progress()
+            if not self._queue.empty():
+                return False
+            self._keep(self._observer.sample(datetime.now(timezone.utc), heaters, progress))
+        return True
 
-    def _guarded(self, what: str, occurrences: Callable[[], list[Occurrence]]) -> None:
+    @contextmanager
+    def _tolerant(self, what: str) -> Iterator[None]:
+        """What nobody foresaw may cost one event, but not the events after it; it is told once in full."""
         try:
-            self._keep(occurrences())
-        except Exception:
-            # A payload nobody foresaw may cost its own event, but not the events after it.
+            yield
+        except Exception as error:
             self.refused[what] += 1
-            self._logger.exception("MESBridge could not make sense of %s; it is left out", what)
+            if self.refused[what] == 1:
+                self._logger.exception("MESBridge could not make sense of %s; it is left out", what)
+            else:
+                self._logger.debug("Left out %s again: %s", what, error)
 
     def _keep(self, occurrences: list[Occurrence]) -> None:
         if not self._recording:

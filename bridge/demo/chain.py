@@ -177,7 +177,16 @@ class Chain:
         folder.mkdir(mode=0o700)
         write_private(folder / "token", secrets.token_urlsafe(24).encode())
         port = self.mes_url.rpartition(":")[2]
-        command = [sys.executable, "-m", "bridge.cli", "sandbox", "--port", port, "--folder", folder]
+        command: list[str | Path] = [
+            sys.executable,
+            "-m",
+            "bridge.cli",
+            "sandbox",
+            "--port",
+            port,
+            "--folder",
+            folder,
+        ]
         self.sandbox = Part("the sandbox MES", command, self._folder / "mes.log")
         self.sandbox.wait_until(lambda: _answers(self.mes_url))
 
