@@ -1,0 +1,133 @@
+"""`mesbridge check`: says what of a config.json can be served, and what is wrong with it.
+
+In: the path of a config.json. Out: text for people or one JSON object, and the exit status: 0 when every OCTOPRINT
+entry can be served, 1 when not, 2 when the file can't be read at all. A key is never shown, not even in part.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from bridge.aggregator import Config, ConfigUnreadable, Credential, MachineEntry, Problem, load
+
+_OK, _PROBLEMS, _UNREADABLE = 0, 1, 2
+
+
+def run(config: Path, as_json: bool, stdout: TextIO) -> int:
+    """Checks `config` and writes the result; returns the exit status."""
+    try:
+        loaded = load(config)
+    except ConfigUnreadable as error:
+        if as_json:
+            _write_json(stdout, {"ok": False, "machines": [], "problems": _plain(error.problems)})
+        else:
+            _write(
+                stdout,
+                [*_problem_lines(error.problems, ""), f"{config} can't be read: nothing can be served."],
+            )
+        return _UNREADABLE
+    if as_json:
+        _write_json(
+            stdout,
+            {
+                "ok": loaded.ok,
+                "machines": [_machine(machine) for machine in loaded.machines],
+                "problems": _plain(loaded.problems),
+            },
+        )
+    else:
+        _write(stdout, _report(loaded))
+    return _OK if loaded.ok else _PROBLEMS
+
+
+def _write_json(stdout: TextIO, result: dict[str, Any]) -> None:
+    stdout.write(json.dumps(result) + "\n")
+
+
+def _machine(machine: MachineEntry) -> dict[str, Any]:
+    path = machine.credential.path
+    return {
+        "index": machine.index,
+        "type": machine.type,
+        "served": machine.served,
+        "config_version": machine.config_version,
+        "custom_name": machine.custom_name,
+        "url": machine.url,
+        "credential": {"source": machine.credential.source, "path": None if path is None else str(path)},
+        "mes_id": list(machine.mes_id),
+        "umati_server_port": machine.umati_server_port,
+        "problems": _plain(machine.problems),
+    }
+
+
+def _plain(problems: Iterable[Problem]) -> list[dict[str, Any]]:
+    names = ("severity", "line", "column", "key", "message", "hint")
+    return [{name: getattr(problem, name) for name in names} for problem in problems]
+
+
+def _report(config: Config) -> Iterator[str]:
+    for machine in config.machines:
+        yield from _machine_lines(machine, config.path.absolute().parent)
+        yield ""
+    if config.problems:
+        yield from _problem_lines(config.problems, "")
+        yield ""
+    yield _summary(config)
+
+
+def _machine_lines(machine: MachineEntry, folder: Path) -> Iterator[str]:
+    name = machine.custom_name or machine.url or f"entry on line {machine.line}"
+    if machine.left_to_aggregator:
+        yield f"[{machine.index}] {name}: left to the Aggregator (type {machine.type})"
+    else:
+        yield f"[{machine.index}] {name}: {'served' if machine.served else 'NOT SERVED'}"
+        instances = ", ".join(map(str, machine.mes_id)) or "none"
+        version = machine.config_version or "unknown"
+        yield f"    url {machine.url or '(not usable)'}, MES {instances}, entry as of Aggregator {version}"
+        yield f"    key: {_key_explained(machine.credential, folder)}"
+        if machine.umati_server_port is not None:
+            yield f"    umati server port {machine.umati_server_port}"
+    yield from _problem_lines(machine.problems, "    ")
+
+
+def _key_explained(credential: Credential, folder: Path) -> str:
+    """Why the value was taken as a path or as the key."""
+    if credential.source == "file":
+        return f"in the file {credential.path} (the value names an existing file, seen from {folder})"
+    if credential.source == "inline":
+        return (
+            f"in config.json itself (the value has no path separator and no file extension, "
+            f"and there is no file of that name in {folder})"
+        )
+    if credential.source == "api_key":
+        return "in config.json itself, as api_key"
+    return "none that can be used"
+
+
+def _problem_lines(problems: Iterable[Problem], indent: str) -> Iterator[str]:
+    for problem in problems:
+        yield f"{indent}{problem}"
+        yield f"{indent}    {problem.hint}"
+
+
+def _summary(config: Config) -> str:
+    problems = [*config.problems, *(problem for machine in config.machines for problem in machine.problems)]
+    errors = sum(problem.severity == "error" for problem in problems)
+    served = sum(machine.served for machine in config.machines)
+    left = sum(machine.left_to_aggregator for machine in config.machines)
+    others = f" {left} left to the Aggregator." if left else ""
+    return (
+        f"{config.path}: {served} of {len(config.machines) - left} OctoPrint machines can be served.{others} "
+        f"Errors: {errors}, warnings: {len(problems) - errors}."
+    )
+
+
+def _write(stdout: TextIO, lines: Iterable[str]) -> None:
+    """Writes lines such that no terminal encoding and no control character in a file name can spoil them."""
+    encoding = stdout.encoding or "utf-8"
+    for line in lines:
+        shown = "".join(character if character.isprintable() else "?" for character in line)
+        stdout.write(shown.encode(encoding, "backslashreplace").decode(encoding) + "\n")
