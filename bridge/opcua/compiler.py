@@ -27,13 +27,14 @@ from typing import Any, NamedTuple
 
 import asyncua
 from asyncua import Server, ua
-from asyncua.server.address_space import NodeData
+from asyncua.server.address_space import AttributeValue, NodeData
 from asyncua.ua import ua_binary
 
 from .typetable import FORMAT, NO_INDEX, TABLE_PATH
 
 NODESETS_PACKAGE = "node-opcua-nodesets"
 NODESETS_VERSION = "2.182.0"
+STANDARD = "Opc.Ua.NodeSet2.xml"
 OWN_NODESETS = Path(__file__).parent / "nodesets"
 XML = "{http://opcfoundation.org/UA/2011/03/UANodeSet.xsd}"
 TYPES = "{http://opcfoundation.org/UA/2008/02/Types.xsd}"
@@ -123,6 +124,39 @@ def nodeset_path(model: Model, nodesets: Path) -> Path:
     return own if own.exists() else nodesets / model.file
 
 
+def correct(nodes: dict[ua.NodeId, NodeData], path: Path) -> None:
+    """Set the attributes that asyncua gets wrong where the nodeset leaves them to their defaults (Part 6, F.5 to F.8).
+
+    Its own standard address space has every variable type abstract, and String for what may hold any type.
+    """
+    from lxml import etree  # type: ignore[import-untyped]  # a tool of developers only
+
+    root = etree.parse(path).getroot()
+    uris = [uri.text for uri in root.iterfind(f"{XML}NamespaceUris/{XML}Uri")]
+    aliases = {alias.get("Alias"): alias.text for alias in root.iterfind(f"{XML}Aliases/{XML}Alias")}
+
+    def node_id(text: str) -> ua.NodeId:
+        given = ua.NodeId.from_string(aliases.get(text, text))
+        index = given.NamespaceIndex
+        return ua.NodeId(given.Identifier, namespace_index(uris[index - 1]) if index else 0)
+
+    for element in root.iterfind("*[@NodeId]"):
+        node = nodes.get(node_id(element.get("NodeId")))
+        if node is None:  # of a later version than asyncua's, or left out above
+            continue
+        right = {}
+        if element.tag in (XML + "UAVariable", XML + "UAVariableType"):
+            data_type = node_id(element.get("DataType", "i=24"))
+            right[ua.AttributeIds.DataType] = ua.Variant(data_type, ua.VariantType.NodeId)
+            rank = int(element.get("ValueRank", "-1"))
+            right[ua.AttributeIds.ValueRank] = ua.Variant(rank, ua.VariantType.Int32)
+        if element.tag.endswith("Type"):
+            abstract = element.get("IsAbstract", "false") in ("true", "1")
+            right[ua.AttributeIds.IsAbstract] = ua.Variant(abstract, ua.VariantType.Boolean)
+        for attribute, variant in right.items():
+            node.attributes[attribute] = AttributeValue(ua.DataValue(variant))
+
+
 async def import_models(nodesets: Path) -> Server:
     """An asyncua server, not started, with the standard address space and all models in it."""
     server = Server()
@@ -134,6 +168,8 @@ async def import_models(nodesets: Path) -> Server:
             ua.basetype_by_datatype[ua.NodeId(3009, index)] = "Byte"
         await server.import_xml(xmlstring=readable(nodeset_path(model, nodesets)))
     await server.load_data_type_definitions()
+    for path in (nodesets / STANDARD, *(nodeset_path(model, nodesets) for model in MODELS)):
+        correct(server.iserver.aspace._nodes, path)
     return server
 
 

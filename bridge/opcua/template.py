@@ -180,7 +180,9 @@ class _Maker:
         if description is not None and description.Text:
             yield Id.Description, self._share(description, Type.LocalizedText)
         if node_class is ua.NodeClass.Object:
-            notifier = SUBSCRIBE_TO_EVENTS if node.path in self.notifiers else 0
+            notifier = self._declared(declared, Id.EventNotifier) or 0
+            if node.path in self.notifiers:
+                notifier |= SUBSCRIBE_TO_EVENTS
             yield Id.EventNotifier, self._share(notifier, Type.Byte)
         elif node_class is ua.NodeClass.Method:
             yield Id.Executable, self._share(False, Type.Boolean)
