@@ -91,23 +91,28 @@ class Projection:
         quality = _quality(machine)
         for name, *paths in profile.heater_paths:
             heater = machine.heaters.get(name)
-            time = heater.time if heater is not None else since
             for path, value in zip(paths, _temperatures(heater), strict=True):
-                writes.append((path, _number(value, time, quality, since)))
+                writes.append((path, _number(value, heater and heater.time, quality, since)))
         return dict(writes)
 
     def changes(self, before: Machine, transition: Transition, profile: Profile) -> Iterator[Write]:
         """What is different after `transition` from what `before` showed. Paths may come more than once."""
         after, time = transition.after, transition.record.time
-        requalified = _quality(after) != _quality(before)
+        quality = _quality(after)
+        requalified = quality.status != _quality(before).status
         if after.heaters is not before.heaters or requalified:
-            yield from _heater_changes(before, after, profile, time)
+            for name, *paths in profile.heater_paths:
+                heater = after.heaters.get(name)
+                values = _temperatures(before.heaters.get(name)), _temperatures(heater)
+                for path, was, now in zip(paths, *values, strict=True):
+                    if now != was or (requalified and now is not None):
+                        yield path, _number(now, heater and heater.time, quality, time)
         if after.job is not before.job or requalified:
             yield from self._program_changes(before, transition)
             yield from _progress_changes(before, after, time)
-        situation = situation_of(after)
-        if situation is not situation_of(before):
-            yield from self._situation(situation, time, situation_of(before))
+        situation, previous = situation_of(after), situation_of(before)
+        if situation is not previous:
+            yield from self._situation(situation, time, previous)
 
     def _program_changes(self, before: Machine, transition: Transition) -> Iterator[Write]:
         run = before.job.run if before.job is not None else None
@@ -199,16 +204,6 @@ def _temperatures(heater: Heater | None) -> tuple[float | None, float | None]:
     return (None, None) if heater is None else (heater.actual, heater.target)
 
 
-def _heater_changes(before: Machine, after: Machine, profile: Profile, time: datetime) -> Iterator[Write]:
-    earlier, quality = _quality(before), _quality(after)
-    for name, *paths in profile.heater_paths:
-        heater = after.heaters.get(name)
-        values = _temperatures(before.heaters.get(name)), _temperatures(heater)
-        for path, was, now in zip(paths, *values, strict=True):
-            if now != was or (now is not None and quality != earlier):
-                yield path, _number(now, heater.time if heater is not None else time, quality, time)
-
-
 def _progress(machine: Machine) -> tuple[float | None, datetime | None, _Quality]:
     """Percent of the job; what an ended job reached is history, and true without a connection."""
     job = machine.job
@@ -222,7 +217,7 @@ def _progress(machine: Machine) -> tuple[float | None, datetime | None, _Quality
 def _progress_changes(before: Machine, after: Machine, time: datetime) -> Iterator[Write]:
     was, _, earlier = _progress(before)
     now, moment, quality = _progress(after)
-    if now != was or (now is not None and quality != earlier):
+    if now != was or (now is not None and quality.status != earlier.status):
         yield PROGRESS, _number(now, moment, quality, time)
 
 

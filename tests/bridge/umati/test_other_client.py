@@ -1,0 +1,76 @@
+"""The machine as a client of another make reads it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge import wire
+from tests.bridge.umati.test_server import serving, story
+
+SCRIPT = Path(__file__).with_name("read_machine.js")
+MODULES = Path(__file__).parents[2] / "e2e" / "node_modules"
+SECONDS = 60
+
+
+async def read_with_node_opcua(endpoint: str) -> dict[str, Any]:
+    node = shutil.which("node")
+    if node is None or not (MODULES / "node-opcua-client").is_dir():
+        message = "needs node and `npm ci` in tests/e2e"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    process = await asyncio.create_subprocess_exec(
+        node,
+        str(SCRIPT),
+        endpoint,
+        "urn:mesbridge:machines",
+        "octoprint-1",
+        env={**os.environ, "NODE_PATH": str(MODULES)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(SECONDS):
+            output, errors = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == 0, errors.decode()
+    answer = next(line for line in output.decode().splitlines() if line.startswith("{"))  # it logs there too
+    return dict(json.loads(answer))
+
+
+async def test_node_opcua_reads_every_node_and_finds_the_state_by_its_browse_path(tmp_path: Path) -> None:
+    told = story(extruders=2, heated_chamber=True)
+    told.tell(wire.JOB_STARTED)
+    told.states("printing")
+    told.tell(wire.PROGRESS)
+    async with serving(tmp_path, told) as server:
+        answer = await read_with_node_opcua(server.endpoint_url)
+    assert answer["translated"] == ["octoprint-1.Production.ActiveProgram.State.CurrentState.Number"]
+    found = answer["found"]
+    values = {path: (one["type"], one["value"], one["status"]) for path, one in found.items()}
+    assert values["Production/ActiveProgram/State/CurrentState/Number"] == ("UInt32", 1, "Good")
+    assert values["Production/ActiveProgram/Progress"] == ("Double", 50, "Good")
+    assert values["Monitoring/MachineTool/OperationMode"] == ("Int32", 1, "Good")
+    assert values["Monitoring/Process/Tool 0/AnalogSignal"] == ("Double", 210.1, "Good")
+    assert found["Monitoring/Process/Tool 0/AnalogSignal/EURange"]["value"] == {"low": 0, "high": 500}
+    unknown = ("Null", None, "BadWaitingForInitialData")
+    assert values["Monitoring/Process/Chamber/AnalogSignal"] == unknown
+    nameless = {
+        path: one["status"] for path, one in found.items() if one["value"] is None or one["status"] != "Good"
+    }
+    silent = {
+        f"Monitoring/Process/{h}/{s}"
+        for h in ("Tool 1", "Chamber")
+        for s in ("AnalogSignal", "ProcessValueSetpoint")
+    }
+    assert nameless.keys() == {*silent, "Identification/YearOfConstruction"}
