@@ -22,6 +22,7 @@ import hashlib
 import hmac
 import json
 import math
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -110,11 +111,16 @@ def parse_time(text: str) -> datetime:
 
 _Check = Callable[[Any, str], Any]
 
+# JSON can spell half a character ("\\ud800"), and so can the name of a file; neither SQLite nor UTF-8 can.
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
 
 def _text(limit: int) -> _Check:
     def check(value: Any, where: str) -> str:
         if not isinstance(value, str) or len(value) > limit:
             raise WireError(f"{where}: a text of at most {limit} characters is expected")
+        if _SURROGATES.search(value):
+            raise WireError(f"{where}: a text that UTF-8 can carry is expected")
         return value
 
     return check
