@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import replace
 from enum import Enum
 from functools import cache
 
@@ -70,8 +69,6 @@ def steps(before: Machine, transition: Transition) -> Iterator[tuple[Job, tuple[
 
 def _stations(transition: Transition) -> Iterator[Job]:
     for change in transition.changes:
-        if isinstance(change, JobStarted):
-            yield replace(change.job, state=JobState.INITIALIZING)
         if isinstance(change, JobStarted | JobPaused | JobResumed | JobEnded):
             yield change.job
     if transition.after.job is not None:

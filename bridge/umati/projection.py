@@ -92,7 +92,7 @@ class Projection:
         for name, *paths in profile.heater_paths:
             heater = machine.heaters.get(name)
             for path, value in zip(paths, _temperatures(heater), strict=True):
-                writes.append((path, _number(value, heater and heater.time, quality, since)))
+                writes.append((path, _number(value, heater.time if heater else None, quality, since)))
         return dict(writes)
 
     def changes(self, before: Machine, transition: Transition, profile: Profile) -> Iterator[Write]:
@@ -106,7 +106,7 @@ class Projection:
                 values = _temperatures(before.heaters.get(name)), _temperatures(heater)
                 for path, was, now in zip(paths, *values, strict=True):
                     if now != was or (requalified and now is not None):
-                        yield path, _number(now, heater and heater.time, quality, time)
+                        yield path, _number(now, heater.time if heater else None, quality, time)
         if after.job is not before.job or requalified:
             yield from self._program_changes(before, transition)
             yield from _progress_changes(before, after, time)

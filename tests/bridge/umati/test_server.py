@@ -13,6 +13,7 @@ from bridge import wire
 from bridge.settings import IdentificationSettings, OpcUaSettings
 from bridge.umati import MachineIdentity, UmatiServer
 from tests.bridge.events import HEATERS, JOB, PRINTER, Story
+from tests.bridge.opcua.walker import walk
 
 URL = "http://pi.plant:5000"
 NAME = "octoprint-1"
@@ -46,7 +47,10 @@ def story(**profile: Any) -> Story:
     """A machine that is ready, with a printer of this profile."""
     told = Story(name=NAME)
     told.link("up")
-    told.tell(wire.SNAPSHOT, printer={**PRINTER, "profile": {**PRINTER["profile"], **profile}})
+    heaters = {} if profile.get("extruders") == 0 else HEATERS
+    told.tell(
+        wire.SNAPSHOT, printer={**PRINTER, "profile": {**PRINTER["profile"], **profile}}, heaters=heaters
+    )
     return told
 
 
@@ -69,7 +73,7 @@ async def test_a_client_finds_the_machine_below_machines_as_a_machine_tool_for_a
 async def test_every_value_is_good_or_says_that_it_is_not_known(tmp_path: Path) -> None:
     async with serving(tmp_path, Story(name=NAME)) as server, Client(server.endpoint_url) as client:
         unsure = {}
-        for at, found in (await walk(await node(client))).items():
+        for at, found in (await below(await node(client))).items():
             if await found.read_node_class() is ua.NodeClass.Variable:
                 data = await found.read_data_value(raise_on_bad_status=False)
                 assert data.SourceTimestamp is not None, at
@@ -81,13 +85,37 @@ async def test_every_value_is_good_or_says_that_it_is_not_known(tmp_path: Path) 
     }
 
 
-async def walk(start: Node) -> dict[str, Node]:
+async def below(start: Node) -> dict[str, Node]:
     """All nodes below `start` by path, found by browsing."""
     found = {}
     for child in await start.get_children():
         path = child.nodeid.Identifier.partition(".")[2]
-        found |= {path: child, **await walk(child)}
+        found |= {path: child, **await below(child)}
     return found
+
+
+PROFILES: dict[str, dict[str, Any] | None] = {
+    "never heard of": None,
+    "one tool and a bed": {},
+    "two tools, a bed and a chamber": {"extruders": 2, "heated_chamber": True},
+    "no heaters": {"extruders": 0, "heated_bed": False},
+}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+async def test_the_object_is_complete_and_valid_by_the_rules_of_opc_ua(tmp_path: Path, profile: str) -> None:
+    known = PROFILES[profile]
+    told = Story(name=NAME) if known is None else story(**known)
+    async with serving(tmp_path, told) as server, Client(server.endpoint_url) as client:
+        machine = (await node(client)).nodeid
+        assert await walk(client, machine) == []
+        if known is not None:
+            told.tell(wire.JOB_STARTED)
+            told.states("printing")
+            told.tell(wire.PROGRESS)
+            for transition in told.transitions[-3:]:
+                server.handle(transition)
+            assert await walk(client, machine) == []
 
 
 @pytest.mark.parametrize(
@@ -101,10 +129,7 @@ async def walk(start: Node) -> dict[str, Node]:
 async def test_each_heater_is_a_process_value_with_unit_and_range(
     tmp_path: Path, profile: dict[str, Any], heaters: set[str]
 ) -> None:
-    told = story(**profile)
-    if not heaters:
-        told.tell(wire.HEATERS, heaters={})
-    async with serving(tmp_path, told) as server, Client(server.endpoint_url) as client:
+    async with serving(tmp_path, story(**profile)) as server, Client(server.endpoint_url) as client:
         process = await node(client, "Monitoring.Process")
         assert {(await child.read_browse_name()).Name for child in await process.get_children()} == heaters
         for heater in heaters:

@@ -86,6 +86,17 @@ def started_before_its_state(story: Story) -> None:
     story.tell(wire.JOB_STARTED)
 
 
+def paused_before_its_state(story: Story) -> None:
+    printing(story)
+    story.states("pausing")
+    story.tell(wire.JOB_PAUSED)
+
+
+def resumed_before_its_state(story: Story) -> None:
+    after(printing, "paused")(story)
+    story.tell(wire.JOB_RESUMED)
+
+
 ROWS = {
     "never heard of": (lambda story: None, NOT_AVAILABLE, NONE, INITIALIZING, OTHER),
     "out of reach while printing": (lost, NOT_AVAILABLE, NONE, RUNNING, OTHER),
@@ -113,6 +124,14 @@ ROWS = {
         INITIALIZING,
         INTERVENTION,
     ),
+    "paused before its state": (
+        paused_before_its_state,
+        NOT_EXECUTING,
+        PROCESSING,
+        INTERRUPTED,
+        INTERVENTION,
+    ),
+    "resumed before its state": (resumed_before_its_state, EXECUTING, PROCESSING, RUNNING, AUTOMATIC),
     "resuming": (after(printing, "paused", "resuming"), EXECUTING, PROCESSING, RUNNING, AUTOMATIC),
     "done": (after(printing, "finishing", result="completed"), NOT_EXECUTING, PROCESSING, ENDED, AUTOMATIC),
     "cancelled": (
