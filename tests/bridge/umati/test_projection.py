@@ -227,3 +227,17 @@ def test_an_event_that_changes_nothing_shown_writes_nothing(kind: str) -> None:
     story.tell(wire.SNAPSHOT)
     story.tell(kind)
     assert changes(story.transitions[-1], profile_of(story.machine)) == []
+
+
+def test_a_job_that_ended_unseen_is_aborted_under_its_own_name_before_the_next_is_shown() -> None:
+    story = printing()
+    story.tell(wire.SNAPSHOT, state="printing", job={**JOB, "run": "run-2", "file": "vase.gcode"})
+    written = changes(story.transitions[-1], Profile())
+    watched = (f"{PROGRAM}.State.CurrentState", f"{PROGRAM}.Name")
+    texts = [r.value.Value for path, r in written if path in watched]
+    assert [getattr(text, "Text", text) for text in texts] == [
+        "Aborted",
+        "vase.gcode",
+        "Initializing",
+        "Running",
+    ]

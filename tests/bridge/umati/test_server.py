@@ -285,6 +285,18 @@ async def test_records_of_machines_that_are_not_served_are_left_alone(tmp_path: 
             await (await node(client)).read_browse_name()
 
 
+async def test_the_node_id_told_to_others_leads_to_the_machine_whatever_its_id(tmp_path: Path) -> None:
+    async with serving(tmp_path, Story(name="Mk. 3 100%")) as server, Client(server.endpoint_url) as client:
+        uri, identifier = server.node_id("Mk. 3 100%").removeprefix("nsu=").split(";s=")
+        machine = client.get_node(ua.NodeId(identifier, await client.get_namespace_index(uri)))
+        assert (await machine.read_browse_name()).Name == "Mk. 3 100%"
+        assert await walk(client, machine.nodeid) == []
+
+
+async def test_a_server_that_was_never_started_can_be_stopped(tmp_path: Path) -> None:
+    await UmatiServer(OpcUaSettings(port=0), tmp_path).stop()
+
+
 async def test_machines_of_one_profile_do_not_share_values(tmp_path: Path) -> None:
     one, other = story(), Story(name="octoprint-2")
     other.link("up")
