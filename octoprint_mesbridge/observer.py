@@ -279,7 +279,7 @@ def _job(
 
 def _filament(value: Any) -> dict[str, Any] | None:
     tools = {
-        str(tool)[:64]: {key: _at_least_zero(amounts.get(key)) for key in ("length", "volume")}
+        sound_text(str(tool))[:64]: {key: _at_least_zero(amounts.get(key)) for key in ("length", "volume")}
         for tool, amounts in _mapping(value).items()
         if isinstance(amounts, Mapping)
     }
@@ -288,7 +288,9 @@ def _filament(value: Any) -> dict[str, Any] | None:
 
 def _heaters(temperatures: Mapping[str, Any]) -> dict[str, Any]:
     heaters = {
-        str(name)[:64]: {key: _number(values.get(key), -300, 5000) for key in ("actual", "target")}
+        sound_text(str(name))[:64]: {
+            key: _number(values.get(key), -300, 5000) for key in ("actual", "target")
+        }
         for name, values in temperatures.items()
         if isinstance(values, Mapping)
     }
@@ -310,7 +312,12 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _text(value: Any, limit: int) -> str | None:
-    return None if value is None else str(value)[:limit]
+    return None if value is None else sound_text(str(value))[:limit]
+
+
+def sound_text(text: str) -> str:
+    """`text` without what UTF-8 cannot carry: names of files may hold bytes that are no characters."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _number(value: Any, low: float, high: float) -> float | None:

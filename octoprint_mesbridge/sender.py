@@ -166,40 +166,42 @@ class Sender:
                 continue
             try:
                 batch = self._outbox.next_batch()
-                due = last_contact + self.timing.heartbeat
-                if not batch.events and stopping:
-                    return
-                if not batch.events and time.monotonic() < due:
-                    self._sleep(due - time.monotonic(), for_news=True)
-                    continue
-                reply = self._push(target, batch)
-                self._outbox.acknowledge(batch.instance, reply.ack)
-                if batch.events and reply.ack <= batch.after:
-                    raise _Failed("The bridge answered, but did not take the events")
-            except _ClockApart as found:
+                if not batch.events:
+                    due = last_contact + self.timing.heartbeat
+                    if stopping:
+                        return
+                    if time.monotonic() < due:
+                        self._sleep(due - time.monotonic(), for_news=True)
+                        continue
+                self._exchange(target, batch)
+            except Exception as error:  # noqa: BLE001 - the thread must outlive what nobody foresaw, too
                 failures += 1
-                self._note_clock(found.offset)
-                if failures > 1:
-                    self._sleep(self._pause(failures), for_news=False)
-                continue
-            except _Failed as failure:
-                failures += 1
-                self._note_failure(failure)
-                self._sleep(
-                    self.timing.longest_retry if failure.slow else self._pause(failures), for_news=False
-                )
-                continue
-            except sqlite3.Error as error:
-                failures += 1
-                self._note_failure(_Failed(f"The queue of events cannot be read: {error}"))
-                self._sleep(self._pause(failures), for_news=False)
-                continue
-            failures = 0
-            last_contact = time.monotonic()
-            self._note_success(target)
-            # The bridge repeats its wish until it is met, and a snapshot that meets it may be waiting already.
-            if reply.snapshot and not self._outbox.backlog().waiting:
-                self._on_snapshot()
+                self._sleep(self._after(error, failures), for_news=False)
+            else:
+                failures, last_contact = 0, time.monotonic()
+
+    def _exchange(self, target: Target, batch: wire.Batch) -> None:
+        reply = self._push(target, batch)
+        self._outbox.acknowledge(batch.instance, reply.ack)
+        if batch.events and reply.ack <= batch.after:
+            raise _Failed("The bridge answered, but did not take the events")
+        self._note_success(target)
+        # The bridge repeats its wish until it is met, and a snapshot that meets it may be waiting already.
+        if reply.snapshot and not self._outbox.backlog().waiting:
+            self._on_snapshot()
+
+    def _after(self, error: Exception, failures: int) -> float:
+        """Tell what went wrong, the `failures`-th time in a row; returns the seconds until the next attempt."""
+        if isinstance(error, _ClockApart):
+            self._note_clock(error.offset)
+            return 0.0 if failures == 1 else self._pause(failures)
+        if isinstance(error, sqlite3.Error):
+            error = _Failed(f"The queue of events cannot be read: {error}")
+        elif not isinstance(error, _Failed):
+            self._logger.error("Pushing to the bridge went wrong in an unforeseen way", exc_info=error)
+            error = _Failed(f"Unforeseen: {type(error).__name__}: {error}", slow=True)
+        self._note_failure(error)
+        return self.timing.longest_retry if error.slow else self._pause(failures)
 
     def _sleep(self, seconds: float | None, for_news: bool) -> None:
         """Wait; a new target or the end of OctoPrint ends it, fresh events only when `for_news`."""
@@ -252,6 +254,8 @@ class Sender:
 
     def _note_success(self, target: Target) -> None:
         with self._condition:
+            if self._changed:
+                return
             begins = not self._connected
             self._connected = True
             self._error = None

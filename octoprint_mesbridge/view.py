@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .observer import sound_text
+
 IDENTITY = (
     "manufacturer",
     "model",
@@ -88,5 +90,5 @@ def stored_uuid(path: Path) -> str:
 
 
 def _text(value: Any) -> str | None:
-    text = "" if value is None else str(value).strip()
+    text = "" if value is None else sound_text(str(value)).strip()
     return text[:512] or None

@@ -1,0 +1,367 @@
+"""OctoPrint's events in the wire's words, alike for 1.11 and 2.0."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge import wire
+from octoprint_mesbridge.observer import CLOSED, NO_TEXT, STATES, Observer
+from octoprint_mesbridge.outbox import Occurrence
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
+RUNAWAY = "Thermal Runaway, system stopped! Heater_ID: bed - Printer halted. kill() called!"
+FILE = {"name": "part.gcode", "path": "lab/part.gcode", "origin": "local", "size": 1234}
+
+
+class StillView:
+    """A printer that stands still, in OctoPrint's shapes."""
+
+    def __init__(self) -> None:
+        self.firmware: str | None = "Marlin 2.1"
+        self.current: dict[str, Any] = {
+            "file": {**FILE, "display": "part", "date": 1},
+            "estimatedPrintTime": 3600.5,
+            "filament": {"tool0": {"length": 1500.0, "volume": 3.6}},
+        }
+
+    def job(self) -> Mapping[str, Any]:
+        return self.current
+
+    def progress(self) -> Mapping[str, Any]:
+        return {}
+
+    def heaters(self) -> Mapping[str, Any]:
+        return {"tool0": {"actual": 20.0, "target": 0.0, "offset": 0}}
+
+    def printer(self) -> Mapping[str, Any]:
+        return {
+            "uuid": "u",
+            "name": None,
+            "octoprint_version": "2.0.0",
+            "plugin_version": "0.1.0",
+            "firmware": self.firmware,
+            "profile": {
+                "name": "Default",
+                "model": None,
+                "extruders": 1,
+                "heated_bed": True,
+                "heated_chamber": False,
+            },
+            "identity": {},
+        }
+
+
+class Printer:
+    """Feeds an `Observer` one event a second, checks each occurrence as the bridge will, and keeps them."""
+
+    def __init__(self, state_id: str = "OFFLINE") -> None:
+        runs = (f"run{n}" for n in itertools.count(1))
+        self.observer = Observer(state_id, lambda: next(runs))
+        self.view = StillView()
+        self.now = NOON
+        self.told: list[Occurrence] = []
+
+    def _keep(self, occurrences: list[Occurrence]) -> list[Occurrence]:
+        for one in occurrences:
+            wire.PAYLOADS[one.kind](one.data, one.kind)
+        self.told += occurrences
+        return occurrences
+
+    def event(self, name: str, payload: Any = None, after: float = 1.0) -> list[Occurrence]:
+        self.now += timedelta(seconds=after)
+        return self._keep(self.observer.observe(self.now, name, payload, self.view))
+
+    def states(self, *ids: str) -> None:
+        for state_id in ids:
+            self.event("PrinterStateChanged", {"state_id": state_id, "state_string": "?"})
+
+    def sample(self, heaters: Any = None, after: float = 1.0, **progress: Any) -> list[Occurrence]:
+        self.now += timedelta(seconds=after)
+        return self._keep(self.observer.sample(self.now, heaters or {}, progress))
+
+    def printing(self) -> Printer:
+        self.states("OPERATIONAL", "STARTING")
+        self.event("PrintStarted", FILE)
+        self.states("PRINTING")
+        self.told.clear()
+        return self
+
+    def summary(self) -> list[tuple[str, Any]]:
+        """Kind and the one field that tells most, of all that was told."""
+        return [(one.kind, one.data.get("result") or one.data.get("state")) for one in self.told]
+
+
+def test_both_versions_tell_the_same_of_connecting() -> None:
+    one, two = Printer(), Printer()
+    one.states("DETECT_SERIAL", "OPEN_SERIAL", "CONNECTING", "OPERATIONAL")  # 1.11
+    two.states("DETECTING", "CONNECTING", "CONNECTING", "OPERATIONAL")  # 2.0
+    expected = [("state", "connecting"), ("state", "operational"), ("snapshot", "operational")]
+    assert one.summary() == two.summary() == expected
+
+
+def test_every_state_id_has_a_state_of_the_wire() -> None:
+    assert set(STATES.values()) == wire.STATES
+
+
+def test_an_unknown_state_is_passed_over() -> None:
+    printer = Printer("OPERATIONAL")
+    printer.states("DREAMING")
+    assert printer.told == []
+
+
+def test_a_job_carries_what_is_known_of_it_and_the_moment_it_began() -> None:
+    printer = Printer("OPERATIONAL")
+    (started,) = printer.event("PrintStarted", {**FILE, "owner": "ann", "user": "ann"})
+    assert started.data == {
+        "run": "run1",
+        "file": "part.gcode",
+        "path": "lab/part.gcode",
+        "origin": "local",
+        "size": 1234,
+        "started": wire.format_time(printer.now),
+        "estimated_print_time": 3600.5,
+        "filament": {"tool0": {"length": 1500.0, "volume": 3.6}},
+    }
+
+
+def test_what_is_known_of_another_file_is_not_told_of_this_job() -> None:
+    printer = Printer("OPERATIONAL")
+    (started,) = printer.event("PrintStarted", {"name": "other.gcode", "path": "other.gcode"})
+    assert (started.data["estimated_print_time"], started.data["size"]) == (None, None)
+
+
+def test_a_whole_print_with_a_pause() -> None:
+    printer = Printer("OPERATIONAL")
+    printer.states("STARTING")
+    printer.event("PrintStarted", FILE)
+    printer.states("PRINTING", "PAUSING", "PAUSED")
+    printer.event("PrintPaused", FILE)
+    printer.states("RESUMING")
+    printer.event("PrintResumed", FILE)
+    printer.states("PRINTING", "FINISHING")
+    printer.event("PrintDone", {**FILE, "time": 66.5})
+    printer.states("OPERATIONAL")
+    assert printer.summary() == [
+        ("state", "starting"),
+        ("job_started", None),
+        ("state", "printing"),
+        ("state", "pausing"),
+        ("state", "paused"),
+        ("job_paused", None),
+        ("state", "resuming"),
+        ("job_resumed", None),
+        ("state", "printing"),
+        ("state", "finishing"),
+        ("job_ended", "completed"),
+        ("state", "operational"),
+    ]
+    assert {one.data["run"] for one in printer.told if "run" in one.data} == {"run1"}
+    ended = printer.told[-2].data
+    assert (ended["print_time"], ended["completion"], ended["reason"]) == (66.5, 100.0, None)
+
+
+def test_a_cancelled_print_ends_once_although_octoprint_also_calls_it_failed() -> None:
+    printer = Printer().printing()
+    printer.states("CANCELLING")
+    printer.event("PrintCancelled", {**FILE, "progress": 42, "time": 12.0})
+    printer.states("OPERATIONAL")
+    printer.event("PrintFailed", {**FILE, "reason": "cancelled", "time": 12.0})
+    assert printer.summary() == [
+        ("state", "cancelling"),
+        ("job_ended", "cancelled"),
+        ("state", "operational"),
+    ]
+    assert (printer.told[1].data["completion"], printer.told[1].data["print_time"]) == (42, 12.0)
+
+
+def test_the_late_failed_of_a_cancelled_print_does_not_end_the_next_one() -> None:
+    printer = Printer().printing()
+    printer.event("PrintCancelled", {**FILE, "progress": 42, "time": 12.0})
+    printer.event("PrintStarted", FILE)
+    printer.event("PrintFailed", {**FILE, "reason": "cancelled", "time": 12.0})
+    assert printer.observer.job is not None
+    assert printer.observer.job["run"] == "run2"
+
+
+def firmware_kill_1_11(printer: Printer) -> None:
+    printer.states("ERROR")
+    printer.event("Error", {"error": RUNAWAY, "reason": "firmware"}, after=0.0001)
+    printer.states("OFFLINE")
+    printer.event("Disconnected")
+    printer.event("PrintFailed", {**FILE, "reason": "error", "error": RUNAWAY, "progress": 0.4, "time": 5.0})
+
+
+def firmware_kill_2_0(printer: Printer) -> None:
+    printer.states("ERROR")
+    printer.event("Error", {"error": RUNAWAY, "connector": "serial"}, after=0.0001)
+    printer.event("PrintFailed", {**FILE, "reason": "error", "error": "unknown", "progress": 0.4, "time": 5})
+    printer.event("Disconnected")
+    printer.states("CLOSED_WITH_ERROR")
+
+
+@pytest.mark.parametrize("kill", [firmware_kill_1_11, firmware_kill_2_0])
+def test_a_firmware_kill_ends_the_print_once_with_the_firmwares_words(kill: Any) -> None:
+    printer = Printer().printing()
+    printer.sample(completion=40.0, printTime=5)
+    printer.told.clear()
+    kill(printer)
+    assert printer.summary() == [
+        ("error", None),
+        ("job_ended", "failed"),
+        ("state", "error"),
+        ("state", "disconnected"),
+    ]
+    error, ended, state, gone = (one.data for one in printer.told)
+    assert error["text"] == ended["reason"] == state["error"] == gone["error"] == RUNAWAY
+    assert (ended["completion"], ended["print_time"]) == (40.0, 5)
+
+
+def test_an_error_told_before_the_state_gives_the_same_picture() -> None:
+    printer = Printer().printing()
+    printer.event("Error", {"error": RUNAWAY})
+    printer.states("ERROR")
+    assert printer.summary() == [("error", None), ("job_ended", "failed"), ("state", "error")]
+    assert printer.told[1].data["reason"] == RUNAWAY
+
+
+def test_an_error_without_words_is_told_all_the_same_at_the_next_sample_or_event() -> None:
+    one, two = Printer().printing(), Printer().printing()
+    one.states("ERROR")
+    one.sample()
+    two.states("ERROR", "CLOSED")
+    assert one.summary() == [("job_ended", "failed"), ("state", "error")]
+    assert two.summary() == [*one.summary(), ("state", "disconnected")]
+    assert one.told[0].data["reason"] == NO_TEXT
+    assert one.told[0].time == one.now - timedelta(seconds=1), "told late, but it happened when it happened"
+
+
+def test_a_print_that_loses_its_printer_ends_even_where_octoprint_does_not_say_so() -> None:
+    printer = Printer().printing()
+    printer.states("PAUSED", "OFFLINE")
+    assert printer.summary() == [("state", "paused"), ("job_ended", "failed"), ("state", "disconnected")]
+    assert printer.told[1].data["reason"] == CLOSED
+
+
+def test_an_error_of_long_ago_is_not_the_reason_of_a_disconnection() -> None:
+    printer = Printer().printing()
+    printer.event("Error", {"error": "a harmless one"})
+    printer.now += timedelta(seconds=60)
+    printer.states("CLOSED")
+    assert printer.told[-2].data["reason"] == CLOSED
+    assert printer.told[-1].data["error"] is None
+
+
+def test_connecting_again_clears_the_error() -> None:
+    printer = Printer().printing()
+    firmware_kill_2_0(printer)
+    printer.states("CONNECTING")
+    assert printer.told[-1].data == {"state": "connecting", "error": None}
+
+
+def test_a_print_that_begins_during_another_ends_that_one() -> None:
+    printer = Printer().printing()
+    printer.event("PrintStarted", FILE)
+    assert [one.data["run"] for one in printer.told] == ["run1", "run2"]
+    assert printer.summary()[0] == ("job_ended", "failed")
+
+
+def test_a_filament_change_names_the_job_if_there_is_one() -> None:
+    printer = Printer("OPERATIONAL")
+    assert printer.event("FilamentChange", {"command": "M600"})[0].data == {"run": None}
+    assert printer.printing().event("FilamentChange", {"command": "M600"})[0].data == {"run": "run1"}
+
+
+def test_a_snapshot_in_the_middle_of_a_print_holds_the_job_and_its_progress() -> None:
+    printer = Printer().printing()
+    printer.sample(completion=12.5, printTime=30, printTimeLeft=None)
+    (taken,) = printer._keep(printer.observer.snapshot(printer.now, "requested", printer.view))
+    assert taken.data["job"]["run"] == "run1"
+    assert taken.data["progress"] == {
+        "run": "run1",
+        "completion": 12.5,
+        "print_time": 30,
+        "print_time_left": None,
+    }
+    assert taken.data["heaters"] == {"tool0": {"actual": 20.0, "target": 0.0}}
+
+
+def test_firmware_that_is_known_late_is_told_with_a_second_snapshot() -> None:
+    printer = Printer()
+    printer.view.firmware = None
+    printer.states("CONNECTING", "OPERATIONAL")
+    printer.view.firmware = "Marlin 2.1"
+    assert [one.kind for one in printer.event("FirmwareData", {"name": "Marlin 2.1"})] == ["snapshot"]
+    assert printer.event("FirmwareData", {"name": "Marlin 2.1"}) == []
+
+
+def test_samples_are_told_only_when_they_moved() -> None:
+    printer = Printer().printing()
+    tool = {"tool0": {"actual": 100.0, "target": 200.0}}
+    assert [o.kind for o in printer.sample(tool, completion=1.0, printTime=10)] == ["heaters", "progress"]
+    assert printer.sample({"tool0": {"actual": 100.4, "target": 200.0}}, completion=1.05, printTime=12) == []
+    assert [o.kind for o in printer.sample({"tool0": {"actual": 100.5, "target": 200.0}})] == [
+        "heaters",
+        "progress",
+    ]
+    assert [o.kind for o in printer.sample({"tool0": {"actual": 100.5, "target": 210.0}})] == ["heaters"]
+
+
+def test_heaters_that_are_not_there_are_not_told() -> None:
+    printer = Printer("OPERATIONAL")
+    nothing = {"actual": None, "target": None}
+    (told,) = printer.sample({"tool0": {"actual": 20.0, "target": math.nan}, "chamber": nothing, "time": 5})
+    assert told.data == {"heaters": {"tool0": {"actual": 20.0, "target": None}}}
+
+
+def test_a_file_name_that_is_no_utf_8_is_told_as_far_as_it_can_be() -> None:
+    (started,) = Printer("OPERATIONAL").event("PrintStarted", {"name": "caf\udce9.gcode"})
+    assert started.data["file"] == "caf?.gcode"
+
+
+def test_nothing_is_sampled_from_a_printer_that_is_not_connected() -> None:
+    assert Printer().sample({"tool0": {"actual": 20.0, "target": 0.0}}, completion=5.0) == []
+
+
+anything = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters(exclude_categories=()), max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+fields = ["state_id", "name", "path", "origin", "size", "time", "progress", "reason", "error"]
+payloads = anything | st.fixed_dictionaries({}, optional={field: anything for field in fields})
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([*sorted(Observer().events), "Other"]), payloads)
+        | st.tuples(
+            st.just("PrinterStateChanged"), st.fixed_dictionaries({"state_id": st.sampled_from([*STATES])})
+        ),
+        max_size=12,
+    ),
+    anything,
+)
+def test_whatever_octoprint_says_is_sound_on_the_wire_and_ends_each_print_at_most_once(
+    events: list[tuple[str, Any]], current: Any
+) -> None:
+    printer = Printer()
+    printer.view.current = {"file": current, "estimatedPrintTime": current, "filament": {"tool0": current}}
+    for name, payload in events:
+        printer.event(name, payload)
+        printer.sample({"tool0": current, "bed": {"actual": current}}, completion=current, printTime=current)
+    started = [one.data["run"] for one in printer.told if one.kind == wire.JOB_STARTED]
+    ended = [one.data["run"] for one in printer.told if one.kind == wire.JOB_ENDED]
+    assert ended == started[: len(ended)]
+    assert len(started) - len(ended) in (0, 1)

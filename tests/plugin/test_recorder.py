@@ -1,0 +1,144 @@
+"""The thread between OctoPrint's events and the outbox."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge import wire
+from octoprint_mesbridge.observer import Observer
+from octoprint_mesbridge.outbox import Outbox
+from octoprint_mesbridge.recorder import Recorder
+
+from .test_observer import StillView
+from .test_sender import eventually
+
+
+class Desk:
+    def __init__(self, folder: Path) -> None:
+        self.view = StillView()
+        self.outbox = Outbox(folder / "outbox.db")
+        self.stored = threading.Event()
+        self.recorder = Recorder(
+            Observer("OPERATIONAL"),
+            self.view,
+            self.outbox,
+            logging.getLogger("mesbridge.test"),
+            self.stored.set,
+            sample_interval=0.05,
+        )
+
+    def kinds(self) -> list[str]:
+        return [event.kind for event in self.outbox.next_batch().events if event.kind not in wire.COALESCED]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    desk = Desk(tmp_path)
+    yield desk
+    desk.recorder.stop(5.0)
+    desk.outbox.close()
+
+
+def test_recording_begins_with_a_snapshot_and_ends_with_a_goodbye(desk: Desk) -> None:
+    desk.recorder.set_recording(True)
+    desk.recorder.start()
+    desk.recorder.put("PrintStarted", {"name": "a.gcode"})
+    desk.recorder.stop(5.0)
+    assert desk.kinds() == ["snapshot", "job_started", "shutdown"]
+    assert desk.outbox.next_batch().events[0].data["reason"] == "start"
+
+
+def test_nothing_is_kept_until_there_is_somebody_to_send_it_to_but_the_print_is_known_then(
+    desk: Desk,
+) -> None:
+    desk.recorder.start()
+    desk.recorder.put("PrintStarted", {"name": "a.gcode"})
+    desk.recorder.set_recording(True)
+    desk.recorder.stop(5.0)
+    assert desk.kinds() == ["snapshot", "shutdown"]
+    assert desk.outbox.next_batch().events[0].data["job"]["file"] == "a.gcode"
+
+
+def test_switching_on_twice_gives_one_snapshot(desk: Desk) -> None:
+    desk.recorder.set_recording(True)
+    desk.recorder.set_recording(True)
+    desk.recorder.start()
+    desk.recorder.stop(5.0)
+    assert desk.kinds() == ["snapshot", "shutdown"]
+
+
+def test_events_that_mean_nothing_to_the_bridge_do_not_wake_the_thread(desk: Desk) -> None:
+    desk.recorder.put("Dwelling", None)
+    desk.recorder.put("ZChange", {"new": 1})
+    assert desk.recorder._queue.empty()
+
+
+def test_a_payload_nobody_foresaw_costs_its_own_event_only(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Trap(dict[str, Any]):
+        def get(self, *_: Any) -> Any:
+            raise RuntimeError("a trap")
+
+    desk.recorder.set_recording(True)
+    desk.recorder.start()
+    desk.recorder.put("PrintStarted", Trap(name="x"))
+    desk.recorder.put("PrintStarted", {"name": "a.gcode"})
+    desk.recorder.stop(5.0)
+    assert desk.kinds() == ["snapshot", "job_started", "shutdown"]
+    assert desk.recorder.refused == {"PrintStarted": 1}
+    assert "could not make sense of PrintStarted" in caplog.text
+
+
+def test_an_event_that_the_wire_would_refuse_is_left_out_and_counted(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk.view.firmware = "x" * 1000  # longer than the wire allows
+    desk.recorder.set_recording(True)
+    desk.recorder.start()
+    desk.recorder.put("Error", {"error": "hot"})
+    desk.recorder.stop(5.0)
+    assert desk.kinds() == ["error", "shutdown"]
+    assert desk.recorder.refused == {"snapshot": 1}
+    assert "snapshot.printer.firmware" in caplog.text
+
+
+def test_samples_are_taken_by_itself(desk: Desk) -> None:
+    desk.recorder.set_recording(True)
+    desk.recorder.start()
+    eventually(lambda: desk.kinds() == ["snapshot"])
+    desk.view.heaters = lambda: {"tool0": {"actual": 99.0, "target": 100.0}}  # type: ignore[method-assign]
+    told = eventually(lambda: [e for e in desk.outbox.next_batch().events if e.kind == wire.HEATERS])
+    assert told[0].data["heaters"]["tool0"] == {"actual": 99.0, "target": 100.0}
+
+
+def test_while_the_disk_refuses_events_are_kept_in_memory_and_it_is_said_once(
+    desk: Desk, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr("octoprint_mesbridge.recorder.RETRY_S", 0.05)
+    append = desk.outbox.append
+    refusals = []
+
+    def full(occurrences: Any) -> None:
+        refusals.append(len(list(occurrences)))
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(desk.outbox, "append", full)
+    desk.recorder.set_recording(True)
+    desk.recorder.start()
+    desk.recorder.put("Error", {"error": "one"})
+    eventually(lambda: len(refusals) >= 3)
+    monkeypatch.setattr(desk.outbox, "append", append)
+    desk.recorder.put("Error", {"error": "two"})
+    eventually(lambda: desk.kinds() == ["snapshot", "error", "error"])
+    messages = [record.getMessage() for record in caplog.records]
+    assert sum("cannot be stored" in message for message in messages) == 1
+    assert sum("stored again" in message for message in messages) == 1

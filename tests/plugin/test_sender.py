@@ -1,0 +1,270 @@
+"""Pushing to a bridge that is there, away, deceived or deceiving."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge import wire
+from octoprint_mesbridge.outbox import Occurrence, Outbox
+from octoprint_mesbridge.sender import Sender, Target, Timing, push_url
+
+from .receiver import Receiver
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
+KEY = "a-key-of-any-length"
+FAST = Timing(heartbeat=0.05, first_retry=0.02, longest_retry=0.1, connect=0.5, read=0.3)
+
+
+class Plant:
+    """An outbox, its sender and a bridge."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bridge = Receiver()
+        self.key = self.bridge.accept(KEY)
+        self.outbox = Outbox(folder / "outbox.db")
+        self.sender = Sender(self.outbox, logging.getLogger("mesbridge.test"), self.snapshot, FAST)
+        self.count = 0
+
+    def connect(self) -> None:
+        self.sender.aim(Target(push_url(self.bridge.url), self.key))
+        self.sender.start()
+
+    def happen(self, times: int = 1) -> None:
+        for _ in range(times):
+            self.count += 1
+            self.outbox.append([Occurrence(NOON, wire.ERROR, {"text": str(self.count)})])
+        self.sender.wake()
+
+    def snapshot(self) -> None:
+        data = {
+            "reason": "requested",
+            "state": "operational",
+            "heaters": {},
+            "printer": {
+                "uuid": "u",
+                "octoprint_version": "1",
+                "plugin_version": "1",
+                "profile": {"extruders": 1, "heated_bed": True, "heated_chamber": False},
+                "identity": {},
+            },
+        }
+        self.outbox.append([Occurrence(NOON, wire.SNAPSHOT, data)])
+        self.sender.wake()
+
+    def arrived(self) -> list[str]:
+        return [event.data["text"] for event in self.bridge.events([wire.ERROR])]
+
+    def error(self) -> str:
+        return self.sender.status()["error"] or ""
+
+
+@pytest.fixture
+def plant(tmp_path: Path) -> Iterator[Plant]:
+    plant = Plant(tmp_path)
+    yield plant
+    plant.sender.stop(2.0)
+    plant.bridge.stop()
+    plant.outbox.close()
+
+
+def eventually(holds: Callable[[], Any], timeout: float = 10.0) -> Any:
+    deadline = time.monotonic() + timeout
+    while not (value := holds()):
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.01)
+    return value
+
+
+def test_events_arrive_in_order_and_are_forgotten_when_acknowledged(plant: Plant) -> None:
+    plant.happen(3)
+    plant.connect()
+    plant.happen(700)
+    eventually(lambda: len(plant.arrived()) == 703)
+    assert plant.arrived() == [str(n) for n in range(1, 704)]
+    eventually(lambda: plant.sender.status()["waiting"] == 0)
+    assert plant.sender.status()["connected"]
+    assert plant.bridge.received.gaps == []
+
+
+def test_an_idle_plugin_gives_a_sign_of_life(plant: Plant) -> None:
+    plant.connect()
+    eventually(lambda: len(plant.bridge.received.batches) >= 3)
+    assert all(batch.events == () for batch in plant.bridge.received.batches)
+
+
+def test_a_wish_for_a_snapshot_is_met_once(plant: Plant) -> None:
+    plant.bridge.received.want_snapshot = True
+    plant.connect()
+    eventually(lambda: plant.bridge.events([wire.SNAPSHOT]))
+    seen = len(plant.bridge.received.batches)
+    eventually(lambda: len(plant.bridge.received.batches) > seen + 2)
+    assert len(plant.bridge.events([wire.SNAPSHOT])) == 1
+
+
+def test_while_the_bridge_is_away_events_wait_and_it_is_said_once(
+    plant: Plant, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    plant.bridge.stop()
+    plant.connect()
+    plant.happen(5)
+    eventually(plant.error)
+    assert "cannot be reached" in plant.error()
+    assert plant.sender.status()["waiting"] == 5
+    time.sleep(0.3)
+    plant.bridge.start()
+    eventually(lambda: len(plant.arrived()) == 5)
+    eventually(lambda: plant.sender.status()["connected"])
+    messages = [record.getMessage() for record in caplog.records]
+    assert sum("cannot be reached" in message for message in messages) == 1
+    assert sum("Connected to the bridge" in message for message in messages) == 1
+    assert plant.error() == ""
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "words"),
+    [
+        ("forged", "without the bridge's signature"),
+        ("portal", "check the address"),
+        ("redirect", "HTTP 302"),
+        ("silent", "cannot be reached"),
+        ("503", "HTTP 503"),
+        ("413", "same MESBridge version"),
+        ("422", "same MESBridge version"),
+    ],
+)
+def test_what_is_no_acknowledgement_is_not_taken_for_one_and_said_in_words(
+    plant: Plant, behaviour: str, words: str
+) -> None:
+    plant.bridge.received.behaviour = behaviour
+    plant.happen(2)
+    plant.connect()
+    eventually(plant.error)
+    assert words in plant.error()
+    assert plant.sender.status()["waiting"] == 2
+    assert not plant.sender.status()["connected"]
+
+    plant.bridge.received.behaviour = "ok"
+    eventually(lambda: plant.sender.status()["waiting"] == 0)
+    assert plant.arrived() == ["1", "2"]
+    assert plant.error() == ""
+
+
+def test_a_key_that_the_bridge_does_not_know_is_said_in_words(plant: Plant) -> None:
+    plant.bridge.accept("another key")
+    plant.happen()
+    plant.connect()
+    eventually(plant.error)
+    assert "does not know this key" in plant.error()
+    plant.bridge.accept(KEY)
+    eventually(lambda: plant.arrived() == ["1"])
+
+
+@pytest.mark.parametrize("hours", [5, -5])
+def test_a_wrong_clock_is_overcome_with_the_bridges_own_and_said(
+    plant: Plant, hours: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    plant.bridge.received.clock = timedelta(hours=hours)
+    plant.happen()
+    plant.connect()
+    eventually(lambda: plant.arrived() == ["1"])
+    assert plant.bridge.received.refused == ["clock"]
+    assert f"{hours * 3600:+d} s" in caplog.text
+    assert "NTP" in caplog.text
+    assert abs(plant.sender.status()["clock_offset"] - hours * 3600) < 5
+
+
+def test_a_forged_wish_for_another_clock_is_not_granted(plant: Plant) -> None:
+    plant.bridge.received.behaviour = "forged"
+    plant.connect()
+    eventually(plant.error)
+    assert plant.sender.status()["clock_offset"] == 0
+
+
+def test_without_a_target_nothing_is_sent_and_the_reason_is_shown(plant: Plant) -> None:
+    plant.sender.aim(None, "No key has been generated")
+    plant.sender.start()
+    plant.happen()
+    time.sleep(0.2)
+    assert plant.bridge.received.batches == []
+    assert plant.sender.status()["idle"] == "No key has been generated"
+
+
+def test_a_new_address_takes_effect_at_once_even_while_waiting_to_try_again(plant: Plant) -> None:
+    plant.sender.timing = Timing(first_retry=60, longest_retry=60)
+    plant.sender.aim(Target("http://127.0.0.1:9/push", plant.key))
+    plant.happen()
+    plant.sender.start()
+    eventually(plant.error)
+    plant.sender.aim(Target(push_url(plant.bridge.url), plant.key))
+    eventually(lambda: plant.arrived() == ["1"])
+
+
+def test_the_end_of_octoprint_sends_what_waits(plant: Plant) -> None:
+    plant.sender.timing = Timing(heartbeat=60)
+    plant.connect()
+    eventually(lambda: plant.sender.status()["connected"])
+    plant.happen(3)
+    plant.sender.stop(2.0)
+    assert plant.arrived() == ["1", "2", "3"]
+
+
+def test_the_end_of_octoprint_does_not_wait_for_a_bridge_that_is_away(plant: Plant) -> None:
+    plant.bridge.stop()
+    plant.sender.timing = Timing(first_retry=60, longest_retry=60)
+    plant.connect()
+    plant.happen()
+    eventually(plant.error)
+    plant.sender.stop(5.0)
+    assert not plant.sender._thread.is_alive()
+
+
+def test_a_proxy_of_the_environment_is_not_used(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    plant.happen()
+    plant.connect()
+    eventually(lambda: plant.arrived() == ["1"])
+
+
+@pytest.mark.parametrize(
+    ("address", "url"),
+    [
+        ("http://bridge:8484", "http://bridge:8484/push"),
+        (" https://bridge/ ", "https://bridge/push"),
+        ("http://[::1]:8484", "http://[::1]:8484/push"),
+        ("http://gateway/line3", "http://gateway/line3/push"),
+    ],
+)
+def test_an_address_leads_to_the_place_of_pushes(address: str, url: str) -> None:
+    assert push_url(address) == url
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "bridge:8484",
+        "ftp://bridge",
+        "http://",
+        "http://user:secret@bridge",
+        "http://bridge:0",
+        "http://bridge:99999",
+        "http://bridge?x=1",
+        "http://bridge#x",
+        "http://bri dge",
+        "javascript:alert(1)",
+        "http://[::1",
+    ],
+)
+def test_what_is_no_address_is_refused_in_words_and_without_a_password(address: str) -> None:
+    with pytest.raises(ValueError, match="address") as refused:
+        push_url(address)
+    assert "secret" not in str(refused.value)
