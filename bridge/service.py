@@ -22,7 +22,7 @@ from bridge.aggregator import Config, Secret
 from bridge.log import LogError
 from bridge.log.sqlite import SqliteLog
 from bridge.machine import Machine, Transition
-from bridge.mes import MesSink, Registration
+from bridge.mes import MesError, MesSink, Registration
 from bridge.settings import IdentificationSettings, Settings
 from bridge.sources.presence import Presence
 from bridge.sources.push import PushReceiver, Sender
@@ -198,7 +198,7 @@ class Service:
     async def _checkpoint(self, store: SqliteLog, mes: MesSink) -> None:
         try:
             await self._fleet.checkpoint(store, await mes.drain())
-        except LogError as error:
+        except (LogError, MesError) as error:
             log.error("no checkpoint: the next start takes longer", error=str(error))
 
     async def _verify(self, served: Mapping[str, Served]) -> None:

@@ -125,7 +125,7 @@ class Chain:
 
     def start_bridge(self) -> None:
         """Start the bridge, and wait until it hears plugins; for a second time after it was stopped or killed."""
-        command = [
+        command: list[str | Path] = [
             sys.executable,
             "-m",
             "bridge.cli",
