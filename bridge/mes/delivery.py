@@ -1,0 +1,365 @@
+"""When a MES instance is told what: registrations first, then waiting messages, a sign of life in between.
+
+In flow the messages that wait in the store, out flow requests. One thread for each MES instance, so that a slow
+one never delays another. Messages of one machine go in order; one that the MES stumbles over holds back only
+its own machine. Whatever was sent without an answer is sent again under the same idempotency key.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from uuid import uuid4
+
+import structlog
+
+from bridge.mes.client import Client, HttpClient, Outcome, Verdict, machine_path
+from bridge.mes.store import STATUS, MesError, Store, Waiting
+from bridge.settings import MesSettings
+
+log = structlog.get_logger(__name__)
+
+_BATCH = 100
+_uniform = secrets.SystemRandom().uniform
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Pauses in seconds: after the `first` failure, doubled up to the `longest`; `slow` when only a person
+    can help."""
+
+    first: float = 0.5
+    longest: float = 60.0
+    slow: float = 30.0
+
+    def pause(self, failures: int) -> float:
+        """The pause after so many failures in a row, spread so that many bridges do not knock together."""
+        return _uniform(0.5, 1.0) * min(self.longest, self.first * 2.0 ** min(failures - 1, 30))
+
+
+@dataclass(slots=True)
+class _Registration:
+    """What a machine is to be registered as, and what came of it."""
+
+    body: str
+    key: str
+    activation: str | None = None
+
+    @property
+    def done(self) -> bool:
+        return self.activation is not None
+
+
+@dataclass(slots=True)
+class _Trouble:
+    """A failure that lasts: since when, how often, why, and when to try again (monotonic seconds)."""
+
+    since: float
+    reason: str
+    failures: int = 0
+    until: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryState:
+    """How it stands with a MES instance: `trouble` in words or None, and counts of messages and machines."""
+
+    mes: int
+    trouble: str | None
+    waiting: int
+    refused: int
+    activation: Mapping[str, str]
+
+
+class Delivery:
+    """Tells one MES instance. `start` runs it in a thread of its own; `step` is what that thread repeats."""
+
+    def __init__(
+        self,
+        settings: MesSettings,
+        store: Store,
+        bridge_id: str,
+        client: Client | None = None,
+        pace: Pace | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.mes = settings.id
+        self._settings = settings
+        self._store = store
+        self._bridge = bridge_id
+        self._client = client or HttpClient(settings)
+        self._pace = pace or Pace()
+        self._clock = clock
+        self._log = log.bind(mes=settings.id, url=settings.url)
+        self._changed = threading.Condition()
+        self._awake = False
+        self._stop_at: float | None = None
+        self._registrations: dict[str, _Registration] = {}
+        self._trouble: _Trouble | None = None
+        self._held: dict[str, _Trouble] = {}
+        self._next_beat = 0.0
+        self._forgotten: set[int] = set()
+        self._thread = threading.Thread(target=self._run, name=f"mes-{settings.id}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to deliver."""
+        self._thread.start()
+
+    def stop(self, within: float) -> None:
+        """Deliver what can be delivered, sign off and end; gives up after `within` seconds. Blocks."""
+        with self._changed:
+            self._stop_at = self._clock() + within
+        self.wake()
+        if self._thread.is_alive():
+            self._thread.join(within)
+
+    def wake(self) -> None:
+        """There is something new to deliver."""
+        with self._changed:
+            self._awake = True
+            self._changed.notify()
+
+    def register(self, machine: str, body: str) -> None:
+        """Let the MES know `machine` as `body` says, before anything else of it."""
+        with self._changed:
+            known = self._registrations.get(machine)
+            if known is None or known.body != body:
+                self._registrations[machine] = _Registration(body, _fresh(machine, "registration"))
+        self.wake()
+
+    def state(self) -> DeliveryState:
+        """How it stands. Raises `MesError`."""
+        waiting, refused = self._store.counts(self.mes)
+        trouble = self._trouble
+        with self._changed:
+            activation = {m: r.activation or "unregistered" for m, r in self._registrations.items()}
+        return DeliveryState(self.mes, trouble.reason if trouble else None, waiting, refused, activation)
+
+    # ------------------------------------------------------------------ the thread
+
+    def _run(self) -> None:
+        try:
+            while self._stop_at is None:
+                self._wait(self.step())
+            self._finish(self._stop_at)
+        finally:
+            self._client.close()
+
+    def _wait(self, seconds: float) -> None:
+        with self._changed:
+            if not self._awake and seconds > 0:
+                self._changed.wait(seconds)
+            self._awake = False
+
+    def _finish(self, deadline: float) -> None:
+        while self._trouble is None and self._clock() < deadline and self._registered_machines():
+            if self.step() > 0:
+                break
+        left = deadline - self._clock()
+        if self._trouble is None and left > 0 and self._registered_machines():
+            body = json.dumps({"bridge": self._bridge})
+            outcome = self._send("POST", "sign-off", _fresh(self._bridge, "sign-off"), body, left)
+            if outcome.verdict is not Verdict.DONE:
+                self._log.warning("could not sign off: the MES shows the machines until the lease ends")
+
+    def step(self) -> float:
+        """Do what is due; returns the seconds until there is something to do without being woken."""
+        now = self._clock()
+        if self._trouble is not None and now < self._trouble.until:
+            return self._trouble.until - now
+        try:
+            if self._register_all() and self._beat_when_due() and self._deliver_batch():
+                return 0.0
+        except MesError as error:  # no token, or the store fails
+            self._stumble(Outcome(Verdict.AWAY, str(error)))
+        return max(0.0, self._next_due() - self._clock())
+
+    def _next_due(self) -> float:
+        now = self._clock()
+        if self._trouble is not None and self._trouble.until > now:
+            return self._trouble.until
+        due = [held.until for held in self._held.values() if held.until > now]
+        if self._registered_machines():
+            due.append(self._next_beat)
+        holding = self._holding()
+        with self._changed:
+            if any(not r.done and m not in holding for m, r in self._registrations.items()):
+                due.append(now)
+        return min(due, default=now + self._pace.longest)
+
+    def _registered_machines(self) -> bool:
+        with self._changed:
+            return any(r.done for r in self._registrations.values())
+
+    def _holding(self) -> set[str]:
+        now = self._clock()
+        return {machine for machine, held in self._held.items() if now < held.until}
+
+    def _register_all(self) -> bool:
+        """Register whatever is new or changed; False when the MES cannot be told anything now."""
+        holding = self._holding()
+        with self._changed:
+            todo = [
+                (m, replace(r)) for m, r in self._registrations.items() if not r.done and m not in holding
+            ]
+        for machine, wanted in todo:
+            outcome = self._send("PUT", machine_path(machine), wanted.key, wanted.body)
+            activation = (outcome.answer or {}).get("activation")
+            if outcome.verdict is Verdict.DONE and activation not in ("pending", "active", "refused"):
+                outcome = Outcome(Verdict.FOREIGN, "the answer to a registration says nothing of activation")
+            if outcome.verdict is Verdict.UNKNOWN:
+                outcome = Outcome(Verdict.FOREIGN, f"no such service: {outcome.reason}")
+            if not self._judge(machine, outcome):
+                if self._trouble is not None:
+                    return False
+                continue
+            with self._changed:
+                current = self._registrations[machine]
+                if current.key == wanted.key:
+                    current.activation = str(activation)
+            if activation == "refused":
+                self._log.warning("the MES refuses the machine; have it activated there", machine=machine)
+            if not self._beat_when_due():
+                return False
+        return True
+
+    def _beat_when_due(self) -> bool:
+        if self._clock() < self._next_beat or not self._registered_machines():
+            return True
+        body = json.dumps({"bridge": self._bridge, "lease": self._settings.lease})
+        outcome = self._send("POST", "heartbeat", _fresh(self._bridge, "heartbeat"), body)
+        self._next_beat = self._clock() + self._settings.heartbeat
+        if outcome.verdict is Verdict.UNKNOWN:
+            self._log.info("the MES does not know the bridge any more; all machines are registered again")
+            with self._changed:
+                machines = list(self._registrations)
+            for machine in machines:
+                self._register_again(machine)
+            self._next_beat = 0.0
+            return False
+        if outcome.verdict is Verdict.DONE:
+            self._recover()
+            return True
+        self._stumble(outcome)
+        return False
+
+    def _deliver_batch(self) -> bool:
+        """Deliver a batch; True when there may be more to do at once."""
+        with self._changed:
+            held = self._holding() | {m for m, r in self._registrations.items() if not r.done}
+        batch = self._store.waiting(self.mes, _BATCH, held)
+        done: list[int] = []
+        try:
+            for message in batch:
+                if message.machine in held:
+                    continue
+                if not self._deliver(message):
+                    held.add(message.machine)
+                    if self._trouble is not None:
+                        return False
+                else:
+                    done.append(message.id)
+                if not self._beat_when_due():
+                    return False
+        finally:
+            if done:
+                self._store.delivered(done)
+        return bool(batch)
+
+    def _deliver(self, message: Waiting) -> bool:
+        """True when the message is off our hands."""
+        method, part = ("PUT", "status") if message.kind == STATUS else ("POST", "events")
+        outcome = self._send(method, machine_path(message.machine, part), message.key, message.body)
+        if outcome.verdict is Verdict.UNKNOWN and message.id not in self._forgotten:
+            self._forgotten.add(message.id)
+            if self._register_again(message.machine):
+                return False
+        if outcome.verdict in (Verdict.REFUSED, Verdict.UNKNOWN):
+            self._forgotten.discard(message.id)
+            self._store.refuse(message, outcome.reason)
+            self._log.error(
+                "the MES refused a message; it is set aside, and kept",
+                machine=message.machine,
+                key=message.key,
+                reason=outcome.reason,
+            )
+            return True
+        self._forgotten.discard(message.id)
+        return self._judge(message.machine, outcome)
+
+    def _register_again(self, machine: str) -> bool:
+        """A MES that forgot the machine learns of it, and of its status, anew."""
+        with self._changed:
+            known = self._registrations.get(machine)
+            if known is None:
+                return False
+            self._registrations[machine] = _Registration(known.body, _fresh(machine, "registration"))
+        self._store.tell_again(machine, self.mes, _fresh(machine, "status"))
+        return True
+
+    def _send(self, method: str, path: str, key: str, body: str, timeout: float | None = None) -> Outcome:
+        return self._client.send(method, path, key, body, timeout)
+
+    # ------------------------------------------------------------------ failures
+
+    def _judge(self, machine: str, outcome: Outcome) -> bool:
+        """Note what an outcome means for the machine and the MES; True when the request is done with."""
+        if outcome.verdict is Verdict.DONE:
+            self._recover()
+            if self._held.pop(machine, None) is not None:
+                self._log.info("the MES takes messages of the machine again", machine=machine)
+            return True
+        if outcome.verdict not in (Verdict.FAILED, Verdict.REFUSED):
+            self._stumble(outcome)
+            return False
+        held = self._held.get(machine)
+        if held is None:
+            held = self._held[machine] = _Trouble(self._clock(), outcome.reason)
+            self._log.warning(
+                "the MES cannot take a message of the machine; it is sent again later, nothing is lost",
+                machine=machine,
+                reason=outcome.reason,
+            )
+        held.failures += 1
+        slow = outcome.verdict is Verdict.REFUSED
+        held.until = self._clock() + (self._pace.slow if slow else self._pace.pause(held.failures))
+        return False
+
+    def _stumble(self, outcome: Outcome) -> None:
+        if self._trouble is None or self._trouble.reason != outcome.reason:
+            since = self._trouble.since if self._trouble else self._clock()
+            if self._trouble is None or outcome.verdict in _REMEDIES:
+                self._log.error(
+                    "the MES cannot be told anything; messages are kept until it can",
+                    reason=outcome.reason,
+                    remedy=_REMEDIES.get(outcome.verdict, "").format(id=self.mes) or None,
+                )
+            failures = self._trouble.failures if self._trouble else 0
+            self._trouble = _Trouble(since, outcome.reason, failures)
+        self._trouble.failures += 1
+        pause = self._pace.slow if outcome.verdict in _REMEDIES else self._pace.pause(self._trouble.failures)
+        if outcome.retry_after is not None:
+            pause = max(pause, outcome.retry_after)
+        self._trouble.until = self._clock() + pause
+
+    def _recover(self) -> None:
+        if self._trouble is not None:
+            lasted = self._clock() - self._trouble.since
+            self._trouble = None
+            self._log.info("the MES can be told again", after_s=round(lasted, 1))
+
+
+_REMEDIES = {
+    Verdict.UNAUTHORISED: "check token_file or token_env, auth_header and auth_scheme of [[mes]] id = {id};"
+    " a new token in the file is used without a restart",
+    Verdict.FOREIGN: "check url and service_id of [[mes]] id = {id}",
+}
+
+
+def _fresh(name: str, what: str) -> str:
+    """A key for a request that says how something is, and may rightly be sent again later."""
+    return f"{name}:{what}:{uuid4().hex}"

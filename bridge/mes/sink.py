@@ -1,0 +1,265 @@
+"""The MES side of the bridge: transitions and registrations in, each MES instance told of them.
+
+The event loop only puts things into a queue. One writer thread takes what has come together, works out the
+messages, and keeps them with the position in the log in one transaction of the store; one `Delivery` for each
+MES instance takes them from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import queue
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from uuid import uuid4
+
+import structlog
+
+from bridge.machine import Machine, Transition
+from bridge.mes.delivery import Delivery, DeliveryState, Pace
+from bridge.mes.messages import Status, events_of, matters, status_after, status_of
+from bridge.mes.store import EVENT, STATUS, MesError, Outgoing, Store
+from bridge.settings import MesSettings
+
+log = structlog.get_logger(__name__)
+
+_MOST_ITEMS_A_COMMIT = 5000
+_RETRY_S = 2.0
+_STOP_WITHIN_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What a MES is told of a machine once: its name, the OctoPrint's url, and where it stands on OPC UA."""
+
+    name: str
+    url: str
+    opcua_endpoint: str
+    opcua_node_id: str
+    identification: Mapping[str, str | int]
+
+    def body(self, bridge_id: str) -> str:
+        """As the contract has it, in JSON."""
+        return _dump(
+            {
+                "bridge": bridge_id,
+                "name": self.name,
+                "url": self.url,
+                "opcua": {"endpoint": self.opcua_endpoint, "node_id": self.opcua_node_id},
+                "identification": dict(self.identification),
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Registered:
+    machine_id: str
+    mes_ids: tuple[int, ...]
+    body: str
+    machine: Machine
+
+
+@dataclass(frozen=True, slots=True)
+class _Drained:
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[int]
+
+
+_Item = Transition | int | _Registered | _Drained | None
+
+
+class MesSink:
+    """Reports machines to the MES `instances`; keeps what waits in ``mes.sqlite`` in `state_folder`.
+
+    A MES whose token is missing or wrong is named in the log, and its messages are kept until the token is
+    right; the others are served meanwhile. Machines may be registered and transitions handed over before
+    `start`, which then takes them as one. Raises `MesError` when the store cannot be used.
+    """
+
+    def __init__(
+        self,
+        instances: tuple[MesSettings, ...],
+        state_folder: Path,
+        bridge_id: str,
+        pace: Pace | None = None,
+    ) -> None:
+        self._bridge_id = bridge_id
+        self._store = Store(state_folder / "mes.sqlite")
+        self._deliveries = {one.id: Delivery(one, self._store, bridge_id, pace=pace) for one in instances}
+        self._outbox = Outbox(self._store, self._deliveries.keys())
+        self._items: queue.SimpleQueue[_Item] = queue.SimpleQueue()
+        self._stopping = threading.Event()
+        self._writer = threading.Thread(target=self._write, name="mes-writer", daemon=True)
+
+    def start(self) -> None:
+        """Begin to keep and to deliver."""
+        self._writer.start()
+        for delivery in self._deliveries.values():
+            delivery.start()
+
+    async def stop(self) -> None:
+        """Keep what was handed over, deliver what can be, sign off; all within a bounded time."""
+        self._stopping.set()
+        self._items.put(None)
+        if self._writer.is_alive():
+            await asyncio.to_thread(self._writer.join, _STOP_WITHIN_S)
+            await asyncio.gather(
+                *(asyncio.to_thread(one.stop, _STOP_WITHIN_S) for one in self._deliveries.values())
+            )
+        self._store.close()
+
+    def unknown(self, mes_ids: Iterable[int]) -> tuple[int, ...]:
+        """Those of `mes_ids` that have no ``[[mes]]`` section."""
+        return tuple(mes for mes in mes_ids if mes not in self._deliveries)
+
+    def register(
+        self, machine_id: str, mes_ids: tuple[int, ...], registration: Registration, machine: Machine
+    ) -> None:
+        """Let the MES instances know the machine, and its status unless that is what they heard last.
+
+        What is handed over from here on goes to these instances; so it does after a restart, before the
+        machine is registered again.
+        """
+        self._items.put(_Registered(machine_id, mes_ids, registration.body(self._bridge_id), machine))
+
+    def handle(self, transition: Transition) -> None:
+        """Take a transition; in order of position. One that was dealt with before changes nothing."""
+        self._items.put(transition if matters(transition) else transition.record.position)
+
+    async def drain(self) -> int:
+        """Wait until everything handed over is durable; returns the position up to which it is.
+
+        Raises `MesError` when the store cannot be written now; nothing is lost, and it is tried again.
+        """
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._items.put(_Drained(asyncio.get_running_loop(), future))
+        return await future
+
+    def states(self) -> tuple[DeliveryState, ...]:
+        """How it stands with each MES instance. Raises `MesError`."""
+        return tuple(one.state() for one in self._deliveries.values())
+
+    def _write(self) -> None:
+        pending: list[_Item] = []
+        failing = False
+        while True:
+            if not pending:
+                pending.append(self._items.get())
+            while len(pending) < _MOST_ITEMS_A_COMMIT and not self._items.empty():
+                pending.append(self._items.get_nowait())
+            try:
+                self._take(pending)
+            except MesError as error:
+                if not failing:
+                    log.error("messages for the MES cannot be kept; they wait in memory", error=str(error))
+                failing = True
+                _answer(pending, partial(_fail, error))
+                if self._stopping.wait(_RETRY_S):
+                    return
+                pending = [item for item in pending if not isinstance(item, _Drained)]
+                continue
+            if failing:
+                log.info("messages for the MES can be kept again")
+                failing = False
+            if None in pending:
+                return
+            pending.clear()
+
+    def _take(self, items: Sequence[_Item]) -> None:
+        drain = any(item is None or isinstance(item, _Drained) for item in items)
+        told = self._outbox.take([i for i in items if i is not None and not isinstance(i, _Drained)], drain)
+        position = self._outbox.durable
+        _answer(items, lambda future: future.set_result(position))
+        for item in items:
+            if isinstance(item, _Registered):
+                for mes in item.mes_ids:
+                    if mes in self._deliveries:
+                        self._deliveries[mes].register(item.machine_id, item.body)
+        for mes in told:
+            self._deliveries[mes].wake()
+
+
+class Outbox:
+    """Works out what is to be told to whom, and keeps it. For one thread.
+
+    Positions without a message are not written one by one: read again after a crash, they lead to nothing again.
+    """
+
+    def __init__(self, store: Store, instances: Iterable[int]) -> None:
+        self._store = store
+        self._instances = frozenset(instances)
+        self._routes = store.routes()
+        self._looks = store.looks()
+        self.durable = store.cursor
+        self._seen = self.durable
+
+    def take(self, items: Iterable[Transition | int | _Registered], durably: bool = False) -> frozenset[int]:
+        """Keep what `items` lead to; returns the MES instances that have something new waiting.
+
+        Of each machine only the last status of `items` is told. Raises `MesError`; then nothing is kept, and
+        the same items may be given again.
+        """
+        routes: dict[str, tuple[int, ...]] = {}
+        events: list[Outgoing] = []
+        statuses: dict[str, Status] = {}
+        seen = self._seen
+        for item in items:
+            if isinstance(item, int):
+                seen = max(seen, item)
+            elif isinstance(item, _Registered):
+                known = tuple(sorted(self._instances.intersection(item.mes_ids)))
+                if known != routes.get(item.machine_id, self._routes.get(item.machine_id)):
+                    routes[item.machine_id] = known
+                statuses[item.machine_id] = status_of(item.machine)
+            else:
+                machine = item.record.machine
+                statuses[machine] = status_after(item)
+                if item.record.position > seen:
+                    seen = item.record.position
+                    targets = routes.get(machine, self._routes.get(machine, ()))
+                    events += _events(item, self._instances.intersection(targets))
+        messages = [*events, *self._statuses(statuses, {**self._routes, **routes})]
+        if messages or routes or (durably and seen > self.durable):
+            self._store.write(seen, routes, messages)
+            self.durable = seen
+        self._seen = seen
+        self._routes.update(routes)
+        self._looks.update({(m.machine, m.mes): m.look for m in messages if m.look is not None})
+        return frozenset(message.mes for message in messages)
+
+    def _statuses(
+        self, statuses: Mapping[str, Status], routes: Mapping[str, tuple[int, ...]]
+    ) -> Iterable[Outgoing]:
+        for machine, status in statuses.items():
+            for mes in sorted(self._instances.intersection(routes.get(machine, ()))):
+                if self._looks.get((machine, mes)) != status.look:
+                    key = f"{machine}:status:{uuid4().hex}"
+                    yield Outgoing(mes, machine, STATUS, key, _dump(status.body()), status.look)
+
+
+def _events(transition: Transition, instances: Iterable[int]) -> list[Outgoing]:
+    events = [(event.key, _dump(event.body)) for event in events_of(transition)]
+    machine = transition.record.machine
+    return [Outgoing(mes, machine, EVENT, key, body) for mes in sorted(instances) for key, body in events]
+
+
+def _fail(error: MesError, future: asyncio.Future[int]) -> None:
+    future.set_exception(error)
+
+
+def _answer(items: Iterable[_Item], answer: Callable[[asyncio.Future[int]], None]) -> None:
+    def settle(future: asyncio.Future[int]) -> None:
+        if not future.done():
+            answer(future)
+
+    for item in items:
+        if isinstance(item, _Drained):
+            item.loop.call_soon_threadsafe(settle, item.future)
+
+
+def _dump(body: Mapping[str, object]) -> str:
+    return json.dumps(body, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

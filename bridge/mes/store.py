@@ -1,0 +1,229 @@
+"""What waits for the MES instances, in one SQLite file: the place in the log and all messages up to it.
+
+In flow the messages of a batch of records, in one transaction with the position of the last of them; out flow
+the waiting messages of one MES instance, in order. So a crash at any moment neither loses nor doubles one.
+Every method may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bridge import wire
+
+STATUS, EVENT = "status", "event"
+
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE cursor (position INTEGER NOT NULL);
+INSERT INTO cursor VALUES (0);
+CREATE TABLE route (
+    machine TEXT NOT NULL, mes INTEGER NOT NULL, PRIMARY KEY (machine, mes)) WITHOUT ROWID;
+CREATE TABLE told (
+    machine TEXT NOT NULL, mes INTEGER NOT NULL, status TEXT NOT NULL, stack_light TEXT NOT NULL,
+    body TEXT NOT NULL, PRIMARY KEY (machine, mes)) WITHOUT ROWID;
+CREATE TABLE message (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    mes INTEGER NOT NULL, machine TEXT NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL,
+    UNIQUE (mes, key));
+CREATE INDEX waiting ON message (mes, id);
+CREATE INDEX superseded ON message (mes, machine, kind);
+CREATE TABLE refused (
+    id INTEGER PRIMARY KEY,
+    mes INTEGER NOT NULL, machine TEXT NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL,
+    reason TEXT NOT NULL, time TEXT NOT NULL);
+"""
+
+
+class MesError(Exception):
+    """The MES side cannot work; the text says what happened, where, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message to be kept until MES instance `mes` has it. `look` is what a status is compared by."""
+
+    mes: int
+    machine: str
+    kind: str
+    key: str
+    body: str
+    look: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A message that is not delivered yet; `id` rises in the order of delivery."""
+
+    id: int
+    machine: str
+    kind: str
+    key: str
+    body: str
+
+
+class Store:
+    """The file ``mes.sqlite``. Raises `MesError` when it cannot be used, naming the file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        with self._explained():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not path.exists():
+                os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = FULL")
+            version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0:
+                self._connection.executescript(
+                    f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;"
+                )
+        if version not in (0, _SCHEMA_VERSION):
+            self._connection.close()
+            raise MesError(
+                f"{path}: was written by another version of MESBridge (layout {version}, this one has"
+                f" {_SCHEMA_VERSION}); run that version, or choose another bridge.state_folder"
+            )
+
+    @property
+    def cursor(self) -> int:
+        """Every record up to this position of the log is dealt with."""
+        return int(self._rows("SELECT position FROM cursor")[0][0])
+
+    def routes(self) -> dict[str, tuple[int, ...]]:
+        """The MES instances of each machine, as they were last registered."""
+        routes: dict[str, tuple[int, ...]] = {}
+        for machine, mes in self._rows("SELECT machine, mes FROM route ORDER BY machine, mes"):
+            routes[machine] = (*routes.get(machine, ()), mes)
+        return routes
+
+    def looks(self) -> dict[tuple[str, int], tuple[str, str]]:
+        """By machine and MES instance, the newest status that was handed over for delivery."""
+        rows = self._rows("SELECT machine, mes, status, stack_light FROM told")
+        return {(machine, mes): (status, light) for machine, mes, status, light in rows}
+
+    def write(self, position: int, routes: dict[str, tuple[int, ...]], messages: Iterable[Outgoing]) -> None:
+        """Keep `messages`, the new `routes` and the cursor, all or nothing.
+
+        A status supersedes one of the same machine that still waits: it is a state, and only the newest is
+        true. Events are never dropped.
+        """
+        with self._transaction() as connection:
+            connection.execute("UPDATE cursor SET position = max(position, ?)", (position,))
+            for machine, mes_ids in routes.items():
+                connection.execute("DELETE FROM route WHERE machine = ?", (machine,))
+                connection.executemany("INSERT INTO route VALUES (?, ?)", [(machine, mes) for mes in mes_ids])
+            for message in messages:
+                _insert(connection, message)
+
+    def waiting(self, mes: int, limit: int, without: Collection[str] = ()) -> list[Waiting]:
+        """The first messages for `mes`, in order, leaving out those of the machines `without`."""
+        rows = self._rows(
+            "SELECT id, machine, kind, key, body FROM message WHERE mes = ?"
+            " AND machine NOT IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT ?",
+            (mes, json.dumps(list(without)), limit),
+        )
+        return [Waiting(*row) for row in rows]
+
+    def counts(self, mes: int) -> tuple[int, int]:
+        """How many messages wait for `mes`, and how many it refused."""
+        row = self._rows(
+            "SELECT (SELECT count(*) FROM message WHERE mes = :mes),"
+            " (SELECT count(*) FROM refused WHERE mes = :mes)",
+            {"mes": mes},
+        )[0]
+        return int(row[0]), int(row[1])
+
+    def refusals(self, mes: int) -> list[tuple[str, str, str]]:
+        """Machine, key and reason of each message that `mes` refused."""
+        return [
+            (str(machine), str(key), str(reason))
+            for machine, key, reason in self._rows(
+                "SELECT machine, key, reason FROM refused WHERE mes = ? ORDER BY id", (mes,)
+            )
+        ]
+
+    def delivered(self, ids: Sequence[int]) -> None:
+        """Forget messages that the MES has."""
+        with self._transaction() as connection:
+            connection.executemany("DELETE FROM message WHERE id = ?", [(one,) for one in ids])
+
+    def refuse(self, message: Waiting, reason: str) -> None:
+        """Set a message aside that the MES does not take."""
+        with self._transaction() as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO refused SELECT id, mes, machine, kind, key, body, ?, ? FROM message"
+                " WHERE id = ?",
+                (reason, wire.format_time(wire.utc_now()), message.id),
+            )
+            connection.execute("DELETE FROM message WHERE id = ?", (message.id,))
+
+    def tell_again(self, machine: str, mes: int, key: str) -> None:
+        """Let a MES that forgot the machine hear its newest status once more, under a new `key`."""
+        with self._transaction() as connection:
+            row = connection.execute(
+                "SELECT status, stack_light, body FROM told WHERE machine = ? AND mes = ?", (machine, mes)
+            ).fetchone()
+            if row is not None:
+                _insert(connection, Outgoing(mes, machine, STATUS, key, row[2], (row[0], row[1])))
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._lock:
+            self._connection.close()
+
+    def _rows(self, statement: str, values: Sequence[object] | dict[str, object] = ()) -> list[Any]:
+        with self._lock, self._explained():
+            return self._connection.execute(statement, values).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, self._explained():
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                yield self._connection
+                self._connection.execute("COMMIT")
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, sqlite3.Error) as error:
+            advice = "check that the disk is not full and that the bridge's user may write there"
+            if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+                advice = (
+                    "the file is damaged: bring it back from a backup, or move it away; a MES then never hears"
+                    " what only stood there"
+                )
+            raise MesError(
+                f"{self._path}: the messages for the MES cannot be kept: {error}; {advice}"
+            ) from None
+
+
+def _insert(connection: sqlite3.Connection, message: Outgoing) -> None:
+    if message.look is not None:
+        connection.execute(
+            "DELETE FROM message WHERE mes = ? AND machine = ? AND kind = ?",
+            (message.mes, message.machine, STATUS),
+        )
+        connection.execute(
+            "INSERT OR REPLACE INTO told VALUES (?, ?, ?, ?, ?)",
+            (message.machine, message.mes, *message.look, message.body),
+        )
+    connection.execute(
+        "INSERT OR IGNORE INTO message (mes, machine, kind, key, body) VALUES (?, ?, ?, ?, ?)",
+        (message.mes, message.machine, message.kind, message.key, message.body),
+    )

@@ -1,0 +1,259 @@
+"""What the sandbox MES knows, in one SQLite file: checked requests in, a picture of everything out.
+
+A write and the memory of its idempotency key are one transaction. Jobs are made and updated from events;
+machines show as Offline when the lease of their bridge has run out, or when it signed off.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from bridge import wire
+from bridge.sandbox.bodies import Event, Heartbeat, Registration, Status
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS machine (
+    id TEXT PRIMARY KEY, bridge TEXT NOT NULL, name TEXT NOT NULL, url TEXT NOT NULL, endpoint TEXT NOT NULL,
+    node_id TEXT NOT NULL, identification TEXT NOT NULL, activation TEXT NOT NULL,
+    status TEXT NOT NULL DEFAULT 'Offline', since TEXT, stack_light TEXT NOT NULL DEFAULT 'off');
+CREATE TABLE IF NOT EXISTS bridge (id TEXT PRIMARY KEY, lease_until TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS job (
+    number INTEGER PRIMARY KEY, machine TEXT NOT NULL, id TEXT NOT NULL, file TEXT NOT NULL,
+    state TEXT NOT NULL, started TEXT NOT NULL, ended TEXT, estimated_duration REAL, print_time REAL,
+    reason TEXT, UNIQUE (machine, id));
+CREATE INDEX IF NOT EXISTS job_by_start ON job (machine, started);
+CREATE TABLE IF NOT EXISTS event (
+    number INTEGER PRIMARY KEY, machine TEXT NOT NULL, key TEXT NOT NULL, type TEXT NOT NULL,
+    severity TEXT NOT NULL, time TEXT NOT NULL, received TEXT NOT NULL, job TEXT, text TEXT);
+CREATE INDEX IF NOT EXISTS event_by_machine ON event (machine, number);
+CREATE TABLE IF NOT EXISTS answered (
+    key TEXT NOT NULL, request TEXT NOT NULL, digest TEXT NOT NULL, answer TEXT NOT NULL,
+    PRIMARY KEY (key, request)) WITHOUT ROWID;
+"""
+_STATE_AFTER = {"job_started": "running", "job_resumed": "running", "job_paused": "paused"}
+
+Answer = dict[str, Any]
+
+
+class SandboxError(Exception):
+    """The sandbox cannot run; the text says why and what to do."""
+
+
+class UnknownError(LookupError):
+    """There is no such machine or bridge here."""
+
+
+class ConflictError(ValueError):
+    """An idempotency key came again with another body."""
+
+
+class Store:
+    """The file ``mes.sqlite`` in the sandbox's folder. May be used from any thread. Raises `SandboxError`."""
+
+    def __init__(self, path: Path, activate: bool = True, now: Callable[[], datetime] = wire.utc_now) -> None:
+        self._lock = threading.Lock()
+        self._first_activation = "active" if activate else "pending"
+        self._now = now
+        try:
+            if not path.exists():
+                os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._connection.row_factory = sqlite3.Row
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = FULL")
+            self._connection.executescript(_SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            raise SandboxError(f"{path}: cannot be used: {error}; choose another --folder") from None
+
+    def once(
+        self, key: str, request: str, digest: str, work: Callable[[sqlite3.Connection], Answer]
+    ) -> Answer:
+        """Do `work`, or give the answer that the same `key` and `request` got before.
+
+        Raises `ConflictError` when the body, by its `digest`, was another one, and what `work` raises; then
+        nothing is kept.
+        """
+        with self._transaction() as connection:
+            known = connection.execute(
+                "SELECT digest, answer FROM answered WHERE key = ? AND request = ?", (key, request)
+            ).fetchone()
+            if known is not None:
+                if known["digest"] != digest:
+                    raise ConflictError
+                answer: Answer = json.loads(known["answer"])
+                return answer
+            answer = work(connection)
+            connection.execute(
+                "INSERT INTO answered VALUES (?, ?, ?, ?)", (key, request, digest, json.dumps(answer))
+            )
+            return answer
+
+    def register(self, connection: sqlite3.Connection, machine: str, body: Registration) -> Answer:
+        """Make or update a machine; answers with its activation."""
+        connection.execute(
+            "INSERT INTO machine (id, bridge, name, url, endpoint, node_id, identification, activation)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET bridge = excluded.bridge,"
+            " name = excluded.name, url = excluded.url, endpoint = excluded.endpoint,"
+            " node_id = excluded.node_id, identification = excluded.identification",
+            (
+                machine,
+                body.bridge,
+                body.name,
+                body.url,
+                body.endpoint,
+                body.node_id,
+                json.dumps(dict(body.identification)),
+                self._first_activation,
+            ),
+        )
+        row = connection.execute("SELECT activation FROM machine WHERE id = ?", (machine,)).fetchone()
+        return {"machine_id": machine, "activation": row["activation"]}
+
+    def set_status(self, connection: sqlite3.Connection, machine: str, body: Status) -> Answer:
+        """Raises `UnknownError`."""
+        since = wire.format_time(body.since) if body.since else None
+        changed = connection.execute(
+            "UPDATE machine SET status = ?, since = ?, stack_light = ? WHERE id = ?",
+            (body.status, since, body.stack_light, machine),
+        )
+        if changed.rowcount == 0:
+            raise UnknownError(f"machine {machine}")
+        return {}
+
+    def add_event(self, connection: sqlite3.Connection, machine: str, key: str, body: Event) -> Answer:
+        """Keep an event, and what it says of a job. Raises `UnknownError`."""
+        if connection.execute("SELECT 1 FROM machine WHERE id = ?", (machine,)).fetchone() is None:
+            raise UnknownError(f"machine {machine}")
+        connection.execute(
+            "INSERT INTO event (machine, key, type, severity, time, received, job, text)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                machine,
+                key,
+                body.type,
+                body.severity,
+                wire.format_time(body.time),
+                wire.format_time(self._now()),
+                body.job.id if body.job else None,
+                body.text,
+            ),
+        )
+        state = body.result or _STATE_AFTER.get(body.type)
+        if body.job is None or state is None:
+            return {}
+        # Whatever comes first makes the job, with its true start; nothing opens an ended one again.
+        connection.execute(
+            "INSERT INTO job (machine, id, file, state, started, estimated_duration) VALUES (?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (machine, id) DO UPDATE SET state = excluded.state WHERE ended IS NULL",
+            (
+                machine,
+                body.job.id,
+                body.job.file,
+                state,
+                wire.format_time(body.job.started),
+                body.job.estimated_duration,
+            ),
+        )
+        if body.result is not None:
+            connection.execute(
+                "UPDATE job SET ended = ?, print_time = ?, reason = ? WHERE machine = ? AND id = ? AND ended IS NULL",
+                (wire.format_time(body.time), body.print_time, body.reason, machine, body.job.id),
+            )
+        return {}
+
+    def beat(self, body: Heartbeat) -> None:
+        """Renew a bridge's lease. Raises `UnknownError` when no machine is registered by it."""
+        with self._transaction() as connection:
+            if (
+                connection.execute("SELECT 1 FROM machine WHERE bridge = ?", (body.bridge,)).fetchone()
+                is None
+            ):
+                raise UnknownError(f"bridge {body.bridge}")
+            self._lease(connection, body.bridge, self._now() + timedelta(seconds=body.lease))
+
+    def sign_off(self, bridge: str) -> None:
+        """End a bridge's lease now."""
+        with self._transaction() as connection:
+            self._lease(connection, bridge, self._now())
+
+    def activate(self, machine: str) -> None:
+        """A person lets the machine in. Raises `UnknownError`."""
+        with self._transaction() as connection:
+            if not connection.execute(
+                "UPDATE machine SET activation = 'active' WHERE id = ?", (machine,)
+            ).rowcount:
+                raise UnknownError(f"machine {machine}")
+
+    def state(self, most: int | None) -> dict[str, Any]:
+        """Everything, newest jobs and events first; at most so many of each for a machine, or all."""
+        with self._lock:
+            rows = self._connection.execute(
+                "SELECT machine.*, lease_until FROM machine LEFT JOIN bridge ON bridge.id = bridge"
+                " ORDER BY name, machine.id"
+            ).fetchall()
+            machines = [self._machine(row, -1 if most is None else most) for row in rows]
+        return {"now": wire.format_time(self._now()), "machines": machines}
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._lock:
+            self._connection.close()
+
+    def _machine(self, row: sqlite3.Row, most: int) -> dict[str, Any]:
+        until = row["lease_until"]
+        heard = until is not None and self._now() < wire.parse_time(until)
+        jobs = self._connection.execute(
+            "SELECT id, file, state, started, ended, estimated_duration, print_time, reason FROM job"
+            " WHERE machine = ? ORDER BY started DESC, number DESC LIMIT ?",
+            (row["id"], most),
+        )
+        events = self._connection.execute(
+            "SELECT key, type, severity, time, received, job, text FROM event"
+            " WHERE machine = ? ORDER BY number DESC LIMIT ?",
+            (row["id"], most),
+        )
+        return {
+            "id": row["id"],
+            "name": row["name"],
+            "url": row["url"],
+            "opcua": {"endpoint": row["endpoint"], "node_id": row["node_id"]},
+            "identification": json.loads(row["identification"]),
+            "bridge": row["bridge"],
+            "activation": row["activation"],
+            "status": row["status"] if heard else "Offline",
+            "since": row["since"] if heard else until,
+            "stack_light": row["stack_light"] if heard else "off",
+            "lease_until": until,
+            "jobs": [dict(job) for job in jobs],
+            "events": [dict(event) for event in events],
+        }
+
+    @staticmethod
+    def _lease(connection: sqlite3.Connection, bridge: str, until: datetime) -> None:
+        connection.execute(
+            "INSERT OR REPLACE INTO bridge VALUES (?, ?)", (bridge, wire.format_time(until.astimezone(UTC)))
+        )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                yield self._connection
+                self._connection.execute("COMMIT")
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+
+
+def digest_of(body: Mapping[str, Any]) -> str:
+    """What two bodies with the same meaning have in common."""
+    return json.dumps(body, sort_keys=True, separators=(",", ":"))
