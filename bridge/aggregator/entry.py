@@ -242,5 +242,7 @@ def _meant(key: str) -> str | None:
     for known in KNOWN_KEYS:
         if plain == known.replace("_", ""):
             return known
+    if plain in ("uri", "baseurl"):
+        return "url"
     close = difflib.get_close_matches(key.lower(), KNOWN_KEYS, n=1, cutoff=0.8)
     return close[0] if close else None

@@ -41,7 +41,7 @@ class Array:
 class Member:
     """One `"key": value` of an object. `text[start:end]` is the key's source, with its quotes."""
 
-    key: str
+    key: str = field(repr=False)
     start: int
     end: int
     value: Node = field(repr=False)
@@ -236,8 +236,10 @@ class _Reader:
         return roots[0] if roots else None
 
     def _roots(self, roots: list[Node]) -> None:
+        told = False
         while (token := self.peek()).kind != "end":
-            if roots:
+            if roots and not told:
+                told = True
                 self.fault(
                     token.start,
                     "there is more text after the end of the JSON value",
