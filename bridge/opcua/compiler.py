@@ -328,12 +328,19 @@ class Writer:
         return ["flags" if issubclass(cls, enum.IntFlag) else "enumeration", name, self.index[node], None]
 
 
+def table_bytes(
+    nodes: dict[ua.NodeId, NodeData], registrations: list[tuple[Any, ...]], namespaces: list[str]
+) -> bytes:
+    """The bytes of types.json.z for an imported address space."""
+    columns = Writer(nodes, registrations).columns(namespaces)
+    return zlib.compress(json.dumps(columns, separators=(",", ":"), ensure_ascii=False).encode(), 9)
+
+
 async def compile_table(nodesets: Path) -> bytes:
     """The bytes of types.json.z made from the nodeset files in this folder."""
     with recorded_registrations() as registrations:
         server = await import_models(nodesets)
-    columns = Writer(server.iserver.aspace._nodes, registrations).columns(await server.get_namespace_array())
-    return zlib.compress(json.dumps(columns, separators=(",", ":"), ensure_ascii=False).encode(), 9)
+    return table_bytes(server.iserver.aspace._nodes, registrations, await server.get_namespace_array())
 
 
 def content(table: bytes) -> bytes:

@@ -27,6 +27,7 @@ Callback = Callable[..., Awaitable["list[ua.Variant] | ua.StatusCode"]]
 
 NO_SLOT = -1
 SUBSCRIBE_TO_EVENTS = 1  # EventNotifier bit 0 (Part 3, 8.59)
+SCALAR = -1
 READABLE = 1  # AccessLevel bit 0 (Part 3, 8.57)
 
 
@@ -194,6 +195,8 @@ class _Maker:
             rank = declared.value_rank
             if rank is None:
                 rank = self._declared(declared, Id.ValueRank)
+            if node.path in self.data_types:  # narrowed: a type for any values gets single ones
+                rank = rank if rank >= 1 else SCALAR
             node.value_type = value_type(self.space, data_type, rank)
             yield Id.DataType, self._share(data_type, Type.NodeId)
             yield Id.ValueRank, self._share(int(rank), Type.Int32)

@@ -18,12 +18,25 @@ from .errors import UsersError
 # 16 MiB and some 40 ms a hash (RFC 7914, section 2; parameters after OWASP's password storage cheat sheet)
 _COST, _BLOCK_SIZE, _PARALLEL = 2**14, 8, 5
 _SALT_BYTES = 16
+_HASH_BYTES = 32
 _FIELDS = {"n", "r", "p", "salt", "hash"}
 _LARGEST_COST = 2**17
 
 
 def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
-    return hashlib.scrypt(password.encode(), salt=salt, n=n, r=r, p=p, maxmem=256 * n * r + 2**20, dklen=32)
+    return hashlib.scrypt(
+        password.encode(), salt=salt, n=n, r=r, p=p, maxmem=256 * n * r + 2**20, dklen=_HASH_BYTES
+    )
+
+
+def _entry(salt: bytes, made: bytes) -> dict[str, Any]:
+    return {
+        "n": _COST,
+        "r": _BLOCK_SIZE,
+        "p": _PARALLEL,
+        "salt": base64.b64encode(salt).decode(),
+        "hash": base64.b64encode(made).decode(),
+    }
 
 
 class Users:
@@ -33,7 +46,7 @@ class Users:
         self.path = path
         self._users: dict[str, dict[str, Any]] = {}
         self._read_at: tuple[int, int] | None = None
-        self._decoy = self._entry(secrets.token_hex())
+        self._decoy = _entry(secrets.token_bytes(_SALT_BYTES), secrets.token_bytes(_HASH_BYTES))
         self._session_key = secrets.token_bytes()
         self._verified: dict[
             str, tuple[bytes, str]
@@ -49,7 +62,8 @@ class Users:
         if not name or not password:
             raise UsersError("a user needs a name and a password that is not empty")
         self._refresh()
-        self._users[name] = self._entry(password)
+        salt = secrets.token_bytes(_SALT_BYTES)
+        self._users[name] = _entry(salt, _scrypt(password, salt, _COST, _BLOCK_SIZE, _PARALLEL))
         self._write()
 
     def remove(self, name: str) -> None:
@@ -77,18 +91,6 @@ class Users:
             return False
         self._verified[name] = digest, entry["hash"]
         return True
-
-    @staticmethod
-    def _entry(password: str) -> dict[str, Any]:
-        salt = secrets.token_bytes(_SALT_BYTES)
-        made = _scrypt(password, salt, _COST, _BLOCK_SIZE, _PARALLEL)
-        return {
-            "n": _COST,
-            "r": _BLOCK_SIZE,
-            "p": _PARALLEL,
-            "salt": base64.b64encode(salt).decode(),
-            "hash": base64.b64encode(made).decode(),
-        }
 
     def _refresh(self) -> None:
         try:
@@ -140,7 +142,7 @@ def _fault(entry: Any) -> str | None:
         made = base64.b64decode(entry["hash"], validate=True)
     except (ValueError, TypeError):
         return "has a salt or hash that is not base64"
-    return None if salt and len(made) == 32 else "has a salt or hash of the wrong length"
+    return None if salt and len(made) == _HASH_BYTES else "has a salt or hash of the wrong length"
 
 
 def write_private(path: Path, content: bytes) -> None:

@@ -16,8 +16,14 @@ BUILD = BuildInfo(product_uri="urn:example:product", manufacturer="Example", pro
 PASSWORD = "a password for tests"
 
 
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate folder for all servers, since a key takes long to make."""
+    return tmp_path_factory.mktemp("pki")
+
+
 @pytest.fixture
-def make_server(tmp_path: Path) -> Callable[..., OpcUaServer]:
+def make_server(tmp_path: Path, pki: Path) -> Callable[..., OpcUaServer]:
     """Servers that are not started."""
     users = Users(tmp_path / "users.json")
 
@@ -28,7 +34,7 @@ def make_server(tmp_path: Path) -> Callable[..., OpcUaServer]:
                 "port": 0,
                 "instance_namespace_uri": "urn:example:plant",
                 "application_name": "Test",
-                "certificate_folder": tmp_path / "pki",
+                "certificate_folder": pki,
                 "users": users,
                 "build_info": BUILD,
                 "anonymous": True,
@@ -61,14 +67,6 @@ def machine_template(server: OpcUaServer) -> Template:
     return server.build_template(
         server.node_id("am", 1005),
         include=[
-            process,
-            "di:Identification/di:Model",
-            "mt:Notification/mt:Messages",
-            "mach:MachineryBuildingBlocks/mach:MachineryItemState",
-            "mach:MachineryBuildingBlocks/jobs:JobManagement",
-        ]
-        if False
-        else [
             process,
             "di:Identification/di:Model",
             "mt:Notification/mt:Messages",

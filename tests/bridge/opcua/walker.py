@@ -106,7 +106,11 @@ class Walker:
                 entry = declared.setdefault(
                     key,
                     Declaration(
-                        reference.BrowseName, reference.NodeClass, reference.ReferenceTypeId, [], mandatory=False
+                        reference.BrowseName,
+                        reference.NodeClass,
+                        reference.ReferenceTypeId,
+                        [],
+                        mandatory=False,
                     ),
                 )
                 if reference.NodeId not in entry.nodes:
@@ -154,7 +158,9 @@ class Walker:
                 await self.check_against(reference, declaration, below)
             await self.check(reference.NodeId, declaration.nodes if declaration else [], below)
 
-    async def check_reference(self, parent: ua.NodeId, reference: ua.ReferenceDescription, where: str) -> None:
+    async def check_reference(
+        self, parent: ua.NodeId, reference: ua.ReferenceDescription, where: str
+    ) -> None:
         """What the reference says of its target is what the target says, and the target refers back."""
         target = reference.NodeId
         if await self.attribute(target, Id.BrowseName) != reference.BrowseName:
@@ -190,7 +196,9 @@ class Walker:
             wanted_type = await self.attribute(node_id, Id.DataType)
             wanted_rank = await self.attribute(node_id, Id.ValueRank)
             if not await self.is_a(data_type, wanted_type):
-                self.problems.append(f"{where}: its data type {data_type.to_string()} is not {wanted_type.to_string()}")
+                self.problems.append(
+                    f"{where}: its data type {data_type.to_string()} is not {wanted_type.to_string()}"
+                )
             if not rank_allowed(rank, wanted_rank):
                 self.problems.append(f"{where}: its value rank {rank} is not {wanted_rank}")
 
@@ -213,7 +221,9 @@ class Walker:
         if ENUMERATION in chain and variant.VariantType is not ua.VariantType.Int32:
             self.problems.append(f"{where}: an enumeration's value is {variant.VariantType.name}, not Int32")
         elif ENUMERATION not in chain and held not in chain and data_type not in await self.supertypes(held):
-            self.problems.append(f"{where}: its value is {variant.VariantType.name}, not {data_type.to_string()}")
+            self.problems.append(
+                f"{where}: its value is {variant.VariantType.name}, not {data_type.to_string()}"
+            )
         values = variant.Value if variant.is_array else [variant.Value]
         if variant.VariantType is ua.VariantType.ExtensionObject:
             for item in values:

@@ -1,0 +1,105 @@
+"""The application certificate is made once, says the right things, and is refused when it does not fit."""
+
+import stat
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from bridge.opcua import CertificateError, certificates
+from bridge.opcua.certificates import host_names, load_or_create
+
+URI = "urn:example:server"
+
+
+def made(folder: Path) -> certificates.Identity:
+    return load_or_create(folder, "Example", URI, ["printer-host", "192.0.2.1"])
+
+
+def test_a_new_certificate_names_the_application_and_its_hosts(tmp_path: Path) -> None:
+    certificate = made(tmp_path / "pki").certificate
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.UniformResourceIdentifier) == [URI]
+    assert names.get_values_for_type(x509.DNSName) == ["printer-host"]
+    assert [str(address) for address in names.get_values_for_type(x509.IPAddress)] == ["192.0.2.1"]
+    usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+    assert usage.digital_signature
+    assert usage.content_commitment
+    assert usage.key_encipherment
+    assert usage.data_encipherment
+    assert certificate.signature_hash_algorithm.name == "sha256"
+    assert certificate.public_key().key_size == 2048
+    assert certificate.not_valid_before_utc < datetime.now(UTC) < certificate.not_valid_after_utc
+
+
+def test_the_key_is_private_and_both_are_kept(tmp_path: Path) -> None:
+    first, second = made(tmp_path), made(tmp_path)
+    assert first.certificate == second.certificate
+    assert stat.S_IMODE((tmp_path / "private_key.pem").stat().st_mode) == 0o600
+    assert load_or_create(tmp_path, "Example", None, []).application_uri == URI
+
+
+def test_without_a_uri_a_new_certificate_gets_one(tmp_path: Path) -> None:
+    uri = load_or_create(tmp_path, "My Server", None, []).application_uri
+    assert uri.startswith("urn:")
+    assert uri.endswith(":My-Server")
+
+
+def break_key(folder: Path) -> None:
+    (folder / "private_key.pem").write_text("-----BEGIN")
+
+
+def swap_key(folder: Path) -> None:
+    load_or_create(folder / "other", "Other", URI, [])
+    (folder / "other" / "private_key.pem").replace(folder / "private_key.pem")
+
+
+def lose_key(folder: Path) -> None:
+    (folder / "private_key.pem").unlink()
+
+
+def let_expire(folder: Path) -> None:
+    identity = made(folder)
+    past = datetime.now(UTC) - timedelta(days=30)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(identity.certificate.subject)
+        .issuer_name(identity.certificate.issuer)
+        .public_key(identity.certificate.public_key())
+        .serial_number(1)
+        .not_valid_before(past)
+        .not_valid_after(past + timedelta(days=1))
+    )
+    expired = builder.sign(identity.key, identity.certificate.signature_hash_algorithm)
+    (folder / "certificate.der").write_bytes(expired.public_bytes(serialization.Encoding.DER))
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (break_key, "damaged"),
+        (swap_key, r"private_key\.pem is not the key of certificate\.der"),
+        (lose_key, r"private_key\.pem cannot be read"),
+        (let_expire, "expired on"),
+    ],
+)
+def test_files_that_do_not_fit_are_refused_with_a_remedy(tmp_path: Path, harm, message: str) -> None:
+    made(tmp_path)
+    harm(tmp_path)
+    with pytest.raises(CertificateError, match=message) as refused:
+        made(tmp_path)
+    assert "delete certificate.der and private_key.pem to get new ones" in str(refused.value)
+
+
+def test_a_certificate_of_another_application_is_refused(tmp_path: Path) -> None:
+    made(tmp_path)
+    with pytest.raises(CertificateError, match="is for urn:example:server, not for urn:other"):
+        load_or_create(tmp_path, "Example", "urn:other", [])
+
+
+def test_host_names_cover_loopback_but_no_wildcard() -> None:
+    assert "0.0.0.0" not in host_names("0.0.0.0")
+    assert host_names("192.0.2.7")[0] == "192.0.2.7"
+    assert {"localhost", "127.0.0.1"} <= set(host_names("192.0.2.7"))
