@@ -219,7 +219,7 @@ def test_no_part_of_a_key_is_ever_shown(
     key = shapes(raw)[shape]
     secret = tmp_path / "x.txt"
     secret.unlink(missing_ok=True)
-    if secret_file is not None:
+    if secret_file is not None and "FORMLABS" not in template:  # secret files of other types are never opened
         secret.write_bytes(secret_file.replace(b"%s", key.encode()))
         template = template.replace('"authentication_file_path": "%s"', '"authentication_file_path": "x.txt"')
     _, text, result = run(write(tmp_path, template.replace("%s", key)))
