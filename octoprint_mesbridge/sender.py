@@ -201,7 +201,7 @@ class Sender:
             self._logger.error("Pushing to the bridge went wrong in an unforeseen way", exc_info=error)
             error = _Failed(f"Unforeseen: {type(error).__name__}: {error}", slow=True)
         self._note_failure(error)
-        return self.timing.longest_retry if error.slow else self._pause(failures)
+        return self.timing.heartbeat if error.slow else self._pause(failures)
 
     def _sleep(self, seconds: float | None, for_news: bool) -> None:
         """Wait; a new target or the end of OctoPrint ends it, fresh events only when `for_news`."""

@@ -6,8 +6,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 
 from bridge.demo.octoprint import TREE, Environment, OctoPrint, ensure_environment, free_port
 
@@ -41,3 +43,33 @@ def running(version: str, base_folder: Path) -> Iterator[OctoPrint]:
         yield octoprint
     finally:
         octoprint.stop()
+
+
+class Visitor:
+    """A browser at an OctoPrint's address; answers come as they are, whatever their status."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.session = requests.Session()
+        self.session.get(url + "/login/", timeout=10)
+
+    def log_in(self, user: str, password: str, remember: bool = False) -> Visitor:
+        body = {"user": user, "pass": password, "remember": remember}
+        self.post("/api/login", body).raise_for_status()
+        return self
+
+    def get(self, path: str) -> requests.Response:
+        return self.session.get(self.url + path, timeout=10)
+
+    def post(self, path: str, body: Any) -> requests.Response:
+        token = next((c.value for c in self.session.cookies if c.name.startswith("csrf_token")), "")
+        return self.session.post(self.url + path, json=body, headers={"X-CSRF-Token": token}, timeout=10)
+
+    def come_back_later(self) -> Visitor:
+        """The same browser after a restart: it has only the cookie that "remember me" left in it."""
+        later = Visitor(self.url)
+        for cookie in self.session.cookies:
+            if cookie.name.startswith("remember_token"):
+                later.session.cookies.set_cookie(cookie)
+        later.post("/api/login", {"passive": True}).raise_for_status()
+        return later
