@@ -23,6 +23,7 @@ from bridge.log import LogError
 from bridge.log.sqlite import SqliteLog
 from bridge.machine import Machine, Transition
 from bridge.mes import MesError, MesSink, Registration
+from bridge.opcua import AddressUnavailable
 from bridge.settings import IdentificationSettings, Settings
 from bridge.sources.presence import Presence
 from bridge.sources.push import PushReceiver, Sender
@@ -147,7 +148,10 @@ class Service:
         for one in served.values():
             who = MachineIdentity(one.name, one.url, one.identification)
             umati.add_machine(one.machine, who, self._fleet[one.machine])
-        await umati.start()
+        try:
+            await umati.start()
+        except AddressUnavailable as error:
+            raise ServiceError(f"{error} (opcua.port and opcua.host in the settings)") from None
         registrar = _Registrar(served, umati, mes)
         for one in served.values():
             missing = mes.unknown(one.mes_ids)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import shutil
 import signal
 import statistics
@@ -24,6 +25,7 @@ _HEATERS = ("Tool 0", "Bed")
 def run(options: argparse.Namespace) -> int:
     """0 when all went well, 1 when not, 130 after Ctrl-C."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    logging.getLogger("asyncua").setLevel(logging.ERROR)
     environments: Path = options.environments or Path.home() / ".cache" / "mesbridge" / "octoprint"
     try:
         environment = ensure_environment(options.octoprint, environments.absolute() / options.octoprint, _say)

@@ -47,7 +47,7 @@ class BridgeProcess:
 
     def add_user(self) -> None:
         state = self.folder / "state"
-        state.mkdir(exist_ok=True)
+        state.mkdir(mode=0o700, exist_ok=True)
         Users(state / "users.json").add(USER, PASSWORD)
 
     def start(self, wait: bool = True) -> None:
