@@ -7,6 +7,7 @@ ignored, as it demands.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +22,7 @@ TEXT_EVENTS = ("warning", "error")
 SEVERITIES = ("info", "warning", "error")
 RESULTS = ("completed", "cancelled", "failed")
 LONGEST_S = 1e9
+_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?Z", re.ASCII)
 
 
 class BodyError(ValueError):
@@ -85,7 +87,7 @@ def registration(body: Mapping[str, Any]) -> Registration:
     opcua = _object(body, "opcua")
     identification = _object(body, "identification")
     for name, value in identification.items():
-        whole = isinstance(value, int) and not isinstance(value, bool)
+        whole = _is_number(value) and float(value).is_integer()
         if not (whole or (isinstance(value, str) and len(value) <= 512)):
             raise BodyError(
                 f"identification.{name}: a text of at most 512 characters or a whole number is expected"
@@ -175,7 +177,7 @@ def _one_of(body: Mapping[str, Any], name: str, allowed: tuple[str, ...]) -> str
 def _time(body: Mapping[str, Any], name: str, where: str = "") -> datetime:
     value = _member(body, name, where)
     try:
-        if isinstance(value, str) and value.endswith("Z"):
+        if isinstance(value, str) and _TIME.fullmatch(value):
             return wire.parse_time(value)
     except (ValueError, OverflowError):
         pass
