@@ -500,3 +500,11 @@ def test_whatever_stands_in_the_entries_a_served_one_is_complete(
             assert machine.left_to_aggregator or any(
                 problem.severity == "error" for problem in machine.problems
             )
+
+
+def test_the_examples_in_the_documentation_are_served(folder: Path) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "config-json.md").read_text(encoding="utf-8")
+    examples = [part.partition("```")[0] for part in text.split("```json\n")[1:]]
+    versions = {read_one(folder, example).config_version for example in examples}
+    assert versions == {"1.1", "1.2-1.3", "1.4+"}
+    assert all(read(folder, example).ok for example in examples)
