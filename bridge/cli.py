@@ -6,6 +6,7 @@ What a subcommand needs is imported when it runs, so that each starts as fast as
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -90,8 +91,11 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    gc.disable()  # imports make many objects and no garbage: a tenth of the start is saved
     from bridge import run
 
+    gc.freeze()
+    gc.enable()
     return run.run(options.config, options.settings)
 
 
