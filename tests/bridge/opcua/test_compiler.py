@@ -1,4 +1,4 @@
-"""The committed type table is what the script makes of the nodesets, and the lazy address space equals the imported one."""
+"""The committed type table is what the script makes of the nodesets; the lazy space equals the imported one."""
 
 import json
 import os

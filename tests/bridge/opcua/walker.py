@@ -4,9 +4,9 @@ It reads the type definitions from the served address space and knows nothing of
 
     problems = await walk(client, node_id)      # a list of sentences; empty when the object is complete and valid
 
-Checked for the object and all below it: every mandatory declaration of its type, the supertypes, interfaces and overriding declarations exists, with
-the right BrowseName, NodeClass, reference, type definition, data type and value rank; methods have their arguments; values fit their
-data type and have a source time; references lead back.
+Checked for the object and all below it: every mandatory declaration of its type, the supertypes, interfaces and
+overriding declarations exists, with the right BrowseName, NodeClass, reference, type definition, data type and
+value rank; methods have their arguments; values fit their data type and have a source time; references lead back.
 """
 
 from dataclasses import dataclass, field

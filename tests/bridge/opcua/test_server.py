@@ -1,0 +1,133 @@
+"""The server says the truth about itself, listens only where it should, starts quietly and stops cleanly."""
+
+import asyncio
+import logging
+import socket
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+import pytest
+from asyncua import Client, ua
+
+from bridge.opcua import AddressUnavailable, BuildInfo, OpcUaServer
+
+Ids = ua.ObjectIds
+
+
+async def value(client: Client, number: int) -> object:
+    return await client.get_node(ua.NodeId(number)).read_value()
+
+
+async def test_build_info_and_uris_are_the_applications_own(make_server) -> None:
+    built = datetime(2026, 1, 2, tzinfo=UTC)
+    server: OpcUaServer = make_server(
+        build_info=BuildInfo("urn:example:product", "Example Ltd", "Bridge", "1.2.3", "77", built)
+    )
+    await server.start()
+    async with Client(server.endpoint_url) as client:
+        info = await value(client, Ids.Server_ServerStatus_BuildInfo)
+        assert (info.ProductUri, info.ManufacturerName, info.ProductName) == (
+            "urn:example:product",
+            "Example Ltd",
+            "Bridge",
+        )
+        assert (info.SoftwareVersion, info.BuildNumber, info.BuildDate) == ("1.2.3", "77", built)
+        status = await value(client, Ids.Server_ServerStatus)
+        assert status.BuildInfo == info
+        assert status.State == ua.ServerState.Running
+        uris = await client.get_namespace_array()
+        assert uris[1] == server.application_uri
+        assert (await value(client, Ids.Server_ServerArray)) == [server.application_uri]
+        assert uris[server.namespaces["own"]] == "urn:example:plant"
+        assert [uris[server.namespaces[prefix]] for prefix in ("di", "mt", "am")] == [
+            "http://opcfoundation.org/UA/DI/",
+            "http://opcfoundation.org/UA/MachineTool/",
+            "http://opcfoundation.org/UA/AdditiveManufacturing/",
+        ]
+        described = (await client.get_endpoints())[0].Server
+        assert described.ApplicationType == ua.ApplicationType.Server
+        assert (described.ApplicationUri, described.ProductUri) == (
+            server.application_uri,
+            "urn:example:product",
+        )
+    await server.stop()
+
+
+async def test_capabilities_promise_nothing_that_is_not_kept(client: Client) -> None:
+    assert await value(client, Ids.Server_ServerCapabilities_MinSupportedSampleRate) == 10.0
+    assert await value(client, Ids.Server_ServerCapabilities_OperationLimits_MaxNodesPerRead) == 0
+    assert await value(client, Ids.Server_ServerDiagnostics_EnabledFlag) is False
+    assert await value(client, Ids.Server_Auditing) is False
+    assert await value(client, Ids.HistoryServerCapabilities_AccessHistoryDataCapability) in (False, None)
+
+
+async def test_a_taken_port_is_named_with_a_remedy(make_server) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(
+            AddressUnavailable, match=rf"127\.0\.0\.1:{port}: another program uses it: stop"
+        ) as refused:
+            await make_server(port=port).start()
+    assert isinstance(refused.value.__cause__, OSError)
+
+
+async def test_an_address_of_another_machine_is_refused(make_server) -> None:
+    with pytest.raises(AddressUnavailable, match=r"192\.0\.2\.1:0: this machine has no such address"):
+        await make_server(host="192.0.2.1").start()
+
+
+async def test_only_the_chosen_address_is_bound(server: OpcUaServer) -> None:
+    assert server.endpoint_url == f"opc.tcp://127.0.0.1:{server.port}/"
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.2", server.port)
+
+
+async def test_a_stopped_server_frees_its_port_and_leaves_no_task(make_server) -> None:
+    before = asyncio.all_tasks()
+    server = make_server()
+    await server.start()
+    client = Client(server.endpoint_url)
+    await client.connect()
+    await server.stop()
+    await client.disconnect()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert asyncio.all_tasks() - before == set()
+    again = make_server(port=server.port)
+    await again.start()
+    await again.stop()
+
+
+async def test_a_server_that_could_not_start_can_be_started_again(make_server) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        server = make_server(port=taken.getsockname()[1])
+        with pytest.raises(AddressUnavailable):
+            await server.start()
+    await server.start()
+    await server.stop()
+
+
+def test_asyncua_writes_nothing_of_its_own(tmp_path) -> None:
+    program = f"""
+import asyncio, pathlib, structlog
+structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
+from bridge.opcua import BuildInfo, OpcUaServer, Users
+folder = pathlib.Path({str(tmp_path)!r})
+async def main():
+    server = OpcUaServer(host="127.0.0.1", port=0, instance_namespace_uri="urn:x", application_name="X",
+        certificate_folder=folder, users=Users(folder / "u"), build_info=BuildInfo("urn:p", "m", "p", "1"))
+    await server.start()
+    await server.stop()
+asyncio.run(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_warnings_of_asyncua_reach_structlog(make_server, capsys) -> None:
+    make_server()
+    logging.getLogger("asyncua.server.history").warning("disk full: %s", "x")
+    assert "disk full: x" in capsys.readouterr().out
