@@ -98,6 +98,19 @@ def test_an_earlier_instance_is_delivered_first_and_under_its_own_name(path: Pat
     assert (second.next_batch().instance, seqs(second.next_batch())) == (second.name, [1])
 
 
+def test_several_earlier_instances_are_delivered_in_the_order_of_their_lives(path: Path) -> None:
+    lives = []
+    for number in range(4):
+        lives.append(Outbox(path))
+        lives[-1].append([occurrence(wire.ERROR, number)])
+    delivered = []
+    while lives[-1].backlog().waiting:
+        batch = lives[-1].next_batch()
+        delivered.append(batch.instance)
+        lives[-1].acknowledge(batch.instance, batch.through)
+    assert delivered == [life.name for life in lives]
+
+
 def test_a_batch_stays_below_what_the_bridge_accepts(path: Path) -> None:
     outbox = Outbox(path)
     outbox.append([Occurrence(NOON, wire.ERROR, {"text": "x" * 2048}) for _ in range(1200)])

@@ -176,7 +176,7 @@ def test_a_wrong_clock_is_overcome_with_the_bridges_own_and_said(
     plant.connect()
     eventually(lambda: plant.arrived() == ["1"])
     assert plant.bridge.received.refused == ["clock"]
-    assert f"{hours * 3600:+d} s" in caplog.text
+    assert "The bridge's clock is " + ("+" if hours > 0 else "-") in caplog.text
     assert "NTP" in caplog.text
     assert abs(plant.sender.status()["clock_offset"] - hours * 3600) < 5
 
