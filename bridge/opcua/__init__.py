@@ -26,6 +26,7 @@ How to use it::
                      type_id=ua.NodeId(ua.ObjectIds.AnalogUnitRangeType), data_type=ua.NodeId(ua.ObjectIds.Double)),
         ],
         constants={"Monitoring.Process.Tool 0.AnalogSignal.EURange": ua.Variant(ua.Range(0, 300))},
+        data_types={"Some.Number": ua.NodeId(ua.ObjectIds.Double)},   # narrower than an abstract declaration
         notifiers=["", "Notification.Messages"],           # objects that accept event subscriptions; "" is the root
     )
     template.on_call("Some.Method", callback)              # async (instance, *variants) -> variants | StatusCode

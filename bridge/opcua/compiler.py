@@ -125,11 +125,11 @@ def nodeset_path(model: Model, nodesets: Path) -> Path:
 
 
 def correct(nodes: dict[ua.NodeId, NodeData], path: Path) -> None:
-    """Set the attributes that asyncua gets wrong where the nodeset leaves them to their defaults (Part 6, F.5 to F.8).
+    """Set the attributes that asyncua gets wrong where the nodeset leaves them to their defaults (Part 6, annex F).
 
     Its own standard address space has every variable type abstract, and String for what may hold any type.
     """
-    from lxml import etree  # type: ignore[import-untyped]  # a tool of developers only
+    from lxml import etree
 
     root = etree.parse(path).getroot()
     uris = [uri.text for uri in root.iterfind(f"{XML}NamespaceUris/{XML}Uri")]

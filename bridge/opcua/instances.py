@@ -43,17 +43,17 @@ class Instances:
         self.namespace = namespace
         self.space: LazyAddressSpace
         self.delivery: Delivery
-        self._by_name: dict[str, Instance] = {}
+        self._by_part: dict[str, Instance] = {}  # by escaped name, the first part of NodeIds
 
     def __iter__(self) -> Iterator["Instance"]:
-        return iter(self._by_name.values())
+        return iter(self._by_part.values())
 
     def __len__(self) -> int:
-        return len(self._by_name)
+        return len(self._by_part)
 
     def get(self, name: str) -> "Instance":
         """The instance, or InstanceError."""
-        instance = self._by_name.get(name)
+        instance = self._by_part.get(escaped(name))
         if instance is None:
             raise InstanceError(f"there is no instance {name!r}")
         return instance
@@ -62,9 +62,10 @@ class Instances:
         """A new instance below a node of the type table, by Organizes."""
         if not name:
             raise InstanceError("an instance needs a name")
-        if name in self._by_name:
+        part = escaped(name)
+        if part in self._by_part:
             raise InstanceError(f"there is an instance {name!r} already: names must differ")
-        instance = self._by_name[name] = Instance(self, name, display_name, template, parent)
+        instance = self._by_part[part] = Instance(self, name, display_name, template, parent)
         root = template.root
         self.space.node(parent).references.append(
             ua.ReferenceDescription(
@@ -86,7 +87,7 @@ class Instances:
         references = self.space.node(instance.parent).references
         references[:] = [reference for reference in references if reference.NodeId != root]
         instance.abandon()
-        del self._by_name[name]
+        del self._by_part[escaped(name)]
 
     def find(self, node_id: ua.NodeId) -> "InstanceNode | None":
         """The node of the instance namespace with this id."""
@@ -94,14 +95,11 @@ class Instances:
         if not isinstance(identifier, str):
             return None
         part, _, path = identifier.partition(".")
-        instance = self._by_name.get(part) if "%" not in part else self._unescaped(part)
+        instance = self._by_part.get(part)
         if instance is None or (not path and len(part) != len(identifier)):
             return None
         node = instance.template.paths.get(path)
         return None if node is None else InstanceNode(instance, node)
-
-    def _unescaped(self, part: str) -> "Instance | None":
-        return next((instance for name, instance in self._by_name.items() if escaped(name) == part), None)
 
 
 class Instance:
@@ -327,7 +325,7 @@ class InstanceAttributes:
         self._instance = instance
         self._node = node
 
-    def get(self, attribute: ua.AttributeIds, default: Any = None) -> Any:
+    def get(self, attribute: int, default: Any = None) -> Any:
         """The attribute's value, something like an AttributeValue."""
         instance, node = self._instance, self._node
         if attribute == Id.Value:
@@ -341,14 +339,14 @@ class InstanceAttributes:
                 return AttributeValue(good(ua.Variant(instance.display_name, Type.LocalizedText)))
         return node.attributes.get(attribute, default)
 
-    def __getitem__(self, attribute: ua.AttributeIds) -> Any:
+    def __getitem__(self, attribute: int) -> Any:
         held = self.get(attribute)
         if held is None:
             raise KeyError(attribute)
         return held
 
     def __contains__(self, attribute: object) -> bool:
-        return isinstance(attribute, int) and self.get(Id(attribute)) is not None
+        return isinstance(attribute, int) and self.get(attribute) is not None
 
 
 class InstanceValue:

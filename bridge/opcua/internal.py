@@ -4,9 +4,6 @@ In: the lazy address space, who may log in, whether anonymous sessions are allow
 and BinaryServer.
 """
 
-# mypy: disallow-subclassing-any=False
-# (asyncua's own annotations do not pass strict checks, so its names are Any)
-
 import asyncio
 import socket
 from collections.abc import Callable

@@ -240,7 +240,7 @@ class OpcUaServer:
                 problem = "another program uses it: stop that one or choose another port"
             elif error.errno == errno.EACCES:
                 problem = "this user may not listen there: choose a port above 1023"
-            elif error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+            elif error.errno in (errno.EADDRNOTAVAIL, socket.EAI_NONAME, socket.EAI_AGAIN):
                 problem = "this machine has no such address: choose one of its own, or 127.0.0.1"
             else:
                 problem = error.strerror or str(error)
@@ -249,6 +249,7 @@ class OpcUaServer:
     async def _prepared_server(self, identity: certificates.Identity) -> Server:
         """asyncua's Server for its endpoints and standard nodes; it never listens itself."""
         server = Server(iserver=self._iserver)
+        self._iserver.endpoints.clear()  # of an attempt to start before
         server.name = self.application_name
         server.application_type = ua.ApplicationType.Server
         server.product_uri = self.build_info.product_uri

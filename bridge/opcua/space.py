@@ -4,9 +4,6 @@ In: the type table, and an `InstanceNodes` that knows the nodes of the instance 
 AddressSpace, and its view, attribute and node management services with what they lack for such nodes.
 """
 
-# mypy: disallow-subclassing-any=False
-# (asyncua's own annotations do not pass strict checks, so its names are Any)
-
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 

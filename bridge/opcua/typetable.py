@@ -4,9 +4,6 @@ In: the table that `compiler` wrote. Out: NodeData objects as asyncua's importer
 classes of the structures and enumerations, registered with asyncua.
 """
 
-# mypy: disallow-subclassing-any=False
-# (asyncua's own annotations do not pass strict checks, so its names are Any)
-
 import base64
 import json
 import struct

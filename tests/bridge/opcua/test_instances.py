@@ -185,6 +185,21 @@ async def test_a_callback_that_fails_costs_its_caller_alone(client: Client, mach
     assert await client.get_node(machine.node_id()).read_browse_name()
 
 
+async def test_node_ids_that_are_nearly_right_are_unknown(
+    client: Client, server: OpcUaServer, machine: Instance
+) -> None:
+    own = server.namespaces["own"]
+    near = ["m1.", "m1.Monitoring.", "m1..Monitoring", "m2", "m1.monitoring", "", "."]
+    nodes = [ua.NodeId(identifier, own) for identifier in near]
+    nodes += [ua.NodeId(1, own), ua.NodeId(b"m1", own), ua.NodeId("m1", own - 1), ua.NodeId("m1", own + 1)]
+    for node_id in nodes:
+        value = server.space.read_attribute_value(node_id, ua.AttributeIds.NodeId)
+        assert value.StatusCode.value == ua.StatusCodes.BadNodeIdUnknown, node_id
+    with pytest.raises(ua.UaStatusCodeError) as refused:
+        await client.get_node(machine.node_id()).read_attribute(ua.AttributeIds.Value)
+    assert refused.value.code == ua.StatusCodes.BadAttributeIdInvalid
+
+
 @given(st.text(), st.text())
 def test_escaping_is_reversible_and_keeps_parts_apart(one: str, two: str) -> None:
     assert unescaped(escaped(one)) == one

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 from asyncua import Client, ua
 
-from bridge.opcua import AddressUnavailable, BuildInfo, OpcUaServer
+from bridge.opcua import AddressUnavailable, BuildInfo, CertificateError, OpcUaServer
 
 Ids = ua.ObjectIds
 
@@ -70,6 +70,20 @@ async def test_a_taken_port_is_named_with_a_remedy(make_server) -> None:
         ) as refused:
             await make_server(port=port).start()
     assert isinstance(refused.value.__cause__, OSError)
+
+
+async def test_a_host_name_nobody_knows_is_refused(make_server) -> None:
+    with pytest.raises(AddressUnavailable, match=r"nowhere\.invalid:0: this machine has no such address"):
+        await make_server(host="nowhere.invalid").start()
+
+
+async def test_a_certificate_that_cannot_be_used_leaves_nothing_listening(make_server, tmp_path) -> None:
+    (tmp_path / "certificate.der").write_bytes(b"nonsense")
+    server = make_server(certificate_folder=tmp_path)
+    with pytest.raises(CertificateError):
+        await server.start()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", server.port)
 
 
 async def test_an_address_of_another_machine_is_refused(make_server) -> None:
