@@ -6,6 +6,7 @@ and BinaryServer.
 
 import asyncio
 import socket
+import struct
 from collections.abc import Callable
 from copy import copy
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from asyncua.server.internal_server import InternalServer
 from asyncua.server.internal_session import InternalSession
 from asyncua.server.subscription_service import SubscriptionService
 from asyncua.server.uaprocessor import UaProcessor
+from asyncua.ua.ua_binary import struct_from_binary
 
 from .errors import UsersError
 from .instances import InstanceNode
@@ -39,6 +41,7 @@ _DISCOVERY = {  # what needs neither security nor a session (Part 4, 5.5)
     ua.NodeId(ua.ObjectIds.GetEndpointsRequest_Encoding_DefaultBinary),
     ua.NodeId(ua.ObjectIds.CloseSecureChannelRequest_Encoding_DefaultBinary),
 }
+_ACTIVATE_SESSION = ua.NodeId(ua.ObjectIds.ActivateSessionRequest_Encoding_DefaultBinary)
 _REGISTRATION = {  # this is no discovery server: nobody registers others here
     ua.NodeId(ua.ObjectIds.RegisterServerRequest_Encoding_DefaultBinary),
     ua.NodeId(ua.ObjectIds.RegisterServer2Request_Encoding_DefaultBinary),
@@ -186,7 +189,21 @@ class GuardedProcessor(UaProcessor):
         unsecured = self._connection.security_policy.URI == SecurityPolicyNone.URI
         if unsecured and not self.iserver.anonymous and typeid not in _DISCOVERY:
             raise ServiceError(ua.StatusCodes.BadSecurityPolicyRejected)
+        if typeid == _ACTIVATE_SESSION and not await self._let_in(body.copy()):
+            raise ServiceError(ua.StatusCodes.BadUserAccessDenied)
         return await super()._process_message(typeid, requesthdr, seqhdr, body)
+
+    async def _let_in(self, body: Any) -> bool:
+        """Hash the password in a thread, so that logins do not hold up the loop; asyncua asks again, at no cost."""
+        token = struct_from_binary(ua.ActivateSessionParameters, body).UserIdentityToken
+        if self.session is None or not isinstance(token, ua.UserNameIdentityToken):
+            return True  # for asyncua to judge
+        try:
+            name, password = self.iserver.decrypt_user_token(self.session, token)
+        except (ValueError, TypeError, struct.error):
+            raise ServiceError(ua.StatusCodes.BadIdentityTokenInvalid) from None
+        manager: UsersManager = self.iserver.user_manager
+        return await asyncio.to_thread(manager.get_user, self.iserver, name or "", password) is not None
 
 
 class GuardedProtocol(OPCUAProtocol):

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,27 @@ async def test_nobody_registers_other_servers_here(server: OpcUaServer, closed: 
             await client.uaclient.register_server(ua.RegisteredServer())
         assert refused.value.code == ua.StatusCodes.BadServiceUnsupported
         await client.disconnect_sessionless()
+
+
+async def test_a_login_does_not_hold_up_the_server(closed: OpcUaServer, tmp_path: Path, monkeypatch) -> None:
+    threads = set()
+    users = closed._iserver.user_manager._users
+    verify = users.verify
+
+    def watched(name: str, password: str) -> bool:
+        remembered = name in users._verified
+        if not remembered:
+            threads.add(threading.current_thread())
+        return verify(name, password)
+
+    monkeypatch.setattr(users, "verify", watched)
+    async with secure_client(closed, tmp_path / "client", Mode.SignAndEncrypt, "ann", PASSWORD):
+        pass
+    with pytest.raises((ua.UaError, ConnectionError)):
+        async with secure_client(closed, tmp_path / "client", Mode.SignAndEncrypt, "bob", PASSWORD):
+            pass
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 async def test_a_users_file_that_breaks_lets_nobody_in(closed: OpcUaServer, tmp_path: Path) -> None:
