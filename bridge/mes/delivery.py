@@ -102,6 +102,7 @@ class Delivery:
         self._trouble: _Trouble | None = None
         self._held: dict[str, _Trouble] = {}
         self._next_beat = 0.0
+        self._beats_failed = 0
         self._forgotten: set[int] = set()
         self._thread = threading.Thread(target=self._run, name=f"mes-{settings.id}", daemon=True)
 
@@ -176,20 +177,19 @@ class Delivery:
                 return 0.0
         except MesError as error:  # no token, or the store fails
             self._stumble(Outcome(Verdict.AWAY, str(error)))
-        return max(0.0, self._next_due() - self._clock())
+        return max(0.0, self._next_due(now) - self._clock())
 
-    def _next_due(self) -> float:
-        now = self._clock()
-        if self._trouble is not None and self._trouble.until > now:
+    def _next_due(self, begun: float) -> float:
+        """When there is something to do after a step; what was due when it had `begun` was tried in it."""
+        if self._trouble is not None and self._trouble.until > begun:
             return self._trouble.until
-        due = [held.until for held in self._held.values() if held.until > now]
+        due = [held.until for held in self._held.values() if held.until > begun]
         if self._registered_machines():
             due.append(self._next_beat)
-        holding = self._holding()
         with self._changed:
-            if any(not r.done and m not in holding for m, r in self._registrations.items()):
-                due.append(now)
-        return min(due, default=now + self._pace.longest)
+            if any(not r.done and m not in self._held for m, r in self._registrations.items()):
+                due.append(begun)
+        return min(due, default=begun + self._pace.longest)
 
     def _registered_machines(self) -> bool:
         with self._changed:
@@ -233,18 +233,30 @@ class Delivery:
         body = json.dumps({"bridge": self._bridge, "lease": self._settings.lease})
         outcome = self._send("POST", "heartbeat", _fresh(self._bridge, "heartbeat"), body)
         self._next_beat = self._clock() + self._settings.heartbeat
-        if outcome.verdict is Verdict.UNKNOWN:
-            self._log.info("the MES does not know the bridge any more; all machines are registered again")
-            with self._changed:
-                machines = list(self._registrations)
-            for machine in machines:
-                self._register_again(machine)
-            self._next_beat = 0.0
-            return False
         if outcome.verdict is Verdict.DONE:
             self._recover()
+            if self._beats_failed:
+                self._log.info("the MES takes signs of life again")
+            self._beats_failed = 0
             return True
-        self._stumble(outcome)
+        if outcome.verdict in (Verdict.FAILED, Verdict.REFUSED):
+            # Only the heartbeat fails: what is to be told must not wait for it.
+            if not self._beats_failed:
+                self._log.error("the MES does not take signs of life", reason=outcome.reason)
+            self._beats_failed += 1
+            self._next_beat = self._clock() + min(
+                self._settings.heartbeat, self._pace.pause(self._beats_failed)
+            )
+            return True
+        self._next_beat = 0.0
+        if outcome.verdict is not Verdict.UNKNOWN:
+            self._stumble(outcome)
+            return False
+        self._log.info("the MES does not know the bridge any more; all machines are registered again")
+        with self._changed:
+            machines = list(self._registrations)
+        for machine in machines:
+            self._register_again(machine)
         return False
 
     def _deliver_batch(self) -> bool:

@@ -170,15 +170,15 @@ class MesSink:
             pending.clear()
 
     def _take(self, items: Sequence[_Item]) -> None:
-        drain = any(item is None or isinstance(item, _Drained) for item in items)
-        told = self._outbox.take([i for i in items if i is not None and not isinstance(i, _Drained)], drain)
-        position = self._outbox.durable
-        _answer(items, lambda future: future.set_result(position))
         for item in items:
             if isinstance(item, _Registered):
                 for mes in item.mes_ids:
                     if mes in self._deliveries:
                         self._deliveries[mes].register(item.machine_id, item.body)
+        drain = any(item is None or isinstance(item, _Drained) for item in items)
+        told = self._outbox.take([i for i in items if i is not None and not isinstance(i, _Drained)], drain)
+        position = self._outbox.durable
+        _answer(items, lambda future: future.set_result(position))
         for mes in told:
             self._deliveries[mes].wake()
 

@@ -52,7 +52,7 @@ class Sandbox:
         self.url = f"http://{name}:{self._socket.getsockname()[1]}"
         app = create_app(self._store, self.token, service_id, _is_loopback(host))
         self._server = make_server(
-            host, port, app, threaded=True, request_handler=_Handler, fd=self._socket.fileno()
+            host, port, app, threaded=True, request_handler=Handler, fd=self._socket.fileno()
         )
 
     @property
@@ -74,7 +74,7 @@ class Sandbox:
         self._server.shutdown()
 
 
-class _Handler(WSGIRequestHandler):
+class Handler(WSGIRequestHandler):
     """Keeps connections open between requests, and does not write a line for each."""
 
     protocol_version = "HTTP/1.1"

@@ -42,8 +42,24 @@ ODD = st.one_of(
     st.floats(0, 1e12),
     st.text(max_size=5),
     st.sampled_from(
-        ["Idle", "red", "job_finished", "job_paused", "warning", "completed", "x" * 600, "x" * 5000]
-        + [TIME, TIME[:-1], "2026-13-01T00:00:00.000000Z", "2026-11-23T08:00:00+01:00", 0, 1, 86400, 86401]
+        [
+            "Idle",
+            "red",
+            "job_finished",
+            "job_paused",
+            "warning",
+            "completed",
+            "x" * 600,
+            "x" * 5000,
+            TIME,
+            TIME[:-1],
+            "2026-13-01T00:00:00.000000Z",
+            "2026-11-23T08:00:00+01:00",
+            0,
+            1,
+            86400,
+            86401,
+        ]
     ),
     st.just({}),
     st.just([]),

@@ -1,0 +1,127 @@
+"""What waits for a MES survives everything but the loss of the file."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bridge.mes.store import EVENT, STATUS, MesError, Outgoing, Store
+
+WRITER = """
+import sys
+from pathlib import Path
+from bridge.mes.store import EVENT, Outgoing, Store
+store = Store(Path(sys.argv[1]))
+position = store.cursor
+while True:
+    position += 1
+    store.write(position, {}, [Outgoing(mes, "m", EVENT, f"key-{position}", "{}") for mes in (1, 2)])
+    print(position, flush=True)
+"""
+
+
+def event(number: int, machine: str = "m") -> Outgoing:
+    return Outgoing(1, machine, EVENT, f"{machine}-{number}", "{}")
+
+
+def status(number: int, machine: str = "m") -> Outgoing:
+    return Outgoing(1, machine, STATUS, f"{machine}-status-{number}", "{}", ("Idle", str(number)))
+
+
+def keys(store: Store, without: tuple[str, ...] = ()) -> list[str]:
+    return [message.key for message in store.waiting(1, 100, without)]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "mes.sqlite"
+
+
+def test_a_writer_that_is_killed_leaves_the_cursor_and_its_messages_together(path: Path) -> None:
+    for _ in range(3):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True
+        )
+        assert writer.stdout is not None
+        said = [int(writer.stdout.readline()) for _ in range(5)][-1]
+        writer.kill()
+        said = max([said, *(int(line) for line in writer.stdout.read().split("\n")[:-1])])
+        writer.wait()
+        store = Store(path)
+        cursor = store.cursor
+        assert cursor >= said
+        for mes in (1, 2):
+            waiting = [message.key for message in store.waiting(mes, 10**6)]
+            assert waiting == [f"key-{number}" for number in range(1, cursor + 1)]
+        store.close()
+
+
+def test_a_status_supersedes_one_that_waits_and_events_stay(path: Path) -> None:
+    store = Store(path)
+    store.write(1, {}, [event(1), status(1), event(2), status(1, "other")])
+    store.write(2, {}, [event(3), status(2)])
+    assert keys(store) == ["m-1", "m-2", "other-status-1", "m-3", "m-status-2"]
+    assert store.looks()["m", 1] == ("Idle", "2")
+
+
+def test_messages_of_a_machine_can_be_left_out(path: Path) -> None:
+    store = Store(path)
+    store.write(1, {}, [event(1), event(1, "n"), event(2)])
+    assert keys(store, ("m",)) == ["n-1"]
+
+
+def test_what_was_kept_before_is_not_kept_twice(path: Path) -> None:
+    store = Store(path)
+    store.write(1, {}, [event(1)])
+    store.write(1, {}, [event(1), event(2)])
+    assert keys(store) == ["m-1", "m-2"]
+
+
+def test_a_refused_message_is_kept_with_its_reason(path: Path) -> None:
+    store = Store(path)
+    store.write(1, {}, [event(1), event(2)])
+    store.refuse(store.waiting(1, 1)[0], "HTTP 422")
+    assert keys(store) == ["m-2"]
+    assert store.refusals(1) == [("m", "m-1", "HTTP 422")]
+    assert store.counts(1) == (1, 1)
+
+
+def test_the_routes_outlive_a_restart(path: Path) -> None:
+    store = Store(path)
+    store.write(1, {"m": (1, 2), "n": (1,)}, [])
+    store.write(2, {"m": (2,)}, [])
+    store.close()
+    assert Store(path).routes() == {"m": (2,), "n": (1,)}
+
+
+def test_the_file_is_for_its_owner_alone(path: Path) -> None:
+    store = Store(path)
+    store.write(1, {}, [event(1)])
+    assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
+
+
+def test_a_damaged_file_is_named_with_what_to_do(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b"this was a database once" * 100)
+    with pytest.raises(MesError, match=r"mes\.sqlite.*damaged.*move it away"):
+        Store(path)
+
+
+def test_a_folder_that_cannot_be_written_is_named_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("not a folder")
+    with pytest.raises(MesError, match=r"mes\.sqlite.*may write there"):
+        Store(tmp_path / "state" / "mes.sqlite")
+
+
+def test_a_file_of_another_version_is_left_alone(path: Path) -> None:
+    Store(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(MesError, match="layout 99"):
+        Store(path)
+    assert path.stat().st_size > 0

@@ -1,0 +1,156 @@
+"""The sandbox's page in a real browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from bridge.sandbox import Sandbox
+from tests.bridge.mes.chain import running_sandbox
+
+playwright = (
+    pytest.importorskip("playwright.sync_api")
+    if "CI" not in os.environ
+    else __import__("playwright.sync_api", fromlist=["sync_playwright"])
+)
+pytestmark = pytest.mark.e2e
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--headless",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+HOSTILE = "<img src=x onerror=\"document.title='broken into'\"><script>document.title='broken into'</script>"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        if "CI" in os.environ:
+            pytest.fail("no Chromium: install the package chromium")
+        pytest.skip("no Chromium: install the package chromium")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
+    with running_sandbox(tmp_path, activate=False) as sandbox:
+        yield sandbox
+
+
+class Bridge:
+    """Tells the sandbox what a bridge would."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.sandbox = sandbox
+        self.keys = 0
+
+    def send(self, method: str, path: str, **body: Any) -> None:
+        self.keys += 1
+        answer = requests.request(
+            method,
+            f"{self.sandbox.mes_url}/services/{self.sandbox.service_id}/{path}",
+            data=json.dumps(body),
+            headers={"Authorization": f"Token {self.sandbox.token}", "Idempotency-Key": str(self.keys)},
+            timeout=5,
+        )
+        assert answer.status_code < 300, answer.text
+
+    def register(self, machine: str, name: str) -> None:
+        self.send(
+            "PUT",
+            f"machines/{machine}",
+            bridge="bridge-1",
+            name=name,
+            url="http://192.168.1.41:5000",
+            opcua={"endpoint": "opc.tcp://bridge:4840", "node_id": f"nsu=urn:mesbridge:machines;s={machine}"},
+            identification={"manufacturer": "Prusa Research", "model": "MK4", "year_of_construction": 2024},
+        )
+        self.send("POST", "heartbeat", bridge="bridge-1", lease=600)
+
+    def status(self, machine: str, status: str, light: str) -> None:
+        since = "2026-11-23T08:00:00.000000Z"
+        self.send("PUT", f"machines/{machine}/status", status=status, since=since, stack_light=light)
+
+    def event(
+        self, machine: str, kind: str, file: str = "bracket.gcode", run: str = "1", **more: Any
+    ) -> None:
+        started = "2026-11-23T08:00:00.000000Z"
+        job = {"id": run, "file": file, "started": started, "estimated_duration": 5400}
+        severity = more.pop("severity", "info")
+        body = {"type": kind, "severity": severity, "time": "2026-11-23T09:12:30.000000Z", "job": job, **more}
+        self.send("POST", f"machines/{machine}/events", **body)
+
+
+def open_page(browser: Any, sandbox: Sandbox, **options: Any) -> Any:
+    page = browser.new_page(**options)
+    page.problems = []
+    page.on("pageerror", lambda error: page.problems.append(str(error)))
+    page.on("console", lambda line: page.problems.append(line.text) if line.type == "error" else None)
+    page.goto(sandbox.url)
+    return page
+
+
+def test_machines_jobs_and_events_appear_on_the_open_page(browser: Any, sandbox: Sandbox) -> None:
+    page, bridge = open_page(browser, sandbox), Bridge(sandbox)
+    page.get_by_text("No machine is registered yet").wait_for()
+    bridge.register("m", "Left printer")
+    bridge.status("m", "Running", "green")
+    bridge.event("m", "job_started")
+    machine = page.get_by_role("article")
+    machine.get_by_role("heading", name="Left printer").wait_for()
+    machine.get_by_text("Running", exact=True).wait_for()
+    row = machine.get_by_role("row").filter(has_text="bracket.gcode")
+    row.get_by_text("running", exact=True).wait_for()
+    bridge.event("m", "job_finished", result="completed", reason=None, print_time=4000)
+    bridge.event("m", "warning", severity="warning", text="The printer waits for a filament change.")
+    row.get_by_text("completed", exact=True).wait_for()
+    machine.get_by_role("listitem").filter(has_text="filament change").wait_for()
+    bridge.send("POST", "sign-off", bridge="bridge-1")
+    machine.get_by_text("Offline", exact=True).wait_for()
+    assert page.problems == []
+
+
+def test_a_person_activates_a_machine(browser: Any, sandbox: Sandbox) -> None:
+    page, bridge = open_page(browser, sandbox), Bridge(sandbox)
+    bridge.register("m", "Left printer")
+    page.get_by_text("Activation: pending").wait_for()
+    page.get_by_role("button", name="Activate Left printer").click()
+    page.get_by_text("Activation: pending").wait_for(state="hidden")
+    (machine,) = requests.get(f"{sandbox.url}/state.json", timeout=5).json()["machines"]
+    assert machine["activation"] == "active"
+
+
+def test_what_a_machine_says_is_shown_as_text_and_never_run(browser: Any, sandbox: Sandbox) -> None:
+    page, bridge = open_page(browser, sandbox), Bridge(sandbox)
+    bridge.register("m", HOSTILE)
+    bridge.event("m", "job_started", file=HOSTILE)
+    bridge.event("m", "error", severity="error", text=HOSTILE)
+    page.get_by_role("heading", name=HOSTILE).wait_for()
+    page.get_by_role("listitem").filter(has_text=HOSTILE).first.wait_for()
+    assert page.title() == "Sandbox MES"
+    assert page.locator("main img, main script").count() == 0
+
+
+def test_the_page_fits_a_telephone(browser: Any, sandbox: Sandbox) -> None:
+    bridge = Bridge(sandbox)
+    bridge.register("m", "Left printer with a name that goes on and on")
+    bridge.event("m", "job_started", file="a-very-long-file-name-without-any-blank-in-it-0123456789.gcode")
+    page = open_page(browser, sandbox, viewport={"width": 360, "height": 740})
+    page.get_by_role("row").filter(has_text="a-very-long").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
