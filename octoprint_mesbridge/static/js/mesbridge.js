@@ -22,9 +22,9 @@ $(function () {
         );
 
         self.keyPrefix = ko.pureComputed(() => (self.status().key || {}).prefix);
-        self.keyCreated = ko.pureComputed(() => moment((self.status().key || {}).created));
-        self.keyLastUsed = ko.pureComputed(() => moment((self.status().key || {}).last_used));
-        self.acknowledged = ko.pureComputed(() => moment(self.status().acknowledged));
+        self.keyCreated = ko.pureComputed(() => shown((self.status().key || {}).created));
+        self.keyLastUsed = ko.pureComputed(() => shown((self.status().key || {}).last_used));
+        self.acknowledged = ko.pureComputed(() => shown(self.status().acknowledged));
         self.problem = ko.pureComputed(
             () => self.status().trouble || self.status().error || gettext("none")
         );
@@ -78,7 +78,7 @@ $(function () {
         self.copyKey = () => copyToClipboard(self.newKey());
         self.forgetKey = () => self.newKey("");
 
-        function moment(time) {
+        function shown(time) {
             return time ? new Date(time).toLocaleString() : gettext("never");
         }
 
