@@ -38,10 +38,7 @@ def create_app(store: Store, token: str, service_id: str, loopback: bool = True)
 
     @app.before_request
     def check() -> Response | None:
-        if (
-            loopback
-            and request.host.rpartition(":")[0 if request.host[-1:].isdigit() else 2] not in _LOOPBACK
-        ):
+        if loopback and not _is_local(request.host):
             return _problem(421, "This sandbox only answers to 127.0.0.1 and localhost", request.host[:200])
         if not request.path.startswith(BASE_PATH + "/"):
             return None

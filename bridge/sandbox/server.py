@@ -65,9 +65,13 @@ class Sandbox:
         try:
             self._server.serve_forever(poll_interval=0.1)
         finally:
-            self._server.server_close()
-            self._socket.close()
-            self._store.close()
+            self.close()
+
+    def close(self) -> None:
+        """Let go of address and folder."""
+        self._server.server_close()
+        self._socket.close()
+        self._store.close()
 
     def stop(self) -> None:
         """End `serve`, which runs in another thread."""

@@ -2,7 +2,8 @@
 "use strict";
 
 const PERIOD_MS = 1000;
-const RELATED = {
+const WHEN = { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit" };
+const EVENT_NAMES = {
   job_started: "Job started", job_paused: "Job paused", job_resumed: "Job resumed",
   job_finished: "Job finished", warning: "Warning", error: "Error",
 };
@@ -21,7 +22,7 @@ function element(name, text, className) {
 function time(text) {
   if (!text) return element("span", "–");
   const moment = new Date(text);
-  const made = element("time", moment.toLocaleString([], { dateStyle: "short", timeStyle: "medium" }));
+  const made = element("time", moment.toLocaleString([], WHEN));
   made.dateTime = text;
   made.title = text;
   return made;
@@ -51,7 +52,7 @@ function jobRow(job) {
 
 function eventItem(event, files) {
   const item = document.createElement("li");
-  item.append(time(event.time), " ", element("span", RELATED[event.type] ?? event.type, `mark ${event.severity}`));
+  item.append(time(event.time), " ", element("span", EVENT_NAMES[event.type] ?? event.type, `mark ${event.severity}`));
   const about = event.text ?? files.get(event.job);
   if (about) item.append(" ", about);
   return item;

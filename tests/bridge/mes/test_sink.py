@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
+import pytest
+
 from bridge import wire
+from bridge.machine import Machine
+from bridge.mes.sink import Outbox, _Registered
+from bridge.mes.store import MesError, Store
+from bridge.settings import MesSettings
 from tests.bridge.events import Story
 from tests.bridge.mes.chain import (
     REGISTRATION,
@@ -44,3 +51,94 @@ async def test_a_print_is_seen_in_the_mes_with_its_true_times(tmp_path: Path) ->
     assert events_of(machine) == ["job_started", "job_paused", "job_resumed", "job_finished"]
     (job,) = machine["jobs"]
     assert (job["state"], job["started"]) == ("completed", "2026-11-23T08:00:00.000000Z")
+
+
+def told(store: Store, mes: int = 1) -> list[tuple[str, str]]:
+    """What waits, as machine and status or type."""
+    bodies = [(one.machine, json.loads(one.body)) for one in store.waiting(mes, 1000)]
+    return [(machine, body.get("status") or body["type"]) for machine, body in bodies]
+
+
+def a_print() -> Story:
+    story = Story()
+    story.link("up")
+    story.tell(wire.SNAPSHOT)
+    story.tell(wire.JOB_STARTED)
+    story.states("printing")
+    return story
+
+
+async def test_a_replay_after_a_crash_tells_nothing_twice_and_leaves_the_newest_status(
+    tmp_path: Path,
+) -> None:
+    settings = MesSettings(id=1, url="http://127.0.0.1:1", service_id="s", token_file=tmp_path / "none")
+    story = a_print()
+    for replayed in (0, 2, 3, 0):
+        sink = make_sink(tmp_path, settings)
+        before = story.transitions[replayed].before
+        sink.register("m", (1,), REGISTRATION, before)
+        for transition in story.transitions[replayed:]:
+            sink.handle(transition)
+        sink.start()
+        assert await sink.drain() == story.position
+        await sink.stop()
+    store = Store(tmp_path / "mes.sqlite")
+    assert sorted(told(store)) == [("m", "Running"), ("m", "job_started")]
+    store.close()
+
+
+async def test_events_after_a_restart_go_where_the_machine_was_registered_before(tmp_path: Path) -> None:
+    store = Store(tmp_path / "mes.sqlite")
+    Outbox(store, (1,)).take([_Registered("m", (1,), "{}", Machine())])
+    again = Outbox(store, (1,))
+    again.take(a_print().transitions)
+    assert ("m", "job_started") in told(store)
+
+
+def test_an_mes_that_the_settings_do_not_know_is_named(tmp_path: Path) -> None:
+    settings = MesSettings(id=1, url="http://127.0.0.1:1", service_id="s", token_file=tmp_path / "none")
+    assert make_sink(tmp_path, settings).unknown((1, 2, 3)) == (2, 3)
+
+
+def test_temperatures_do_not_touch_the_disk_but_count_when_asked(tmp_path: Path) -> None:
+    store = Store(tmp_path / "mes.sqlite")
+    outbox = Outbox(store, (1,))
+    outbox.take([7])
+    assert store.cursor == 0
+    outbox.take([], durably=True)
+    assert store.cursor == 7
+
+
+def test_each_mes_hears_only_of_its_own_machines(tmp_path: Path) -> None:
+    store = Store(tmp_path / "mes.sqlite")
+    outbox = Outbox(store, (1, 2))
+    outbox.take(
+        [_Registered("m", (1, 2, 9), "{}", Machine()), _Registered("n", (2,), "{}", Machine())],
+    )
+    assert told(store, 1) == [("m", "Offline")]
+    assert told(store, 2) == [("m", "Offline"), ("n", "Offline")]
+
+
+async def test_a_store_that_fails_is_said_to_whoever_waits_and_nothing_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = MesSettings(id=1, url="http://127.0.0.1:1", service_id="s", token_file=tmp_path / "none")
+    monkeypatch.setattr("bridge.mes.sink._RETRY_S", 0.01)
+    sink, story = make_sink(tmp_path, settings), a_print()
+    with monkeypatch.context() as broken:
+
+        def fail(*_: object) -> None:
+            raise MesError("mes.sqlite: the disk is full")
+
+        broken.setattr(sink._store, "write", fail)
+        sink.register("m", (1,), REGISTRATION, story.transitions[0].before)
+        sink.start()
+        for transition in story.transitions:
+            sink.handle(transition)
+        with pytest.raises(MesError, match="the disk is full"):
+            await sink.drain()
+    assert await sink.drain() == story.position
+    await sink.stop()
+    store = Store(tmp_path / "mes.sqlite")
+    assert sorted(told(store)) == [("m", "Running"), ("m", "job_started")]
+    store.close()

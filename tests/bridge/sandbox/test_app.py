@@ -1,0 +1,225 @@
+"""The sandbox MES, asked over its contract without a network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.sandbox.app import BASE_PATH, create_app
+from bridge.sandbox.store import Store
+from tests.bridge.events import START
+from tests.bridge.mes.chain import REGISTRATION
+
+SERVICE = f"{BASE_PATH}/services/sandbox"
+TIME = "2026-11-23T08:00:00.000000Z"
+JOB = {"id": "run-1", "file": "benchy.gcode", "started": TIME, "estimated_duration": 600.0}
+STARTED = {"type": "job_started", "severity": "info", "time": TIME, "job": JOB}
+RUNNING = {"status": "Running", "since": TIME, "stack_light": "green"}
+
+
+class Mes:
+    """The application with a clock that stands still until it is set."""
+
+    def __init__(self, path: Path, activate: bool = True) -> None:
+        self.now: datetime = START
+        self.store = Store(path, activate, lambda: self.now)
+        self.http = create_app(self.store, "right", "sandbox").test_client()
+        self.keys = 0
+
+    def send(
+        self, method: str, path: str, body: Any, key: str | None = None, token: str = "Token right"
+    ) -> Any:
+        self.keys += 1
+        headers = {"Authorization": token, "Idempotency-Key": str(self.keys) if key is None else key}
+        data = body if isinstance(body, (str, bytes)) else json.dumps(body)
+        return self.http.open(f"{SERVICE}/{path}", method=method, data=data, headers=headers)
+
+    def register(self) -> Any:
+        return self.send("PUT", "machines/m", REGISTRATION.body("bridge-1"))
+
+    def beat(self, lease: float = 30) -> Any:
+        return self.send("POST", "heartbeat", {"bridge": "bridge-1", "lease": lease})
+
+    def event(self, key: str | None = None, **changes: Any) -> Any:
+        return self.send("POST", "machines/m/events", {**STARTED, **changes}, key)
+
+    def machine(self) -> dict[str, Any]:
+        (machine,) = self.http.get("/state.json").get_json()["machines"]
+        return machine  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def mes(tmp_path: Path) -> Iterator[Mes]:
+    mes = Mes(tmp_path / "mes.sqlite")
+    yield mes
+    mes.store.close()
+
+
+@pytest.fixture
+def known(mes: Mes) -> Mes:
+    mes.register()
+    mes.beat()
+    return mes
+
+
+def test_a_repeated_request_gets_the_first_answer_and_changes_nothing(known: Mes) -> None:
+    for _ in range(3):
+        assert known.event("key-1").status_code == 204
+    assert len(known.machine()["events"]) == 1
+    assert len(known.machine()["jobs"]) == 1
+
+
+def test_a_late_repetition_of_a_status_does_not_bring_it_back(known: Mes) -> None:
+    idle = {"status": "Idle", "since": TIME, "stack_light": "white"}
+    known.send("PUT", "machines/m/status", RUNNING, "key-1")
+    known.send("PUT", "machines/m/status", idle, "key-2")
+    known.send("PUT", "machines/m/status", RUNNING, "key-1")
+    assert known.machine()["status"] == "Idle"
+
+
+def test_a_key_with_another_body_is_refused(known: Mes) -> None:
+    known.event("key-1")
+    answer = known.event("key-1", severity="error")
+    assert (answer.status_code, answer.mimetype) == (409, "application/problem+json")
+
+
+def test_a_refused_body_leaves_its_key_free(known: Mes) -> None:
+    assert known.event("key-1", job=None).status_code == 422
+    assert known.event("key-1").status_code == 204
+
+
+@pytest.mark.parametrize(
+    "token", ["", "Token wrong", "right", "Bearer right", "Token right ", "Token r\u00efght"]
+)
+def test_nothing_is_done_without_the_token(token: str, mes: Mes) -> None:
+    answer = mes.send("PUT", "machines/m", REGISTRATION.body("bridge-1"), token=token)
+    assert answer.status_code == 401
+    assert "right" not in answer.get_data(as_text=True)
+    assert mes.http.get("/state.json").get_json()["machines"] == []
+
+
+def test_another_service_is_not_known(mes: Mes) -> None:
+    answer = mes.http.put(
+        f"{BASE_PATH}/services/other/machines/m",
+        data=REGISTRATION.body("bridge-1"),
+        headers={"Authorization": "Token right", "Idempotency-Key": "1"},
+    )
+    assert (answer.status_code, answer.mimetype) == (404, "application/problem+json")
+
+
+@pytest.mark.parametrize("body", ["", "[]", "{", "null", "\xff", "[" * 50000])
+def test_a_body_that_is_no_json_object_is_a_problem_and_no_crash(body: str, known: Mes) -> None:
+    answer = known.send("POST", "machines/m/events", body.encode("latin-1"))
+    assert (answer.status_code, answer.mimetype) == (422, "application/problem+json")
+
+
+def test_a_body_beyond_all_measure_is_refused(known: Mes) -> None:
+    assert known.send("POST", "machines/m/events", "x" * 70000).status_code == 413
+
+
+def test_a_write_without_a_key_is_refused(known: Mes) -> None:
+    assert known.event("").status_code == 422
+    assert known.event("x" * 257).status_code == 422
+
+
+@pytest.mark.parametrize("path", ["machines/other/status", "machines/other/events"])
+def test_what_is_told_of_an_unknown_machine_is_not_taken(path: str, known: Mes) -> None:
+    method, body = ("PUT", RUNNING) if path.endswith("status") else ("POST", STARTED)
+    assert known.send(method, path, body).status_code == 404
+
+
+def test_a_heartbeat_of_a_bridge_without_machines_is_not_taken(mes: Mes) -> None:
+    assert mes.beat().status_code == 404
+
+
+def test_a_machine_is_offline_when_the_lease_is_over_and_back_with_the_next_one(known: Mes) -> None:
+    known.send("PUT", "machines/m/status", RUNNING)
+    known.now += timedelta(seconds=29)
+    assert known.machine()["status"] == "Running"
+    known.now += timedelta(seconds=1)
+    machine = known.machine()
+    assert (machine["status"], machine["stack_light"], machine["since"]) == (
+        "Offline",
+        "off",
+        "2026-11-23T08:00:30.000000Z",
+    )
+    known.beat()
+    assert known.machine()["status"] == "Running"
+
+
+def test_a_sign_off_makes_machines_offline_at_once(known: Mes) -> None:
+    known.send("PUT", "machines/m/status", RUNNING)
+    known.send("POST", "sign-off", {"bridge": "bridge-1"})
+    assert known.machine()["status"] == "Offline"
+
+
+def test_a_job_is_made_by_whichever_of_its_events_comes_first(known: Mes) -> None:
+    known.event(
+        type="job_finished", time="2026-11-23T08:10:00.000000Z", result="failed", reason="x", print_time=1
+    )
+    (job,) = known.machine()["jobs"]
+    assert (job["state"], job["started"], job["ended"]) == ("failed", TIME, "2026-11-23T08:10:00.000000Z")
+
+
+def test_nothing_opens_an_ended_job_again(known: Mes) -> None:
+    known.event()
+    known.event(type="job_finished", result="completed", reason=None, print_time=None)
+    known.event(type="job_paused")
+    (job,) = known.machine()["jobs"]
+    assert job["state"] == "completed"
+
+
+def test_registering_again_keeps_activation_jobs_and_status(tmp_path: Path) -> None:
+    mes = Mes(tmp_path / "mes.sqlite", activate=False)
+    assert mes.register().get_json() == {"machine_id": "m", "activation": "pending"}
+    mes.store.activate("m")
+    mes.event()
+    mes.send("PUT", "machines/m/status", RUNNING)
+    mes.beat()
+    assert mes.register().get_json()["activation"] == "active"
+    assert (mes.machine()["status"], len(mes.machine()["jobs"])) == ("Running", 1)
+    mes.store.close()
+
+
+def test_what_the_mes_knows_outlives_a_restart(tmp_path: Path) -> None:
+    mes = Mes(tmp_path / "mes.sqlite")
+    mes.register()
+    mes.event("key-1")
+    mes.store.close()
+    again = Mes(tmp_path / "mes.sqlite")
+    assert again.event("key-1").status_code == 204
+    assert len(again.machine()["events"]) == 1
+    again.store.close()
+
+
+def test_a_form_from_elsewhere_activates_nothing(tmp_path: Path) -> None:
+    mes = Mes(tmp_path / "mes.sqlite", activate=False)
+    mes.register()
+    assert mes.http.post("/activate", data={"machine": "m", "form_secret": "guessed"}).status_code == 403
+    assert mes.machine()["activation"] == "pending"
+    mes.store.close()
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "[::1", "127.0.0.1@evil"]
+)
+def test_a_page_from_elsewhere_cannot_read_by_a_name_that_leads_here(host: str, mes: Mes) -> None:
+    assert mes.http.get("/state.json", headers={"Host": host}).status_code in (400, 421)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:8090", "localhost:8090", "[::1]:8090"])
+def test_the_names_of_this_computer_are_answered(host: str, mes: Mes) -> None:
+    assert mes.http.get("/state.json", headers={"Host": host}).status_code == 200
+
+
+def test_the_page_allows_nothing_from_elsewhere(mes: Mes) -> None:
+    answer = mes.http.get("/")
+    policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "http" not in answer.get_data(as_text=True).replace("http-equiv", "")
