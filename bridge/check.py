@@ -95,6 +95,8 @@ def _machine_lines(machine: MachineEntry, folder: Path) -> Iterator[str]:
 
 def _key_explained(credential: Credential, folder: Path) -> str:
     """Why the value was taken as a path or as the key."""
+    if credential.key is None:
+        return "none that can be used"
     if credential.source == "file":
         return f"in the file {credential.path} (the value names an existing file, seen from {folder})"
     if credential.source == "inline":
@@ -102,9 +104,7 @@ def _key_explained(credential: Credential, folder: Path) -> str:
             f"in config.json itself (the value has no path separator and no file extension, "
             f"and there is no file of that name in {folder})"
         )
-    if credential.source == "api_key":
-        return "in config.json itself, as api_key"
-    return "none that can be used"
+    return "in config.json itself, as api_key"
 
 
 def _problem_lines(problems: Iterable[Problem], indent: str) -> Iterator[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ def assign(entries: Iterable[tuple[str, str]], known: Iterable[Known]) -> tuple[
 
     No two entries may have the same url or key id.
     """
-    wanted = [(_normal(url), key_id) for url, key_id in entries]
+    wanted = [(normal(url), key_id) for url, key_id in entries]
     free = {k.machine: k for k in known}
     ids: dict[int, str] = {}
     for mark in ("key_id", "url"):
@@ -75,5 +76,19 @@ def _new_id(url: str, taken: set[str]) -> str:
     return next(i for n in range(8, 65) if (i := f"octoprint-{digest[:n]}") not in taken)
 
 
-def _normal(url: str) -> str:
+def normal(url: str) -> str:
+    """`url` as it is compared: without regard to case and a slash at the end."""
     return url.rstrip("/").lower()
+
+
+def bridge_id(folder: Path) -> str:
+    """What names this bridge for ever: made at first use, kept in `folder`. Raises `IdentityError`."""
+    path = folder / "bridge-id"
+    try:
+        if not path.exists():
+            write_private(path, f"bridge-{secrets.token_hex(8)}".encode())
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, ValueError) as error:
+        raise IdentityError(
+            f"{path}: the bridge's own name cannot be kept: {error}; make the folder writable"
+        ) from None

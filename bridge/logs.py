@@ -33,7 +33,5 @@ def configure(level: str, form: str) -> None:
     logging.basicConfig(level=logging.ERROR, format="%(asctime)s [%(name)s] %(message)s", stream=sys.stderr)
 
 
-def _unchanged(
-    logger: object, name: str, event: structlog.typing.EventDict
-) -> structlog.typing.EventDict:
+def _unchanged(logger: object, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     return event

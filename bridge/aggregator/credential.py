@@ -75,8 +75,10 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """Where the key comes from. `path` is the resolved secret file, also when reading it failed, as far as
-    it may be shown; `source` and `key` are None when there is no usable key."""
+    """Where the key comes from by the rule above, and the key unless it is unusable.
+
+    `path` is the resolved secret file, as far as it may be shown; `source` is None when there is no value to go by.
+    """
 
     source: Source | None = None
     path: Path | None = None
@@ -178,7 +180,7 @@ def read_secret_file(path: Path) -> Resolved:
 
 def _credential(source: Source, path: Path | None, key: str, findings: tuple[Finding, ...]) -> Credential:
     if any(finding.severity == "error" for finding in findings):
-        return Credential(None, path, None)
+        return Credential(source, path, None)
     return Credential(source, path, Secret(key))
 
 
@@ -224,7 +226,7 @@ def _shown_path(value: str, folder: Path) -> Path | None:
 
 
 def _failed(path: Path | None, message: str, hint: str) -> Resolved:
-    return Resolved(Credential(None, path, None), (Finding("error", message, hint),))
+    return Resolved(Credential("file", path, None), (Finding("error", message, hint),))
 
 
 def _missing_file(value: str, folder: Path) -> Resolved:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -69,8 +70,9 @@ def test_ctrl_c_leaves_no_process_and_no_folder_behind(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def chain(tmp_path: Path) -> Iterator[Chain]:
-    made = Chain(environment(VERSIONS[0]), tmp_path, lambda text: None)
+def chain(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Chain]:
+    version = getattr(request, "param", VERSIONS[0])
+    made = Chain(environment(version), tmp_path, lambda text: None)
     try:
         made.start()
         made.wait_connected()
@@ -118,3 +120,32 @@ def test_a_bridge_killed_during_a_print_comes_back_complete(chain: Chain, tmp_pa
         return view.item_state, view.program_state
 
     assert asyncio.run(look()) == ("NotExecuting", "Ended")
+
+
+@pytest.mark.parametrize("chain", VERSIONS, indirect=True)
+def test_a_client_of_another_make_sees_a_whole_print(chain: Chain, tmp_path: Path) -> None:
+    """node-opcua, with a certificate and a password, from before the print to its end."""
+    chain.octoprint.upload("short.gcode", slow_gcode(30, 100))
+    script = Path(__file__).with_name("watch_print.js")
+    command = ["node", script, chain.endpoint_url, OPCUA_USER, chain.opcua_password, tmp_path / "node-pki"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as node:
+        watchdog = threading.Timer(60, node.kill)
+        watchdog.start()
+        try:
+            assert node.stdout is not None
+            assert "watching\n" in iter(node.stdout.readline, "")  # node-opcua writes lines of its own before
+            chain.octoprint.print("short.gcode")
+            told = json.loads(node.stdout.read().splitlines()[-1])
+        finally:
+            watchdog.cancel()
+            node.kill()
+    assert told["programStates"] == ["Initializing", "Running", "Ended"]
+    assert told["itemStates"] == ["NotExecuting", "Executing", "NotExecuting"]
+    values = told["values"]
+    assert values["Identification/ComponentName"] == "Demo printer"
+    assert values["Identification/Manufacturer"] == "OctoPrint"
+    assert values["Production/ActiveProgram/Name"] == "short.gcode"
+    assert values["Production/ActiveProgram/Progress"] == 100
+    assert values["Monitoring/Process/Tool 0/AnalogSignal"] > 20
+    assert values["Monitoring/Process/Bed/AnalogSignal/EngineeringUnits"]["displayName"]["text"] == "°C"
+    assert told["bad"] == []

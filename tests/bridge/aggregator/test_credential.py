@@ -74,7 +74,7 @@ def test_a_path_without_its_file_is_an_error_that_names_it_and_never_a_key(
     value: str, tmp_path: Path
 ) -> None:
     resolved = resolve_path_or_key(value, tmp_path)
-    assert resolved.credential.source is None
+    assert resolved.credential.source == "file"
     assert resolved.credential.key is None
     assert resolved.credential.path == tmp_path / value
     assert f"no file {tmp_path / value}" in only_message(resolved)
