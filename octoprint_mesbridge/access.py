@@ -145,8 +145,9 @@ class Access:
             if not hmac.compare_digest(_digest(api_key), record.sha256):
                 return None
             user = self._users.find_user(userid=record.user)
-            if user is not None:
-                self._note_use(record, wire.utc_now())
+            if user is None or not user.is_active:
+                return None
+            self._note_use(record, wire.utc_now())
             return user
         except Exception as error:  # noqa: BLE001 - see above; the text of an error could hold the key
             self._logger.error("A key could not be checked and was refused (%s)", type(error).__name__)

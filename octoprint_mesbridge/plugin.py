@@ -249,7 +249,8 @@ class MESBridgePlugin(
             self._recorder.request_snapshot("requested")
 
     def _seconds(self, key: str) -> float:
-        return self._settings.get_float([key], min=0.2, max=60)
+        value = self._settings.get_float([key], min=0.2, max=60)
+        return self.get_settings_defaults()[key] if value is None else value
 
     def _data_file(self, name: str) -> Path:
         return Path(self.get_plugin_data_folder()) / name

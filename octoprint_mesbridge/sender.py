@@ -149,6 +149,10 @@ class Sender:
             }
 
     def _run(self) -> None:
+        with self._session:
+            self._work()
+
+    def _work(self) -> None:
         failures = 0
         last_contact = float("-inf")
         while True:

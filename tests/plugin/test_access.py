@@ -18,6 +18,7 @@ class User:
     def __init__(self, name: str, **rights: Any) -> None:
         self.name = name
         self.rights = rights
+        self.is_active = rights.get("active", True)
 
     def get_id(self) -> str:
         return self.name
@@ -129,6 +130,12 @@ def test_the_file_is_private_and_does_not_hold_the_key(access: Access, path: Pat
     assert access.record is not None
     assert access.record.push_key == wire.PushKey.derive(api_key)
     assert access.record.secret not in repr(access.record)
+
+
+def test_a_user_whom_an_administrator_deactivated_makes_the_key_dead(access: Access, users: Users) -> None:
+    api_key = access.generate()
+    access.validate(api_key).is_active = False
+    assert access.validate(api_key) is None
 
 
 def test_a_key_survives_a_restart(path: Path, users: Users) -> None:
