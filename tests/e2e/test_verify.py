@@ -19,7 +19,9 @@ VERSIONS = ("1.11.8", "2.0.0rc7")
 
 
 @pytest.fixture(scope="module", params=VERSIONS)
-def octoprint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OctoPrint]:
+def octoprint(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OctoPrint]:
     base: Path = tmp_path_factory.mktemp("octoprint")
     with running(request.param, base) as one:
         yield one
