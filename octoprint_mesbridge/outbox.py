@@ -75,21 +75,28 @@ class Outbox:
     """Opens, or makes, the database at `path`. Raises `sqlite3.Error`; see `open_or_replace`."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._lock = threading.Lock()
-        self._database = sqlite3.connect(str(path), isolation_level=None, check_same_thread=False, timeout=5)
+        self.superseded: Counter[str] = Counter()
+        self._open()
+
+    def _open(self) -> None:
         self.name = uuid.uuid4().hex
         self._last = 0
         self._acked = 0
         self._samples: dict[str, _Row] = {}
         self._id: int | None = None
-        self.superseded: Counter[str] = Counter()
+        self._earlier: list[int] = []
+        self._database = sqlite3.connect(
+            str(self._path), isolation_level=None, check_same_thread=False, timeout=5
+        )
         try:
-            self._open()
+            self._prepare()
         except sqlite3.Error:
             self._database.close()
             raise
 
-    def _open(self) -> None:
+    def _prepare(self) -> None:
         execute = self._database.execute
         execute("PRAGMA journal_mode=WAL")
         execute("PRAGMA synchronous=NORMAL")
@@ -99,6 +106,14 @@ class Outbox:
         self._database.executescript(_SCHEMA)
         execute("DELETE FROM instances WHERE id NOT IN (SELECT instance FROM events)")
         self._earlier = [row[0] for row in execute("SELECT id FROM instances ORDER BY id")]
+
+    def begin_afresh(self) -> str:
+        """Move the damaged file aside and begin a new instance in a new one; returns the name of the old file."""
+        with self._lock:
+            self._database.close()
+            aside = _move_aside(self._path)
+            self._open()
+            return aside
 
     @property
     def acked(self) -> int:
@@ -226,25 +241,34 @@ class _Transaction:
             self._database.execute("COMMIT")
 
 
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether the file itself is unsound; anything else (a full disk, a lock) passes, and the file is kept."""
+    return type(error) is sqlite3.DatabaseError  # its subclasses are about other things
+
+
+DAMAGED = (
+    "The queue of events in %s is damaged (%s). Events that were waiting in it are lost; the file was moved to "
+    "%s and a new queue begun."
+)
+
+
 def open_or_replace(path: Path, logger: Any) -> Outbox:
     """The outbox at `path`; a file that is no sound database is moved aside, said in the log, and begun afresh."""
     try:
         return Outbox(path)
-    except sqlite3.OperationalError:
-        raise  # the disk, not the file: moving it aside would not help
-    except sqlite3.DatabaseError as error:
-        aside = path.with_name(f"{path.name}.damaged-{wire.utc_now():%Y%m%dT%H%M%S}")
-        path.replace(aside)
-        for suffix in ("-wal", "-shm"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
-        logger.error(
-            "The queue of events in %s is damaged (%s). Events that were waiting in it are lost; the file was "
-            "moved to %s and a new queue begun.",
-            path,
-            error,
-            aside.name,
-        )
+    except sqlite3.Error as error:
+        if not is_damage(error):
+            raise
+        logger.error(DAMAGED, path, error, _move_aside(path))
         return Outbox(path)
+
+
+def _move_aside(path: Path) -> str:
+    aside = path.with_name(f"{path.name}.damaged-{wire.utc_now():%Y%m%dT%H%M%S%f}")
+    path.replace(aside)
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    return aside.name
 
 
 def _batch(name: str, after: int, last: int, waiting: list[_Row]) -> wire.Batch:

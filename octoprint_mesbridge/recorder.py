@@ -23,7 +23,7 @@ from typing import Any
 from bridge import wire
 
 from .observer import Observer, View
-from .outbox import Occurrence, Outbox
+from .outbox import DAMAGED, Occurrence, Outbox, is_damage
 
 _SNAPSHOT = object()
 _RECORD = object()
@@ -157,6 +157,10 @@ class Recorder:
         try:
             self._outbox.append(self._pending)
         except sqlite3.Error as error:
+            self._pending = _coalesced(self._pending)
+            if is_damage(error):
+                self._begin_afresh(error)
+                return
             if not self._disk_refused:
                 self._logger.error(
                     "Events cannot be stored (%s). They are kept in memory and tried again; printing goes on. "
@@ -164,13 +168,26 @@ class Recorder:
                     error,
                 )
             self._disk_refused = True
-            self._pending = _coalesced(self._pending)
             return
         if self._disk_refused:
             self._logger.info("Events are stored again")
         self._disk_refused = False
         self._pending = []
         self._on_stored()
+
+    def _begin_afresh(self, damage: sqlite3.Error) -> None:
+        """A new file and instance; what is pending goes there, after a snapshot that makes up for what is lost."""
+        try:
+            aside = self._outbox.begin_afresh()
+        except (OSError, sqlite3.Error) as error:
+            self._logger.error(
+                "The queue of events is damaged (%s) and cannot be begun afresh: %s", damage, error
+            )
+            return
+        self._logger.error(DAMAGED, "the plugin's data folder", damage, aside)
+        pending, self._pending = self._pending, []
+        self._take(wire.utc_now(), _SNAPSHOT, "start")
+        self._pending += pending
 
 
 def _coalesced(occurrences: list[Occurrence]) -> list[Occurrence]:

@@ -155,6 +155,22 @@ def test_a_damaged_file_is_moved_aside_said_and_replaced(
     assert aside.name in caplog.text
 
 
+def test_a_file_that_is_damaged_while_in_use_is_replaced_by_a_new_instance(path: Path) -> None:
+    outbox = Outbox(path)
+    outbox.append([occurrence(wire.ERROR, 1)])
+    old = outbox.name
+    for name in ("outbox.db", "outbox.db-wal"):
+        path.with_name(name).write_bytes(b"\xff" * 50_000)
+
+    aside = outbox.begin_afresh()
+    outbox.append([occurrence(wire.ERROR, 2)])
+    batch = outbox.next_batch()
+    assert (batch.instance != old, batch.after, seqs(batch)) == (True, 0, [1])
+    assert path.with_name(aside).exists()
+    outbox.acknowledge(old, 1)  # an answer that was on its way
+    assert seqs(outbox.next_batch()) == [1]
+
+
 def test_a_database_that_cannot_be_opened_is_left_where_it_is(tmp_path: Path) -> None:
     folder = tmp_path / "outbox.db"
     folder.mkdir()

@@ -142,3 +142,23 @@ def test_while_the_disk_refuses_events_are_kept_in_memory_and_it_is_said_once(
     messages = [record.getMessage() for record in caplog.records]
     assert sum("cannot be stored" in message for message in messages) == 1
     assert sum("stored again" in message for message in messages) == 1
+
+
+def test_a_queue_that_turns_out_damaged_is_begun_afresh_with_a_snapshot(
+    desk: Desk, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append, old = desk.outbox.append, desk.outbox.name
+
+    def damaged(occurrences: Any) -> None:
+        monkeypatch.setattr(desk.outbox, "append", append)
+        raise sqlite3.DatabaseError("database disk image is malformed")
+
+    desk.recorder.set_recording(True)
+    desk.recorder.start()
+    eventually(lambda: desk.kinds() == ["snapshot"])
+    monkeypatch.setattr(desk.outbox, "append", damaged)
+    monkeypatch.setattr("octoprint_mesbridge.recorder.RETRY_S", 0.05)
+    desk.recorder.put("Error", {"error": "one"})
+    eventually(lambda: desk.kinds() == ["snapshot", "error"])
+    assert desk.outbox.name != old
+    assert "damaged" in caplog.text
