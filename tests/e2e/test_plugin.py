@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
+import aiohttp
 import pytest
 import requests
 
@@ -172,6 +175,32 @@ def test_a_revoked_key_is_dead_and_its_user_gone(site: Site) -> None:
     users = site.administrator().get("/api/access/users").json()["users"]
     assert [user["name"] for user in users if user["name"].startswith(USER_PREFIX)] == []
     assert name.startswith(USER_PREFIX)
+
+
+async def test_revoking_the_key_ends_the_open_socket_of_its_holder(site: Site) -> None:
+    site.new_key()
+    login = site.ask("POST", "/api/login", json={"passive": True}).json()
+
+    async def heard_within(seconds: float) -> set[str]:
+        """The kinds of messages that arrive until then; OctoPrint sends the printer's data twice a second."""
+        kinds: set[str] = set()
+        with contextlib.suppress(asyncio.TimeoutError):
+            async with asyncio.timeout(seconds):
+                async for message in socket:
+                    kinds.update(message.json())
+        return kinds
+
+    async with (
+        aiohttp.ClientSession() as http,
+        http.ws_connect(f"{site.octoprint.url}/sockjs/websocket") as socket,
+    ):
+        await socket.send_json({"auth": f"{login['name']}:{login['session']}"})
+        site.octoprint.send("M105")
+        assert "current" in await heard_within(2.0)
+        site.octoprint.plugin_command("revoke_key")
+        await heard_within(1.0)  # what was on its way, and the notice
+        site.octoprint.send("M105")
+        assert "current" not in await heard_within(2.0)
 
 
 def test_the_key_is_in_no_log_and_no_setting(site: Site) -> None:
