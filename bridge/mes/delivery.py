@@ -110,13 +110,15 @@ class Delivery:
         """Begin to deliver."""
         self._thread.start()
 
-    def stop(self, within: float) -> None:
-        """Deliver what can be delivered, sign off and end; gives up after `within` seconds. Blocks."""
+    def stop(self, within: float) -> bool:
+        """Deliver what can be delivered, sign off and end; blocks, and says after `within` seconds whether it
+        has ended."""
         with self._changed:
             self._stop_at = self._clock() + within
         self.wake()
         if self._thread.is_alive():
             self._thread.join(within)
+        return not self._thread.is_alive()
 
     def wake(self) -> None:
         """There is something new to deliver."""

@@ -105,12 +105,13 @@ class MesSink:
         """Keep what was handed over, deliver what can be, sign off; all within a bounded time."""
         self._stopping.set()
         self._items.put(None)
+        ended = True
         if self._writer.is_alive():
             await asyncio.to_thread(self._writer.join, _STOP_WITHIN_S)
-            await asyncio.gather(
-                *(asyncio.to_thread(one.stop, _STOP_WITHIN_S) for one in self._deliveries.values())
-            )
-        self._store.close()
+            stops = [asyncio.to_thread(one.stop, _STOP_WITHIN_S) for one in self._deliveries.values()]
+            ended = all(await asyncio.gather(*stops)) and not self._writer.is_alive()
+        if ended:  # else a thread still waits for an answer, and ends with the process
+            self._store.close()
 
     def unknown(self, mes_ids: Iterable[int]) -> tuple[int, ...]:
         """Those of `mes_ids` that have no ``[[mes]]`` section."""
@@ -133,8 +134,11 @@ class MesSink:
     async def drain(self) -> int:
         """Wait until everything handed over is durable; returns the position up to which it is.
 
-        Raises `MesError` when the store cannot be written now; nothing is lost, and it is tried again.
+        Raises `MesError` when the store cannot be written now, and when the sink does not run; nothing is lost,
+        and it is tried again.
         """
+        if not self._writer.is_alive():
+            raise MesError("what is handed over for the MES is not kept: that part does not run")
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._items.put(_Drained(asyncio.get_running_loop(), future))
         return await future
@@ -214,10 +218,10 @@ class Outbox:
                 known = tuple(sorted(self._instances.intersection(item.mes_ids)))
                 if known != routes.get(item.machine_id, self._routes.get(item.machine_id)):
                     routes[item.machine_id] = known
-                statuses[item.machine_id] = status_of(item.machine)
+                _follow(statuses, item.machine_id, status_of(item.machine))
             else:
                 machine = item.record.machine
-                statuses[machine] = status_after(item)
+                _follow(statuses, machine, status_after(item))
                 if item.record.position > seen:
                     seen = item.record.position
                     targets = routes.get(machine, self._routes.get(machine, ()))
@@ -239,6 +243,12 @@ class Outbox:
                 if self._looks.get((machine, mes)) != status.look:
                     key = f"{machine}:status:{uuid4().hex}"
                     yield Outgoing(mes, machine, STATUS, key, _dump(status.body()), status.look)
+
+
+def _follow(statuses: dict[str, Status], machine: str, status: Status) -> None:
+    """Note a status; one that looks like the last goes on, and the last knows better since when."""
+    if machine not in statuses or statuses[machine].look != status.look:
+        statuses[machine] = status
 
 
 def _events(transition: Transition, instances: Iterable[int]) -> list[Outgoing]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -142,3 +143,25 @@ async def test_a_store_that_fails_is_said_to_whoever_waits_and_nothing_is_lost(
     store = Store(tmp_path / "mes.sqlite")
     assert sorted(told(store)) == [("m", "Running"), ("m", "job_started")]
     store.close()
+
+
+async def test_whoever_waits_for_a_sink_that_does_not_run_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(MesError, match="does not run"):
+        await make_sink(tmp_path).drain()
+
+
+async def test_stopping_does_not_wait_for_a_mes_that_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.mes.sink._STOP_WITHIN_S", 0.1)
+    (tmp_path / "token").write_text("t")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        settings = MesSettings(id=1, url=url, service_id="s", token_file=tmp_path / "token", timeout=3.0)
+        sink = make_sink(tmp_path, settings)
+        sink.register("m", (1,), REGISTRATION, Machine())
+        sink.start()
+        connection, _ = await asyncio.to_thread(silent.accept)
+        await sink.stop()
+        assert any(delivery._thread.is_alive() for delivery in sink._deliveries.values())
+        connection.close()
