@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from bridge.aggregator import fields, jsonc
-from bridge.aggregator.entry import KNOWN_KEYS, MachineEntry, read_entry
+from bridge.aggregator.entry import MachineEntry, read_entry
 from bridge.aggregator.jsonc import Document, Node, Object
-from bridge.aggregator.layout import find_entries
+from bridge.aggregator.layout import KNOWN_KEYS, find_entries
 from bridge.aggregator.problem import ConfigUnreadable, Finding, Problem, Report
 from bridge.aggregator.text import NotText, decode
 

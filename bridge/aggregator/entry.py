@@ -16,21 +16,12 @@ from typing import Final, Literal
 from bridge.aggregator import fields
 from bridge.aggregator.credential import Credential, Resolved, resolve_api_key, resolve_path_or_key
 from bridge.aggregator.jsonc import Member, Node, Object
+from bridge.aggregator.layout import KNOWN_KEYS
 from bridge.aggregator.problem import Problem, Report
 
 ConfigVersion = Literal["1.1", "1.2-1.3", "1.4+"]
 
 OUR_TYPE: Final = "OCTOPRINT"
-KNOWN_KEYS: Final = (
-    "type",
-    "url",
-    "custom_name",
-    "api_key",
-    "authentication_file_path",
-    "mes_id",
-    "umati_server_port",
-    "unique_name",
-)
 _SHORTEST_GUARDED_KEY: Final = 8
 _LONGEST_TYPE: Final = 40
 _NO_CREDENTIAL: Final = Resolved(Credential())

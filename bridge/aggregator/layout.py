@@ -12,17 +12,17 @@ from typing import Final, NamedTuple
 from bridge.aggregator.jsonc import Array, Node, Object, Scalar
 from bridge.aggregator.problem import Finding
 
-_BESIDE_TYPE: Final = frozenset(
-    {
-        "url",
-        "custom_name",
-        "api_key",
-        "authentication_file_path",
-        "mes_id",
-        "umati_server_port",
-        "unique_name",
-    }
+KNOWN_KEYS: Final = (
+    "type",
+    "url",
+    "custom_name",
+    "api_key",
+    "authentication_file_path",
+    "mes_id",
+    "umati_server_port",
+    "unique_name",
 )
+_BESIDE_TYPE: Final = frozenset(KNOWN_KEYS) - {"type"}
 _TELLING: Final = frozenset({"api_key", "authentication_file_path", "mes_id", "umati_server_port"})
 
 
