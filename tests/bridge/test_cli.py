@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bridge import __version__, cli
+from bridge.opcua import Users
+
+
+def mesbridge(
+    *arguments: str | Path, given: str = "", folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bridge.cli", *arguments]
+    return subprocess.run(command, input=given, capture_output=True, text=True, cwd=folder, timeout=60)
+
+
+def test_it_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"mesbridge {__version__}\n"
+
+
+def test_without_a_command_it_says_which_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([])
+    assert ended.value.code == 2
+    assert "COMMAND" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "status"), [('[{"type": "OCTOPRINT"}]', 1), ("[]", 0), ("nonsense", 2)])
+def test_check_tells_by_its_exit_status_and_in_json(tmp_path: Path, text: str, status: int) -> None:
+    (tmp_path / "config.json").write_text(text)
+    ran = mesbridge("check", "config.json", "--json", folder=tmp_path)
+    assert json.loads(ran.stdout)["ok"] is (status == 0)
+    assert ran.returncode == status
+    assert "Traceback" not in ran.stderr
+
+
+def test_a_user_is_added_changed_and_removed(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text('[bridge]\nstate_folder = "state"\n')
+    options = ("--settings", "settings.toml")
+    for password in ("first password", "second password"):
+        ran = mesbridge("user", "add", "observer", *options, given=password + "\n", folder=tmp_path)
+        assert ran.returncode == 0
+        assert password not in ran.stdout + ran.stderr
+    path = tmp_path / "state" / "users.json"
+    assert not Users(path).verify("observer", "first password")
+    assert Users(path).verify("observer", "second password")
+    assert path.stat().st_mode & 0o077 == 0
+    assert mesbridge("user", "remove", "observer", *options, folder=tmp_path).returncode == 0
+    again = mesbridge("user", "remove", "observer", *options, folder=tmp_path)
+    assert (again.returncode, "no user 'observer'" in again.stderr) == (1, True)
+
+
+def test_a_short_password_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text('[bridge]\nstate_folder = "state"\n')
+    ran = mesbridge("user", "add", "x", "--settings", "settings.toml", given="short\n", folder=tmp_path)
+    assert (ran.returncode, "at least 8" in ran.stderr) == (1, True)
+    assert not (tmp_path / "state" / "users.json").exists()
