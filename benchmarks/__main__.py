@@ -123,6 +123,29 @@ def latency() -> None:
     )
 
 
+def pushes(machine_count: int = 50, rounds: int = 40) -> None:
+    print("\nPushes of two events each, every one durable before it is acknowledged")
+    with bridge_with(machine_count) as bridge:
+        bridge.start()
+        assert bridge.process is not None
+        plugins = [
+            Plugin(bridge.push_url, one["authentication_file_path"]) for one in machines(machine_count)
+        ]
+        for plugin in plugins:
+            plugin.push((wire.SNAPSHOT, dict(DATA[wire.SNAPSHOT])), (wire.JOB_STARTED, dict(JOB)))
+        begin, before = time.perf_counter(), status_of(bridge.process.pid)[1]
+        for n in range(rounds):
+            for plugin in plugins:
+                heater = {"actual": 200.0 + n, "target": 210.0}
+                progress = {**DATA[wire.PROGRESS], "completion": n / rounds * 100}
+                plugin.push((wire.HEATERS, {"heaters": {"tool0": heater}}), (wire.PROGRESS, progress))
+        wall, cpu = time.perf_counter() - begin, status_of(bridge.process.pid)[1] - before
+        count = machine_count * rounds
+        print(
+            f"{count} pushes   {cpu / count * 1e3:.2f} ms CPU, {wall / count * 1e3:.2f} ms wall each, one by one"
+        )
+
+
 def check() -> None:
     print("\n`mesbridge check` of 1,000 machines")
     with tempfile.TemporaryDirectory() as folder:
@@ -143,4 +166,5 @@ def check() -> None:
 
 start()
 latency()
+pushes()
 check()

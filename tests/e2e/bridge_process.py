@@ -101,6 +101,7 @@ class Plugin:
         self.key = wire.PushKey.derive(api_key)
         self.instance = instance
         self.seq = 0
+        self.http = requests.Session()
 
     def push(self, *events: tuple[str, dict[str, Any]]) -> wire.Reply:
         now = wire.utc_now()
@@ -109,9 +110,8 @@ class Plugin:
         )
         batch = wire.Batch(self.instance, self.seq, self.seq + len(events), numbered, now)
         body, message_id = wire.encode_batch(batch), wire.new_message_id()
-        answer = requests.post(
-            self.push_url, data=body, headers=wire.sign(self.key, message_id, now, body), timeout=10
-        )
+        headers = wire.sign(self.key, message_id, now, body)
+        answer = self.http.post(self.push_url, data=body, headers=headers, timeout=10)
         assert answer.status_code == 200, answer.text
         wire.verify_reply(self.key, message_id, answer.headers, answer.content)
         self.seq += len(events)
