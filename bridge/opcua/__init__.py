@@ -39,6 +39,8 @@ How to use it::
         instance, ["", "Notification.Messages"], server.node_id("mt", 35),
         {"Message": ua.LocalizedText("Done"), "Severity": 300, "Identifier": "..."},
     )
+    instance.rename("Left printer")                           # the display name; NodeIds stay
+    instance.refit(other_template)                            # other nodes; what both templates have goes on
     server.remove_instance("printer-1")
     await server.stop()
 

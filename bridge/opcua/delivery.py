@@ -12,7 +12,7 @@ import structlog
 from asyncua import ua
 from asyncua.server.subscription_service import SubscriptionService
 
-from .instances import Watchers
+from .space import Watchers
 
 log = structlog.get_logger(__name__)
 

@@ -1,30 +1,28 @@
 """Instances without a node object each: a template, and per instance a list of values and one of times.
 
 In: `add`, and writes by path. Out: the nodes of the instance namespace, made for each access (`find`), and a data
-value to the delivery for each write to a monitored variable. A NodeId is `s=<name>` for the instance itself and
-`s=<name>.<path>` below.
+value to the delivery for each change of a monitored attribute. A NodeId is `s=<name>` for the instance itself and
+`s=<name>.<path>` below; monitored items hang on it, and outlive a change of the template.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Protocol
 
 from asyncua import ua
 from asyncua.common.utils import Buffer
-from asyncua.server.address_space import AttributeValue
 from asyncua.ua import ua_binary
 
 from .declarations import HAS_TYPE_DEFINITION
 from .errors import InstanceError
 from .names import escaped
-from .space import LazyAddressSpace
+from .space import LazyAddressSpace, Watchers
 from .template import NO_SLOT, Template, TemplateNode
 from .times import ticks_now, to_datetime, to_ticks
 from .typetable import good
 
 Id = ua.AttributeIds
 Type = ua.VariantType
-Watchers = dict[int, Callable[..., Any]]  # monitored items by handle
 UNWRITTEN = 0  # the time of a value that nobody wrote yet
 BAD = 0x80000000  # the severity bit of a status code (Part 4, 7.39)
 NOTHING = ua.Variant()
@@ -86,8 +84,8 @@ class Instances:
         root = instance.node_id()
         references = self.space.node(instance.parent).references
         references[:] = [reference for reference in references if reference.NodeId != root]
-        instance.abandon()
         del self._by_part[escaped(name)]
+        instance.tell_all()
 
     def find(self, node_id: ua.NodeId) -> "InstanceNode | None":
         """The node of the instance namespace with this id."""
@@ -123,16 +121,19 @@ class Instance:
         self, instances: Instances, name: str, display_name: str, template: Template, parent: ua.NodeId
     ) -> None:
         self.name = name
-        self.template = template
         self.parent = parent
         self.browse_name = ua.QualifiedName(name, instances.namespace)
         self.display_name = ua.LocalizedText(display_name)
         self._instances = instances
         self._created = ticks_now()
+        self._watchers: dict[str, dict[int, Watchers]] = {}  # by path and attribute, once monitored
+        self._begin(template)
+
+    def _begin(self, template: Template) -> None:
+        self.template = template
         self._values = list(template.defaults)
         self._times = [UNWRITTEN if node.neutral else self._created for node in template.slots]
         self._statuses: dict[int, int] = {}  # by slot, only those that are not Good
-        self._watchers: dict[int, Watchers] = {}  # by slot, only those that are or were monitored
 
     def node_id(self, path: str = "") -> ua.NodeId:
         """The id of a node of this instance; the instance's own without a path."""
@@ -154,13 +155,39 @@ class Instance:
             encoded = ua_binary.variant_to_binary(node.value_type.variant(value))
         except (TypeError, ValueError, OverflowError, AttributeError, ua.UaError) as error:
             raise InstanceError(f"{self.name}.{path} cannot hold {value!r}: {error}") from error
-        self._store(node.slot, encoded, source_time, status)
+        self._store(node, encoded, source_time, status)
 
     def set_status(self, path: str, status: int, source_time: datetime | int | None = None) -> None:
         """Change the status alone; the value is kept, and comes back with a status that is not Bad."""
-        slot = self._variable(path).slot
-        if self._times[slot] != UNWRITTEN:
-            self._store(slot, self._values[slot], source_time, status)
+        node = self._variable(path)
+        if self._times[node.slot] != UNWRITTEN:
+            self._store(node, self._values[node.slot], source_time, status)
+
+    def rename(self, display_name: str) -> None:
+        """Give the instance another display name."""
+        self.display_name = ua.LocalizedText(display_name)
+        root = self.node_id()
+        for reference in self._instances.space.node(self.parent).references:
+            if reference.NodeId == root:
+                reference.DisplayName = self.display_name
+        self.tell_all()
+
+    def refit(self, template: Template) -> None:
+        """Take another template. Variables that both have keep what they hold, and all nodes their monitored items.
+
+        Items of nodes that are no more are told BadNodeIdUnknown, and go on should their node come back.
+        """
+        before, values, times, statuses = self.template, self._values, self._times, self._statuses
+        self._begin(template)
+        for node in template.slots:
+            old = before.paths.get(node.path)
+            if old is None or old.slot == NO_SLOT or old.value_type != node.value_type:
+                continue
+            self._values[node.slot] = values[old.slot]
+            self._times[node.slot] = times[old.slot]
+            if old.slot in statuses:
+                self._statuses[node.slot] = statuses[old.slot]
+        self.tell_all()
 
     def read(self, path: str) -> ua.DataValue:
         """What a client reads there: value, status and times."""
@@ -187,16 +214,17 @@ class Instance:
             return _data_value(self._values[slot], self._created, ua.StatusCodes.UncertainInitialValue)
         return _data_value(self._values[slot], time, self._statuses.get(slot, 0))
 
-    def watchers(self, slot: int) -> Watchers:
-        """The monitored items of a variable; asyncua adds and removes its own here."""
-        return self._watchers.setdefault(slot, {})
+    def watchers(self, path: str, attribute: int) -> Watchers:
+        """The monitored items of an attribute; asyncua adds its own here."""
+        return self._watchers.setdefault(path, {}).setdefault(attribute, {})
 
-    def abandon(self) -> None:
-        """Tell all monitored items that their node is no more."""
-        gone = ua.DataValue(NOTHING, ua.StatusCode(ua.StatusCodes.BadNodeIdUnknown))
-        for watchers in self._watchers.values():
-            if watchers:
-                self._instances.delivery.changed(watchers, gone)
+    def tell_all(self) -> None:
+        """Tell every monitored item how things stand; each passes on only what it did not know."""
+        for path, attributes in self._watchers.items():
+            for attribute, watchers in attributes.items():
+                if watchers:
+                    value = self._instances.space.read_attribute_value(self.node_id(path), attribute)
+                    self._instances.delivery.changed(watchers, value)
 
     def _variable(self, path: str) -> TemplateNode:
         node = self.template.paths.get(path)
@@ -206,7 +234,10 @@ class Instance:
             raise InstanceError(f"{self.name}.{path} is a constant of its template: it cannot be written")
         return node
 
-    def _store(self, slot: int, encoded: bytes, source_time: datetime | int | None, status: int) -> None:
+    def _store(
+        self, node: TemplateNode, encoded: bytes, source_time: datetime | int | None, status: int
+    ) -> None:
+        slot = node.slot
         time = ticks_now() if source_time is None else to_ticks(source_time)
         self._values[slot] = encoded
         self._times[slot] = time
@@ -214,7 +245,8 @@ class Instance:
             self._statuses[slot] = status
         else:
             self._statuses.pop(slot, None)
-        watchers = self._watchers.get(slot)
+        watched = self._watchers.get(node.path)
+        watchers = watched and watched.get(Id.Value)
         if watchers:
             self._instances.delivery.changed(watchers, _data_value(encoded, time, status))
 
@@ -325,47 +357,49 @@ class InstanceAttributes:
         self._instance = instance
         self._node = node
 
-    def get(self, attribute: int, default: Any = None) -> Any:
-        """The attribute's value, something like an AttributeValue."""
-        instance, node = self._instance, self._node
-        if attribute == Id.Value:
-            return default if node.value_type is None else InstanceValue(instance, node)
-        if attribute == Id.NodeId:
-            return AttributeValue(good(ua.Variant(instance.node_id(node.path), Type.NodeId)))
-        if node.parent is None:
-            if attribute == Id.BrowseName:
-                return AttributeValue(good(ua.Variant(instance.browse_name, Type.QualifiedName)))
-            if attribute == Id.DisplayName:
-                return AttributeValue(good(ua.Variant(instance.display_name, Type.LocalizedText)))
-        return node.attributes.get(attribute, default)
-
-    def __getitem__(self, attribute: int) -> Any:
-        held = self.get(attribute)
-        if held is None:
-            raise KeyError(attribute)
-        return held
-
     def __contains__(self, attribute: object) -> bool:
-        return isinstance(attribute, int) and self.get(attribute) is not None
+        if attribute == Id.Value:
+            return self._node.value_type is not None
+        return attribute == Id.NodeId or attribute in self._node.attributes
+
+    def __getitem__(self, attribute: int) -> "InstanceAttribute":
+        if attribute not in self:
+            raise KeyError(attribute)
+        return InstanceAttribute(self._instance, self._node, attribute)
+
+    def get(self, attribute: int, default: Any = None) -> Any:
+        """The attribute, or the default when the node has none such."""
+        return InstanceAttribute(self._instance, self._node, attribute) if attribute in self else default
 
 
-class InstanceValue:
-    """The Value attribute of an instance's variable, as asyncua's services expect it."""
+class InstanceAttribute:
+    """An attribute of an instance node, as asyncua's services expect it."""
 
-    __slots__ = ("_instance", "_node")
+    __slots__ = ("_attribute", "_instance", "_node")
     value_callback = None
     value_setter = None
 
-    def __init__(self, instance: Instance, node: TemplateNode) -> None:
+    def __init__(self, instance: Instance, node: TemplateNode, attribute: int) -> None:
         self._instance = instance
         self._node = node
+        self._attribute = attribute
 
     @property
     def value(self) -> ua.DataValue:
         """The present value."""
-        return self._instance.data_value(self._node)
+        instance, node, attribute = self._instance, self._node, self._attribute
+        if attribute == Id.Value:
+            return instance.data_value(node)
+        if attribute == Id.NodeId:
+            return good(ua.Variant(instance.node_id(node.path), Type.NodeId))
+        if node.parent is None:
+            if attribute == Id.BrowseName:
+                return good(ua.Variant(instance.browse_name, Type.QualifiedName))
+            if attribute == Id.DisplayName:
+                return good(ua.Variant(instance.display_name, Type.LocalizedText))
+        return node.attributes[attribute].value
 
     @property
     def datachange_callbacks(self) -> Watchers:
-        """The monitored items; those of a constant are never called."""
-        return self._instance.watchers(self._node.slot)
+        """The monitored items."""
+        return self._instance.watchers(self._node.path, self._attribute)

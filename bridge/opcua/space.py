@@ -21,6 +21,7 @@ from asyncua.server.address_space import (
 from .typetable import SharedValue, TypeTable
 
 HAS_SUBTYPE = ua.NodeId(ua.ObjectIds.HasSubtype)
+Watchers = dict[int, Callable[..., Any]]  # monitored items of one attribute, by handle
 
 
 class VirtualNode(Protocol):
@@ -88,6 +89,7 @@ class LazyAddressSpace(AddressSpace):
     def __init__(self, table: TypeTable, instances: InstanceNodes) -> None:
         super().__init__()
         self._nodes: LazyNodes = LazyNodes(table, instances)
+        self._watchers: dict[int, Watchers] = {}  # where each handle is
 
     def node(self, node_id: ua.NodeId) -> NodeData:
         """The node, or KeyError."""
@@ -138,15 +140,15 @@ class LazyAddressSpace(AddressSpace):
     ) -> tuple[ua.StatusCode, int]:
         """As asyncua's."""
         self._unshare(nodeid, attr)
-        added: tuple[ua.StatusCode, int] = super().add_datachange_callback(nodeid, attr, callback)
-        return added
+        status, handle = super().add_datachange_callback(nodeid, attr, callback)
+        if status.is_good():
+            self._watchers[handle] = self._nodes[nodeid].attributes[attr].datachange_callbacks
+        return status, handle
 
     def delete_datachange_callback(self, handle: int) -> None:
         """As asyncua's, also when the node went away before the monitored item did."""
-        place = self._handle_to_attribute_map.pop(handle, None)
-        node = None if place is None else self._nodes.get(place[0])
-        if place is not None and node is not None:
-            node.attributes[place[1]].datachange_callbacks.pop(handle, None)
+        self._handle_to_attribute_map.pop(handle, None)
+        self._watchers.pop(handle, {}).pop(handle, None)
 
 
 class LazyViewService(ViewService):

@@ -130,49 +130,54 @@ class UmatiServer:
             return
         before, after = served.machine, transition.after
         if before.printer is not after.printer or before.heaters.keys() != after.heaters.keys():
-            served = self._refit(transition.record.machine, served, transition)
-            before = served.machine
+            self._refit(transition.record.machine, served, transition)
         instance = served.instance
-        for path, (value, time, status) in self._projection.changes(before, transition, served.profile):
-            instance.write(path, value, time, status)
+        for path, reading in self._projection.changes(before, transition, served.profile):
+            instance.write(path, *reading)
         served.machine = after
         if transition.changes:
             for message in messages(transition):
                 self._emit(instance, message, transition.record.time)
 
-    def _refit(self, machine_id: str, served: _Served, transition: Transition) -> _Served:
-        """Fit a machine's nodes to what has become known of the printer: new values, or a new object."""
-        after, time = transition.after, transition.record.time
+    def _refit(self, machine_id: str, served: _Served, transition: Transition) -> None:
+        """Fit the machine's nodes to what has become known of its printer; those that stay are the same ones."""
+        after, time, instance = transition.after, transition.record.time, served.instance
+        was, now = served.identification, self._identify(machine_id, served.identity, after)
+        if now.component_name != was.component_name:
+            instance.rename(now.component_name)
+        shown = dict(identity(was, time))
+        for path, reading in identity(now, time):
+            if reading != shown[path]:
+                instance.write(path, *reading)
+        served.identification = now
         profile = refitted(served.profile, served.machine, after)
-        identification = self._identify(machine_id, served.identity, after)
-        renamed = identification.component_name != served.identification.component_name
-        if profile != served.profile or renamed:
-            self._server.remove_instance(machine_id)
-            served = self._serve(machine_id, served.identity, after, profile, time)
-            self._served[machine_id] = served
-            log.info("the machine's nodes were made anew", machine=machine_id, heaters=profile.heaters)
-        elif identification != served.identification:
-            for path, (value, moment, status) in identity(identification, time):
-                served.instance.write(path, value, moment, status)
-            served.identification = identification
-        return served
+        if profile != served.profile:
+            instance.refit(self._template(profile))
+            served.profile = profile
+            readings = self._projection.whole(after, profile, now, time)
+            for path in instance.unwritten():
+                instance.write(path, *readings[path])
+            log.info("the machine has other nodes now", machine=machine_id, heaters=profile.heaters)
 
     def _serve(
         self, machine_id: str, identity: MachineIdentity, machine: Machine, profile: Profile, since: datetime
     ) -> _Served:
         identification = self._identify(machine_id, identity, machine)
-        if profile not in self._templates:
-            self._templates[profile] = template.build(self._server, profile)
         instance = self._server.add_instance(
             machine_id,
             identification.component_name,
-            self._templates[profile],
+            self._template(profile),
             parent=self._server.node_id(*MACHINES_FOLDER),
         )
         readings = self._projection.whole(machine, profile, identification, since)
-        for path, (value, time, status) in readings.items():
-            instance.write(path, value, time, status)
+        for path, reading in readings.items():
+            instance.write(path, *reading)
         return _Served(identity, machine, profile, identification, instance)
+
+    def _template(self, profile: Profile) -> Template:
+        if profile not in self._templates:
+            self._templates[profile] = template.build(self._server, profile)
+        return self._templates[profile]
 
     def _identify(self, machine_id: str, identity: MachineIdentity, machine: Machine) -> Identification:
         return identify(machine_id, identity.custom_name, identity.url, identity.settings, machine.printer)

@@ -202,3 +202,84 @@ async def test_fields_that_an_event_type_lacks_are_refused(server: OpcUaServer, 
         server.emit_event(machine, [""], base, {"Severity": ua.Variant("high")})
     with pytest.raises(InstanceError, match="no object 'Nowhere'"):
         server.emit_event(machine, ["Nowhere"], base, {})
+
+
+EVENT = ua.NodeId(ua.ObjectIds.BaseEventType)
+PROGRESS = "Production.ActiveProgram.Progress"
+
+
+async def test_items_outlive_another_template_and_those_of_lost_nodes_are_told_so(
+    client: Client, server: OpcUaServer, machine: Instance, subscription: Subscription, told: Recorder
+) -> None:
+    machine.write(SIGNAL, 1.0, THEN)
+    machine.write("Production.ActiveProgram.Name", "a", THEN)
+    for path in (SIGNAL, "Production.ActiveProgram.Name", f"{PROGRESS}.EURange"):
+        await subscription.subscribe_data_change(client.get_node(machine.node_id(path)))
+        await told.next()
+    await subscription.subscribe_events(client.get_node(machine.node_id()))
+    with_tool = machine.template
+    bare = server.build_template(server.node_id("am", 1005), notifiers=[""])
+    machine.refit(bare)
+    assert [(await told.next()).StatusCode.value for _ in range(2)] == [ua.StatusCodes.BadNodeIdUnknown] * 2
+    machine.write("Production.ActiveProgram.Name", "b")
+    assert (await told.next()).Value.Value == "b"
+    server.emit_event(machine, [""], EVENT, {"Message": ua.LocalizedText("still here")})
+    assert (await told.next()).Message.Text == "still here"
+    machine.refit(with_tool)
+    assert (await told.next()).StatusCode.value == ua.StatusCodes.UncertainInitialValue
+    assert (await told.next()).Value.Value == ua.Range(0, 100)
+    machine.write(SIGNAL, 2.0)
+    assert (await told.next()).Value.Value == 2.0
+    assert told.queue.empty()
+
+
+async def test_another_template_leaves_values_statuses_and_times_as_they_were(
+    server: OpcUaServer, machine: Instance
+) -> None:
+    machine.write("Production.ActiveProgram.Name", "a", THEN)
+    machine.write("Production.ActiveProgram.NumberInList", 7, THEN, ua.StatusCodes.UncertainLastUsableValue)
+    before = {path: machine.read(path) for path, node in machine.template.paths.items() if node.value_type}
+    machine.refit(server.build_template(server.node_id("am", 1005)))
+    after = {path: machine.read(path) for path, node in machine.template.paths.items() if node.value_type}
+    assert after.keys() < before.keys()
+    assert after == {path: before[path] for path in after}
+
+
+async def test_an_item_that_was_deleted_while_its_node_was_away_stays_deleted(
+    client: Client, server: OpcUaServer, machine: Instance, subscription: Subscription, told: Recorder
+) -> None:
+    node = client.get_node(machine.node_id(SIGNAL))
+    item = await subscription.subscribe_data_change(node)
+    await told.next()
+    with_tool = machine.template
+    machine.refit(server.build_template(server.node_id("am", 1005)))
+    assert (await told.next()).StatusCode.value == ua.StatusCodes.BadNodeIdUnknown
+    await subscription.unsubscribe(item)
+    machine.refit(with_tool)
+    await subscription.subscribe_data_change(node)
+    await told.next()
+    machine.write(SIGNAL, 3.0)
+    assert (await told.next()).Value.Value == 3.0
+    assert told.queue.empty()
+
+
+async def test_a_new_name_is_told_and_seen_from_all_sides(
+    client: Client, server: OpcUaServer, machine: Instance, subscription: Subscription, told: Recorder
+) -> None:
+    root = client.get_node(machine.node_id())
+    await subscription.subscribe_data_change(root, attr=ua.AttributeIds.DisplayName)
+    await subscription.subscribe_data_change(client.get_node(machine.node_id(SIGNAL)))
+    await told.next()
+    await told.next()
+    machine.rename("Left")
+    assert (await told.next()).Value.Value.Text == "Left"
+    assert (await root.read_display_name()).Text == "Left"
+    folder = client.get_node(server.node_id("mach", 1001))
+    (below,) = await folder.get_references(ua.ObjectIds.Organizes, direction=ua.BrowseDirection.Forward)
+    assert below.DisplayName.Text == "Left"
+    child = client.get_node(machine.node_id("Monitoring"))
+    (parent,) = await child.get_references(
+        ua.ObjectIds.HierarchicalReferences, direction=ua.BrowseDirection.Inverse
+    )
+    assert parent.DisplayName.Text == "Left"
+    assert told.queue.empty()

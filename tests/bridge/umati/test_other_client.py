@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,13 @@ import pytest
 from bridge import wire
 from tests.bridge.umati.test_server import serving, story
 
-SCRIPT = Path(__file__).with_name("read_machine.js")
 MODULES = Path(__file__).parents[2] / "e2e" / "node_modules"
 SECONDS = 60
 
 
-async def read_with_node_opcua(endpoint: str) -> dict[str, Any]:
+@asynccontextmanager
+async def node_opcua(script: str, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A script of this folder, running with node-opcua's client; ended when the block ends."""
     node = shutil.which("node")
     if node is None or not (MODULES / "node-opcua-client").is_dir():
         message = "needs node and `npm ci` in tests/e2e"
@@ -28,21 +31,25 @@ async def read_with_node_opcua(endpoint: str) -> dict[str, Any]:
         pytest.skip(message)
     process = await asyncio.create_subprocess_exec(
         node,
-        str(SCRIPT),
-        endpoint,
-        "urn:mesbridge:machines",
-        "octoprint-1",
+        str(Path(__file__).with_name(script)),
+        *arguments,
         env={**os.environ, "NODE_PATH": str(MODULES)},
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        async with asyncio.timeout(SECONDS):
-            output, errors = await process.communicate()
+        yield process
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+async def read_with_node_opcua(endpoint: str) -> dict[str, Any]:
+    arguments = (endpoint, "urn:mesbridge:machines", "octoprint-1")
+    async with node_opcua("read_machine.js", *arguments) as process, asyncio.timeout(SECONDS):
+        output, errors = await process.communicate()
     assert process.returncode == 0, errors.decode()
     answer = next(line for line in output.decode().splitlines() if line.startswith("{"))  # it logs there too
     return dict(json.loads(answer))
