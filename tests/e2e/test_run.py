@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asyncua import Client, ua
 
 from bridge import wire
 from tests.bridge.events import DATA
@@ -155,6 +157,26 @@ def test_a_forged_push_is_logged_with_the_machine_and_changes_nothing(make: Make
         plugin.push((wire.STATE, dict(DATA[wire.STATE])))
     said = bridge.wait_for("push refused")
     assert (said["machine"].startswith("octoprint-"), said["reason"]) == (True, "forged")
+
+
+async def read_namespaces(endpoint_url: str) -> list[str]:
+    async with Client(endpoint_url) as client:
+        found: list[str] = await client.get_namespace_array()
+        return found
+
+
+def test_nobody_enters_opcua_without_a_name_and_encryption(make: Make) -> None:
+    bridge = make()
+    bridge.start()
+    with pytest.raises(ua.UaError):
+        asyncio.run(read_namespaces(bridge.endpoint_url))
+
+
+def test_anonymous_access_is_possible_and_announced_at_start(make: Make) -> None:
+    bridge = make(settings="anonymous = true\n")
+    bridge.start()
+    assert "anyone" in bridge.wait_for("OPC UA is open")["event"]
+    assert "urn:mesbridge:machines" in asyncio.run(read_namespaces(bridge.endpoint_url))
 
 
 def test_no_secret_is_in_the_log_or_readable_by_others(make: Make) -> None:
