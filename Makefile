@@ -37,5 +37,8 @@ clean:
 	@touch $@
 
 tests/e2e/node_modules/.ready: tests/e2e/package-lock.json
-	npm ci --prefix tests/e2e --no-audit --no-fund --loglevel=error
-	@touch $@
+	@if command -v npm >/dev/null; then \
+	    npm ci --prefix tests/e2e --no-audit --no-fund --loglevel=error && touch $@; \
+	else \
+	    echo "npm is missing: tests that need a second OPC UA client are skipped (and fail where CI is set)"; \
+	fi

@@ -19,6 +19,7 @@ import pytest
 from bridge.demo.chain import OPCUA_USER, Chain
 from bridge.demo.octoprint import slow_gcode
 from bridge.demo.views import OpcUaView
+from tests import needs
 from tests.e2e.octoprint_server import environment
 
 pytestmark = pytest.mark.e2e
@@ -127,7 +128,14 @@ def test_a_client_of_another_make_sees_a_whole_print(chain: Chain, tmp_path: Pat
     """node-opcua, with a certificate and a password, from before the print to its end."""
     chain.octoprint.upload("short.gcode", slow_gcode(30, 100))
     script = Path(__file__).with_name("watch_print.js")
-    command = ["node", script, chain.endpoint_url, OPCUA_USER, chain.opcua_password, tmp_path / "node-pki"]
+    command = [
+        needs.node(),
+        script,
+        chain.endpoint_url,
+        OPCUA_USER,
+        chain.opcua_password,
+        tmp_path / "node-pki",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as node:
         watchdog = threading.Timer(60, node.kill)
         watchdog.start()

@@ -1,0 +1,43 @@
+"""What some tests need beside Python. Where it is missing a test is skipped, but under CI it fails."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+NODE_MODULES = Path(__file__).parent / "e2e" / "node_modules"
+
+
+def node() -> str:
+    """The program node, with node-opcua's client installed in `NODE_MODULES`."""
+    program = shutil.which("node")
+    if program is None or not (NODE_MODULES / "node-opcua-client").is_dir():
+        _missing("node, and `npm ci` in tests/e2e")
+    return program
+
+
+def npm() -> str:
+    """The program npm."""
+    program = shutil.which("npm")
+    if program is None:
+        _missing("npm")
+    return program
+
+
+def chromium() -> str:
+    """A Chromium without its downloads."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    program = next((found for name in names if (found := shutil.which(name))), None)
+    if program is None:
+        _missing("Chromium (Debian's package chromium)")
+    return program
+
+
+def _missing(what: str) -> NoReturn:
+    if os.environ.get("CI"):
+        pytest.fail(f"this test needs {what}")
+    pytest.skip(f"this test needs {what}")
