@@ -2,25 +2,34 @@
 
 In: a folder, the application's name and URI, host names. Out: the certificate and its key. The files are
 certificate.der, which clients may have to be given, and private_key.pem, which nobody may have (mode 0600).
+
+What is there is never replaced, since clients trust exactly this certificate: one that cannot be used is refused,
+and one that will soon be refused by clients is warned of.
 """
 
 import ipaddress
 import socket
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
+import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from bridge.files import write_private
+
 from .errors import CertificateError
-from .users import write_private
+
+log = structlog.get_logger(__name__)
 
 KEY_BITS = 2048
 VALIDITY = timedelta(days=3650)
+WARN_BEFORE_END = timedelta(days=60)
 _LONGEST_NAME = 64  # X.520's upper bound of a common name
 
 
@@ -39,26 +48,29 @@ def host_names(host: str) -> list[str]:
 
 
 def load_or_create(
-    folder: Path, application_name: str, application_uri: str | None, hosts: Iterable[str]
+    folder: Path, application_name: str, application_uri: str | None, hosts: Sequence[str]
 ) -> Identity:
     """The identity in this folder; made when there is none.
 
     Without an `application_uri` the one in the certificate stands, and a new certificate gets one of the host's
     and the application's name. CertificateError when a file is missing or unreadable, the two do not belong
-    together, the URI is another one, or the certificate has expired.
+    together, the URI is another one, or the certificate has expired. Hosts that it does not name are only logged.
     """
     certificate_path, key_path = folder / "certificate.der", folder / "private_key.pem"
     if certificate_path.exists() or key_path.exists():
-        return _load(certificate_path, key_path, application_uri)
-    uri = application_uri or f"urn:{socket.gethostname()}:{application_name}".replace(" ", "-")
+        identity = _load(certificate_path, key_path, application_uri)
+        _warn(certificate_path, identity.certificate, hosts)
+        return identity
+    uri = application_uri or quote(f"urn:{socket.gethostname()}:{application_name}".replace(" ", "-"), ":")
     key = rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
     certificate = _self_signed(key, application_name, uri, hosts)
     pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_private(key_path, pem)
-        certificate_path.write_bytes(certificate.public_bytes(serialization.Encoding.DER))
+        write_private(certificate_path, certificate.public_bytes(serialization.Encoding.DER))
     except OSError as error:
         raise CertificateError(
             f"cannot write the application certificate to {folder}: {error.strerror}; "
@@ -84,7 +96,8 @@ def _load(certificate_path: Path, key_path: Path, application_uri: str | None) -
         raise CertificateError(
             f"{certificate_path} expired on {certificate.not_valid_after_utc:%Y-%m-%d}; {remedy}"
         )
-    uris = _uris(certificate)
+    names = _names(certificate)
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     if not uris or (application_uri is not None and application_uri not in uris):
         raise CertificateError(
             f"{certificate_path} is for {', '.join(uris) or 'no application URI'}, not for {application_uri}; {remedy}"
@@ -92,16 +105,43 @@ def _load(certificate_path: Path, key_path: Path, application_uri: str | None) -
     return Identity(certificate, key, application_uri or uris[0])
 
 
-def _uris(certificate: x509.Certificate) -> list[str]:
+def _warn(path: Path, certificate: x509.Certificate, hosts: Sequence[str]) -> None:
+    """Say what clients will mind, as long as there is time to do something about it."""
+    now = datetime.now(UTC)
+    first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if now < first:
+        log.warning(
+            "the OPC UA certificate is not valid yet: check this computer's clock",
+            path=str(path),
+            valid_from=f"{first:%Y-%m-%d}",
+        )
+    if last - now < WARN_BEFORE_END:
+        log.warning(
+            "the OPC UA certificate expires soon: delete it and its key before the next start to get new ones,"
+            " then let clients trust the new one",
+            path=str(path),
+            expires=f"{last:%Y-%m-%d}",
+        )
+    named = set(_names(certificate))
+    missing = [host for host in hosts if _host(host) not in named]
+    if missing:
+        log.warning(
+            "the OPC UA certificate does not name this host as it is called now, which strict clients refuse:"
+            " delete it and its key before the next start to get new ones",
+            path=str(path),
+            missing=missing,
+        )
+
+
+def _names(certificate: x509.Certificate) -> x509.SubjectAlternativeName:
     try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        return []
-    return names.get_values_for_type(x509.UniformResourceIdentifier)
+        return x509.SubjectAlternativeName([])
 
 
 def _self_signed(
-    key: rsa.RSAPrivateKey, application_name: str, uri: str, hosts: Iterable[str]
+    key: rsa.RSAPrivateKey, application_name: str, uri: str, hosts: Sequence[str]
 ) -> x509.Certificate:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, application_name[:_LONGEST_NAME])])
     now = datetime.now(UTC)
@@ -147,4 +187,4 @@ def _host(name: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
-        return x509.DNSName(name)
+        return x509.DNSName(name if name.isascii() else name.encode("idna").decode())

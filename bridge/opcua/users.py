@@ -7,11 +7,11 @@ import base64
 import hashlib
 import hmac
 import json
-import os
 import secrets
-import tempfile
 from pathlib import Path
 from typing import Any
+
+from bridge.files import write_private
 
 from .errors import UsersError
 
@@ -48,9 +48,8 @@ class Users:
         self._read_at: tuple[int, int] | None = None
         self._decoy = _entry(secrets.token_bytes(_SALT_BYTES), secrets.token_bytes(_HASH_BYTES))
         self._session_key = secrets.token_bytes()
-        self._verified: dict[
-            str, tuple[bytes, str]
-        ] = {}  # keyed digest of the password and the hash it passed
+        # By name a keyed digest of the password that was right, and the hash that it was right for.
+        self._verified: dict[str, tuple[bytes, str]] = {}
 
     def names(self) -> list[str]:
         """All user names."""
@@ -111,7 +110,7 @@ class Users:
             held = json.loads(text)
         except json.JSONDecodeError as error:
             raise UsersError(f"{self.path}, line {error.lineno}: {error.msg}; {remedy}") from error
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UsersError(f"{self.path} cannot be read: {error}; {remedy}") from error
         users = held.get("users") if isinstance(held, dict) else None
         if not isinstance(users, dict):
@@ -125,7 +124,11 @@ class Users:
 
     def _write(self) -> None:
         text = json.dumps({"users": self._users}, indent=2, ensure_ascii=False) + "\n"
-        write_private(self.path, text.encode())
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_private(self.path, text.encode())
+        except OSError as error:
+            raise UsersError(f"{self.path} cannot be written: {error.strerror}") from error
         self._read_at = None
 
 
@@ -143,18 +146,3 @@ def _fault(entry: Any) -> str | None:
     except (ValueError, TypeError):
         return "has a salt or hash that is not base64"
     return None if salt and len(made) == _HASH_BYTES else "has a salt or hash of the wrong length"
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Write a file that only its owner can read, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # made with mode 0600
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except OSError:
-        Path(temporary).unlink(missing_ok=True)
-        raise

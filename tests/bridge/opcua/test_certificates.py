@@ -1,5 +1,6 @@
 """The application certificate is made once, says the right things, and is refused when it does not fit."""
 
+import os
 import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from structlog.testing import capture_logs
 
 from bridge.opcua import CertificateError, certificates
 from bridge.opcua.certificates import host_names, load_or_create
@@ -103,3 +105,65 @@ def test_host_names_cover_loopback_but_no_wildcard() -> None:
     assert "0.0.0.0" not in host_names("0.0.0.0")
     assert host_names("192.0.2.7")[0] == "192.0.2.7"
     assert {"localhost", "127.0.0.1"} <= set(host_names("192.0.2.7"))
+
+
+def test_a_name_beyond_ascii_gives_a_certificate_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "drucker-süd")
+    identity = load_or_create(tmp_path, "Süd Werk", None, host_names("0.0.0.0"))
+    assert identity.application_uri == "urn:drucker-s%C3%BCd:S%C3%BCd-Werk"
+    names = identity.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert "xn--drucker-sd-ieb" in names.get_values_for_type(x509.DNSName)
+
+
+def test_another_host_name_keeps_certificate_and_uri_and_is_warned_of(tmp_path: Path) -> None:
+    first = load_or_create(tmp_path, "Example", None, ["old-host", "127.0.0.1"])
+    with capture_logs() as logs:
+        same = load_or_create(tmp_path, "Example", None, ["127.0.0.1"])
+        assert logs == []
+        again = load_or_create(tmp_path, "Example", None, ["new-host", "127.0.0.1"])
+    assert first.certificate == same.certificate == again.certificate
+    assert again.application_uri == first.application_uri
+    assert [entry["missing"] for entry in logs] == [["new-host"]]
+
+
+@pytest.mark.parametrize(
+    ("validity", "warnings"), [(timedelta(days=30), ["expires soon"]), (timedelta(days=61), [])]
+)
+def test_the_end_of_a_certificate_is_told_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, validity: timedelta, warnings: list[str]
+) -> None:
+    monkeypatch.setattr(certificates, "VALIDITY", validity)
+    made(tmp_path)
+    with capture_logs() as logs:
+        made(tmp_path)
+    assert len(logs) == len(warnings)
+    for entry, text in zip(logs, warnings, strict=True):
+        assert text in entry["event"]
+
+
+def test_the_key_is_never_readable_by_others_not_even_while_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes = []
+    sync = os.fsync
+
+    def watch(descriptor: int) -> None:
+        modes.append(stat.S_IMODE(os.fstat(descriptor).st_mode))
+        sync(descriptor)
+
+    monkeypatch.setattr("os.fsync", watch)
+    before = os.umask(0)
+    try:
+        made(tmp_path / "pki")
+    finally:
+        os.umask(before)
+    assert modes == [0o600, 0o600]
+    assert stat.S_IMODE((tmp_path / "pki").stat().st_mode) == 0o700
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        CertificateError, match="cannot write the application certificate to .*make the folder"
+    ):
+        made(tmp_path / "file" / "pki")
