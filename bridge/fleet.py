@@ -7,7 +7,8 @@ of their own pass over what they already have.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -34,6 +35,7 @@ class Fleet:
         self.machines: dict[str, Machine] = {}
         self.position = 0
         self.sinks: list[Sink] = []
+        self._saved = 0
 
     def __getitem__(self, machine: str) -> Machine:
         return self.machines.get(machine) or Machine()
@@ -41,7 +43,7 @@ class Fleet:
     def take(self, records: Sequence[Record]) -> None:
         """Apply `records`, which follow those taken before, and show them to the sinks."""
         for record in records:
-            transition = apply(self[record.machine], record)
+            transition = self._apply(record)
             self.machines[record.machine] = transition.after
             self.position = record.position
             for sink in self.sinks:
@@ -60,21 +62,33 @@ class Fleet:
                 f"the checkpoint in the log cannot be read ({error!r}); it was written by another version of"
                 " MESBridge: run that version, or choose another bridge.state_folder"
             ) from None
-        self.position = position
+        self.position = self._saved = position
         return list(store.read(position))
 
-    async def checkpoint(self, store: Log, sinks_at: int) -> None:
-        """Save the machines, when all sinks are durably at `sinks_at` or beyond. Raises `LogError`.
+    async def checkpoint(self, store: Log, drain: Callable[[], Awaitable[int]]) -> None:
+        """Save the machines as they are now, once `drain` says that all sinks are durably there.
 
-        Nothing is saved when records came in the meantime: the next checkpoint will have them.
+        Raises `LogError` and what `drain` raises; then the last checkpoint stays.
         """
-        if sinks_at >= self.position:
-            await store.save_checkpoint(_CONSUMER, self.position, codec.dump(self.machines))
+        # What comes while the sinks are waited for belongs to the next checkpoint: in a plant that is never
+        # quiet there would otherwise be none at all.
+        position, machines = self.position, dict(self.machines)
+        if position > self._saved and await drain() >= position:
+            await store.save_checkpoint(_CONSUMER, position, await asyncio.to_thread(codec.dump, machines))
+            self._saved = position
 
+    async def trim(self, store: Log, before: datetime) -> None:
+        """Forget the records that every reader has and that are older than `before`. Raises `LogError`."""
+        forgotten = await store.trim(before, self._saved)
+        if forgotten:
+            log.info("old events forgotten", count=forgotten)
 
-async def trim(store: Log, before: datetime) -> None:
-    """Forget the records that every reader has and that are older than `before`. Raises `LogError`."""
-    position, _ = store.load_checkpoint(_CONSUMER)
-    forgotten = await store.trim(before, position)
-    if forgotten:
-        log.info("old events forgotten", count=forgotten)
+    def _apply(self, record: Record) -> Transition:
+        machine = self[record.machine]
+        try:
+            return apply(machine, record)
+        except Exception:  # else one odd record would stop this and every later start, for all machines
+            log.exception(
+                "a record changes nothing: it was not understood", machine=record.machine, key=record.key
+            )
+            return Transition(record, machine, machine, ())

@@ -17,8 +17,9 @@ from pathlib import Path
 import structlog
 from aiohttp import web
 
-from bridge import __version__, fleet, identity, wire
+from bridge import __version__, identity, wire
 from bridge.aggregator import Config, Secret
+from bridge.fleet import Fleet
 from bridge.log import LogError
 from bridge.log.sqlite import SqliteLog
 from bridge.machine import Machine, Transition
@@ -62,7 +63,7 @@ class Service:
     def __init__(self, config: Config, settings: Settings) -> None:
         self._config = config
         self._settings = settings
-        self._fleet = fleet.Fleet()
+        self._fleet = Fleet()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set.
@@ -195,13 +196,15 @@ class Service:
             if time.monotonic() >= next_trim:
                 next_trim += _TRIM_EVERY_S
                 try:
-                    await fleet.trim(store, wire.utc_now() - timedelta(days=self._settings.bridge.keep_days))
+                    await self._fleet.trim(
+                        store, wire.utc_now() - timedelta(days=self._settings.bridge.keep_days)
+                    )
                 except LogError as error:
                     log.error("old events could not be forgotten", error=str(error))
 
     async def _checkpoint(self, store: SqliteLog, mes: MesSink) -> None:
         try:
-            await self._fleet.checkpoint(store, await mes.drain())
+            await self._fleet.checkpoint(store, mes.drain)
         except (LogError, MesError) as error:
             log.error("no checkpoint: the next start takes longer", error=str(error))
 
