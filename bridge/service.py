@@ -36,7 +36,7 @@ from bridge.umati.identification import identify
 log = structlog.get_logger(__name__)
 
 _CHECKPOINT_EVERY_S = 30.0
-_TRIM_EVERY_S = 3600.0
+_TRIM_EVERY_S = 300.0
 
 
 class ServiceError(Exception):

@@ -54,22 +54,32 @@ class LogError(Exception):
 
 
 class Log(Protocol):
-    """An append-only store of events, see the module's text."""
+    """An append-only store of events, see the module's text.
+
+    `id` names it for ever, and a copy of it just so: positions of two logs with other ids have nothing in common.
+    """
+
+    id: str
+
+    @property
+    def end(self) -> int:
+        """The last position it ever gave out; 0 when none. Raises `LogError`."""
 
     async def append(self, machine: str, batch: Batch) -> Appended:
         """Make `batch` durable. Raises `LogError`; then nothing of the batch is kept."""
 
     def read(self, after: int) -> Iterator[Record]:
-        """All records past the position `after`, in order."""
+        """All records past the position `after`, in order. Raises `LogError`."""
 
     def load_checkpoint(self, consumer: str) -> tuple[int, str]:
-        """The position and text that `consumer` saved last; ``(0, "")`` when it never did."""
+        """The position and text that `consumer` saved last; ``(0, "")`` when it never did. Raises `LogError`."""
 
     async def save_checkpoint(self, consumer: str, position: int, text: str) -> None:
         """Remember both, durably."""
 
     async def trim(self, before: datetime, through: int) -> int:
-        """Forget records older than `before`, at most up to the position `through`; returns how many."""
+        """Forget, at most up to the position `through`, what was appended `before` and all samples (kinds of
+        which only the newest matters); returns how many. Raises `LogError`."""
 
     async def close(self) -> None:
         """Finish what was begun and let go of the store."""

@@ -6,6 +6,7 @@ One thread writes; appends that wait at the same time share one transaction and 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import queue
@@ -14,14 +15,22 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from bridge import wire
 from bridge.log import Appended, LogError, Record
 
-_SCHEMA_VERSION = 1
+log = structlog.get_logger(__name__)
+
+_SCHEMA_VERSION = 2
 _SCHEMA = """
+CREATE TABLE log (id TEXT NOT NULL);
+INSERT INTO log VALUES (lower(hex(randomblob(16))));
+CREATE TABLE mark (time TEXT NOT NULL, position INTEGER NOT NULL);
 CREATE TABLE record (
     position INTEGER PRIMARY KEY AUTOINCREMENT,
     machine TEXT NOT NULL, instance TEXT NOT NULL, seq INTEGER NOT NULL,
@@ -34,6 +43,7 @@ CREATE TABLE checkpoint (
 """
 _MOST_JOBS_A_COMMIT = 1000
 _TRIM_CHUNK = 5000
+_SAMPLES = ", ".join(f"'{kind}'" for kind in sorted(wire.COALESCED))
 
 _Work = Callable[[sqlite3.Connection], Any]
 _Job = tuple[_Work, "asyncio.Future[Any]"]
@@ -52,7 +62,10 @@ class SqliteLog:
         self._loop = asyncio.get_running_loop()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closed = False
+        self._sampled = 0
         self._connection = _open(path)
+        with self._explained():
+            self.id = str(self._connection.execute("SELECT id FROM log").fetchone()[0])
         self._thread = threading.Thread(target=self._write, name="log-writer", daemon=True)
         self._thread.start()
 
@@ -61,22 +74,23 @@ class SqliteLog:
         appended: Appended = await self._submit(lambda connection: _append(connection, machine, batch))
         return appended
 
+    @property
+    def end(self) -> int:
+        """See `bridge.log.Log.end`."""
+        # Not the greatest position there is: that may have been trimmed.
+        rows = self._rows("SELECT seq FROM sqlite_sequence WHERE name = 'record'")
+        return next((int(row[0]) for row in rows), 0)
+
     def read(self, after: int) -> Iterator[Record]:
         """See `bridge.log.Log.read`."""
-        with closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-            for row in connection.execute(
-                "SELECT * FROM record WHERE position > ? ORDER BY position", (after,)
-            ):
-                position, machine, instance, seq, time, kind, data = row
-                yield Record(position, machine, instance, seq, wire.parse_time(time), kind, json.loads(data))
+        for row in self._rows("SELECT * FROM record WHERE position > ? ORDER BY position", (after,)):
+            position, machine, instance, seq, time, kind, data = row
+            yield Record(position, machine, instance, seq, wire.parse_time(time), kind, json.loads(data))
 
     def load_checkpoint(self, consumer: str) -> tuple[int, str]:
         """See `bridge.log.Log.load_checkpoint`."""
-        with closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-            row = connection.execute(
-                "SELECT position, text FROM checkpoint WHERE consumer = ?", (consumer,)
-            ).fetchone()
-        return row or (0, "")
+        rows = self._rows("SELECT position, text FROM checkpoint WHERE consumer = ?", (consumer,))
+        return next(rows, (0, ""))
 
     async def save_checkpoint(self, consumer: str, position: int, text: str) -> None:
         """See `bridge.log.Log.save_checkpoint`."""
@@ -88,16 +102,21 @@ class SqliteLog:
 
     async def trim(self, before: datetime, through: int) -> int:
         """See `bridge.log.Log.trim`; in small transactions, so that appends never wait long."""
-        limit, total = wire.format_time(before), 0
+        # Ages are counted by this computer's clock: printers may have none, or one that is years ahead.
+        aged = await self._submit(partial(_mark, now=wire.utc_now(), before=before))
+        samples = await self._forget(self._sampled, through, f"kind IN ({_SAMPLES})")
+        self._sampled = through
+        return samples + await self._forget(0, min(aged, through), "TRUE")
+
+    async def _forget(self, after: int, through: int, which: str) -> int:
+        statement = (
+            "DELETE FROM record WHERE position IN (SELECT position FROM record"  # noqa: S608 (all from here)
+            f" WHERE position > ? AND position <= ? AND {which} ORDER BY position LIMIT {_TRIM_CHUNK})"
+        )
+        total = 0
         while True:
             count: int = await self._submit(
-                lambda connection: (
-                    connection.execute(
-                        "DELETE FROM record WHERE position IN (SELECT position FROM record"
-                        " WHERE position <= ? AND time < ? ORDER BY position LIMIT ?)",
-                        (through, limit, _TRIM_CHUNK),
-                    ).rowcount
-                )
+                lambda connection: connection.execute(statement, (after, through)).rowcount
             )
             total += count
             if count < _TRIM_CHUNK:
@@ -135,20 +154,38 @@ class SqliteLog:
             self._connection.execute("BEGIN IMMEDIATE")
             results = [work(self._connection) for work, _ in batch]
             self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            if self._connection.in_transaction:
+        except Exception as error:  # whatever it is: who waits must hear of it, and the others go on
+            with contextlib.suppress(sqlite3.Error):  # some failures have rolled back already
                 self._connection.execute("ROLLBACK")
+            if not isinstance(error, sqlite3.Error):
+                log.exception("an append failed unexpectedly", file=str(self._path))
             self._loop.call_soon_threadsafe(self._fail, batch, _explain(self._path, error))
         else:
             self._loop.call_soon_threadsafe(self._finish, batch, results)
 
     def _finish(self, batch: Sequence[_Job], results: Sequence[Any]) -> None:
         records = [r for result in results if isinstance(result, Appended) for r in result.records]
-        if records:
-            self._listener(records)
-        for (_, future), result in zip(batch, results, strict=True):
-            if not future.done():
-                future.set_result(result)
+        try:
+            if records:
+                self._listener(records)
+        finally:  # they are durable, whatever the listener makes of them
+            for (_, future), result in zip(batch, results, strict=True):
+                if not future.done():
+                    future.set_result(result)
+
+    def _rows(self, statement: str, values: Sequence[object] = ()) -> Iterator[Any]:
+        with (
+            self._explained(),
+            closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True)) as db,
+        ):
+            yield from db.execute(statement, values)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise _explain(self._path, error) from None
 
     @staticmethod
     def _fail(batch: Sequence[_Job], error: LogError) -> None:
@@ -187,6 +224,20 @@ def _append(connection: sqlite3.Connection, machine: str, batch: wire.Batch) -> 
             "INSERT OR REPLACE INTO source VALUES (?, ?, ?)", (machine, batch.instance, through)
         )
     return Appended(through, batch.after > known, row is None, tuple(records))
+
+
+def _mark(connection: sqlite3.Connection, now: datetime, before: datetime) -> int:
+    """Note where the log stands now; returns the last position that it had `before`."""
+    connection.execute(
+        "INSERT INTO mark SELECT ?, coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'record'",
+        (wire.format_time(now),),
+    )
+    limit = wire.format_time(before)
+    row = connection.execute(
+        "SELECT coalesce(max(position), 0) FROM mark WHERE time < ?", (limit,)
+    ).fetchone()
+    connection.execute("DELETE FROM mark WHERE position < ?", row)
+    return int(row[0])
 
 
 def _open(path: Path) -> sqlite3.Connection:

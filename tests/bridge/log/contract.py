@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 
 from bridge import wire
 from bridge.log import Log, Record
@@ -74,3 +75,12 @@ class LogContract:
         log = await reopen()
         assert log.load_checkpoint("a") == (4, "four")
         assert log.load_checkpoint("b") == (0, "")
+
+    async def test_its_id_and_its_end_outlive_reopening_and_trimming(self, reopen: Reopen) -> None:
+        log = await reopen()
+        assert log.end == 0
+        name, records = log.id, (await log.append("m", batch(1, 2))).records
+        await log.trim(wire.utc_now() + timedelta(days=1), records[-1].position)
+        log = await reopen()
+        assert (log.id, log.end, list(log.read(0))) == (name, records[-1].position, [])
+        assert len(name) >= 32

@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from bridge import wire
 from bridge.log import LogError, Record
@@ -61,6 +62,42 @@ class TestSqliteLog(LogContract):
         assert [r.seq for r in log.read(0)] == [3]
         assert (await log.append("m", batch(1, 2, 3))).records == ()
 
+    async def test_samples_are_forgotten_once_consumed_and_a_clock_that_is_ahead_keeps_nothing(
+        self, reopen: Reopen
+    ) -> None:
+        log = await reopen()
+        ahead = wire.utc_now() + timedelta(days=3650)
+        events = [
+            (wire.HEATERS, {"heaters": {}}),
+            (wire.ERROR, {"text": "x"}),
+            (wire.HEATERS, {"heaters": {}}),
+        ]
+        numbered = tuple(wire.Event(n, ahead, kind, data) for n, (kind, data) in enumerate(events, 1))
+        records = (await log.append("m", wire.Batch("one", 0, 3, numbered, ahead))).records
+        assert await log.trim(wire.utc_now() - timedelta(days=1), records[1].position) == 1
+        assert [r.seq for r in log.read(0)] == [2, 3]
+        assert await log.trim(wire.utc_now() + timedelta(days=1), records[2].position) == 2
+        assert log.end == records[2].position
+
+    async def test_an_unexpected_failure_is_told_to_who_waits_and_the_log_goes_on(
+        self, reopen: Reopen, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        log = await reopen()
+        with monkeypatch.context() as broken, capture_logs() as said:
+            broken.setattr("bridge.log.sqlite._append", lambda *_: 1 / 0)
+            with pytest.raises(LogError, match="division by zero"):
+                await log.append("m", batch(1))
+        assert said[0]["log_level"] == "error"
+        assert (await log.append("m", batch(1))).through == 1
+
+    async def test_a_listener_that_fails_keeps_nobody_waiting(self, reopen: Reopen) -> None:
+        def fail(records: object) -> None:
+            raise RuntimeError("a test says so")
+
+        log = await reopen(fail)
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        assert (await asyncio.wait_for(log.append("m", batch(1)), 10)).through == 1
+
     async def test_appending_after_close_is_an_error_not_a_hang(self, reopen: Reopen) -> None:
         log = await reopen()
         await log.close()
@@ -96,6 +133,16 @@ async def test_a_damaged_file_is_refused_and_left_alone(tmp_path: Path) -> None:
     with pytest.raises(LogError, match="damaged"):
         SqliteLog(path, lambda records: None)
     assert path.read_bytes() == b"not a database, but somebody's" * 100
+
+
+async def test_damage_that_shows_while_reading_is_said_with_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "log.sqlite"
+    log = SqliteLog(path, lambda records: None)
+    await log.close()
+    path.write_bytes(b"not a database, but somebody's" * 100)
+    for read in (lambda: list(log.read(0)), lambda: log.load_checkpoint("a"), lambda: log.end):
+        with pytest.raises(LogError, match="damaged"):
+            read()
 
 
 async def test_a_log_of_another_version_is_refused(tmp_path: Path) -> None:
