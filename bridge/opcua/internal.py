@@ -1,7 +1,7 @@
 """asyncua's server classes with what they lack: lazy nodes, methods of instances, limits, a closed door.
 
-In: the lazy address space, who may log in, whether anonymous sessions are allowed. Out: an asyncua InternalServer
-and BinaryServer.
+In: the lazy address space, logins, whether anonymous sessions are allowed. Out: an asyncua InternalServer and
+BinaryServer.
 """
 
 import asyncio
@@ -27,53 +27,26 @@ from asyncua.server.subscription_service import SubscriptionService
 from asyncua.server.uaprocessor import UaProcessor
 from asyncua.ua.ua_binary import struct_from_binary
 
-from .errors import UsersError
 from .instances import InstanceNode
+from .logins import Logins
 from .space import LazyAddressSpace, LazyAttributeService, LazyNodeManagementService, LazyViewService
-from .users import Users
 
 log = structlog.get_logger(__name__)
 
 CURRENT_TIME = ua.NodeId(ua.ObjectIds.Server_ServerStatus_CurrentTime)
 SERVER_STATUS = ua.NodeId(ua.ObjectIds.Server_ServerStatus)
+MAX_SESSIONS = 100
 _DISCOVERY = {  # what needs neither security nor a session (Part 4, 5.5)
     ua.NodeId(ua.ObjectIds.FindServersRequest_Encoding_DefaultBinary),
     ua.NodeId(ua.ObjectIds.GetEndpointsRequest_Encoding_DefaultBinary),
     ua.NodeId(ua.ObjectIds.CloseSecureChannelRequest_Encoding_DefaultBinary),
 }
+_CREATE_SESSION = ua.NodeId(ua.ObjectIds.CreateSessionRequest_Encoding_DefaultBinary)
 _ACTIVATE_SESSION = ua.NodeId(ua.ObjectIds.ActivateSessionRequest_Encoding_DefaultBinary)
 _REGISTRATION = {  # this is no discovery server: nobody registers others here
     ua.NodeId(ua.ObjectIds.RegisterServerRequest_Encoding_DefaultBinary),
     ua.NodeId(ua.ObjectIds.RegisterServer2Request_Encoding_DefaultBinary),
 }
-
-
-class UsersManager:
-    """Asks the users file; no session of a client is ever an administrator's."""
-
-    def __init__(self, users: Users, anonymous: bool) -> None:
-        self._users = users
-        self._anonymous = anonymous
-
-    def get_user(
-        self,
-        iserver: InternalServer,
-        username: str | None = None,
-        password: str | None = None,
-        certificate: Any = None,
-    ) -> User | None:
-        """The session's user, or None to refuse it."""
-        if username is None:
-            return User(UserRole.User) if self._anonymous else None
-        try:
-            right = self._users.verify(username, password or "")
-        except UsersError as error:
-            log.error("no user can log in", reason=str(error))
-            return None
-        if not right:
-            log.warning("login refused", user=username)
-            return None
-        return User(UserRole.User, username)
 
 
 class LazyMethodService(MethodService):
@@ -129,9 +102,10 @@ class LazyInternalServer(InternalServer):
     """asyncua's services over the lazy address space."""
 
     def __init__(
-        self, space: LazyAddressSpace, users: UsersManager, anonymous: bool, shortest_interval: float
+        self, space: LazyAddressSpace, logins: Logins, anonymous: bool, shortest_interval: float
     ) -> None:
-        super().__init__(user_manager=users)
+        super().__init__(user_manager=logins)
+        self.logins = logins
         self.allow_remote_admin = False
         self.anonymous = anonymous
         self.disabled_clock = True  # ours below can be stopped at once
@@ -151,6 +125,7 @@ class LazyInternalServer(InternalServer):
         self.current_time_node = Node(self.isession, CURRENT_TIME)
         self.server_status_node = Node(self.isession, SERVER_STATUS)
         self._clock: asyncio.Task[None] | None = None
+        self._full = False  # a session was refused because of its number
 
     async def init(self, shelffile: Any = None) -> None:
         """Nothing to load: the type table is the address space."""
@@ -161,8 +136,24 @@ class LazyInternalServer(InternalServer):
         await super().start()
         self._clock = asyncio.create_task(self._tick())
 
+    async def make_room(self) -> None:
+        """For one more session: of too many, the oldest that is not activated goes (Part 4, 5.6.2)."""
+        sessions = self._external_sessions
+        if len(sessions) < MAX_SESSIONS:
+            self._full = False
+            return
+        idle = next((session for session in sessions.values() if not session.is_activated()), None)
+        if idle is not None:
+            await idle.close_session()
+            return
+        if not self._full:
+            log.warning("OPC UA clients are refused: there are too many sessions", limit=MAX_SESSIONS)
+        self._full = True
+        raise ServiceError(ua.StatusCodes.BadTooManySessions)
+
     async def stop(self) -> None:
         """Stop the clock and close all sessions."""
+        self.logins.close()
         if self._clock is not None:
             self._clock.cancel()
             await asyncio.gather(self._clock, return_exceptions=True)
@@ -189,21 +180,27 @@ class GuardedProcessor(UaProcessor):
         unsecured = self._connection.security_policy.URI == SecurityPolicyNone.URI
         if unsecured and not self.iserver.anonymous and typeid not in _DISCOVERY:
             raise ServiceError(ua.StatusCodes.BadSecurityPolicyRejected)
-        if typeid == _ACTIVATE_SESSION and not await self._let_in(body.copy()):
+        if typeid == _CREATE_SESSION:
+            if self.session is not None and not self.session.is_activated():
+                await self.session.close_session()  # nobody would: asyncua forgets it with the next one
+            await self.iserver.make_room()
+        if typeid == _ACTIVATE_SESSION and not await self._let_in(requesthdr, body.copy()):
             raise ServiceError(ua.StatusCodes.BadUserAccessDenied)
         return await super()._process_message(typeid, requesthdr, seqhdr, body)
 
-    async def _let_in(self, body: Any) -> bool:
-        """Hash the password in a thread, so that logins do not hold up the loop; asyncua asks again, at no cost."""
+    async def _let_in(self, requesthdr: Any, body: Any) -> bool:
+        """Whether the user may come in; asyncua asks again, and gets the same answer at once."""
         token = struct_from_binary(ua.ActivateSessionParameters, body).UserIdentityToken
-        if self.session is None or not isinstance(token, ua.UserNameIdentityToken):
+        session = self.session or self.iserver.lookup_external_session(requesthdr.AuthenticationToken)
+        if session is None or not isinstance(token, ua.UserNameIdentityToken):
             return True  # for asyncua to judge
         try:
-            name, password = self.iserver.decrypt_user_token(self.session, token)
+            name, password = self.iserver.decrypt_user_token(session, token)
         except (ValueError, TypeError, struct.error):
             raise ServiceError(ua.StatusCodes.BadIdentityTokenInvalid) from None
-        manager: UsersManager = self.iserver.user_manager
-        return await asyncio.to_thread(manager.get_user, self.iserver, name or "", password) is not None
+        address = self.name[0] if self.name else "unknown"
+        logins: Logins = self.iserver.logins
+        return await logins.admit(address, name or "", password or "")
 
 
 class GuardedProtocol(OPCUAProtocol):

@@ -22,7 +22,8 @@ from .delivery import QueuedDelivery
 from .errors import AddressUnavailable, InstanceError, TemplateError
 from .events import SERVER, Event, EventTypes, base_fields
 from .instances import Instance, Instances
-from .internal import GuardedBinaryServer, LazyInternalServer, UsersManager
+from .internal import MAX_SESSIONS, GuardedBinaryServer, LazyInternalServer
+from .logins import Logins
 from .quiet import tame_asyncua
 from .space import LazyAddressSpace
 from .template import Template, make_template
@@ -118,7 +119,7 @@ class OpcUaServer:
         self.instances = Instances(self.namespaces.own)
         self.space = LazyAddressSpace(table, self.instances)
         self._iserver = LazyInternalServer(
-            self.space, UsersManager(users, anonymous), anonymous, min_publishing_interval
+            self.space, Logins(users, anonymous), anonymous, min_publishing_interval
         )
         self._min_publishing_interval = min_publishing_interval
         self._delivery = QueuedDelivery(self._iserver.subscription_service)
@@ -286,6 +287,7 @@ class OpcUaServer:
             ids.Server_ServerDiagnostics_EnabledFlag: ua.Variant(False),
             ids.Server_ServerCapabilities_LocaleIdArray: ua.Variant(["en"], ua.VariantType.String),
             ids.Server_ServerCapabilities_MinSupportedSampleRate: ua.Variant(self._min_publishing_interval),
+            ids.Server_ServerCapabilities_MaxSessions: ua.Variant(MAX_SESSIONS, ua.VariantType.UInt32),
             ids.Server_ServerCapabilities_MaxSubscriptions: ua.Variant(
                 self._iserver.max_subscriptions, ua.VariantType.UInt32
             ),

@@ -76,20 +76,29 @@ class Users:
         self._write()
 
     def verify(self, name: str, password: str) -> bool:
-        """Whether this is the user's password. The first time it costs a hash, again and again it does not."""
-        self._refresh()
-        entry = self._users.get(name)
-        digest = hmac.digest(self._session_key, password.encode(), "sha256")
-        known_digest, known_hash = self._verified.get(name, (b"", ""))
-        if entry is not None and entry["hash"] == known_hash and hmac.compare_digest(digest, known_digest):
+        """Whether this is the user's password; costs a hash, except for one that was right before."""
+        if self.remembers(name, password):
             return True
+        entry = self._users.get(name)
         checked = self._decoy if entry is None else entry
         made = _scrypt(password, base64.b64decode(checked["salt"]), checked["n"], checked["r"], checked["p"])
         right = hmac.compare_digest(made, base64.b64decode(checked["hash"]))
         if entry is None or not right:
             return False
-        self._verified[name] = digest, entry["hash"]
+        self._verified[name] = self._digest(password), entry["hash"]
         return True
+
+    def remembers(self, name: str, password: str) -> bool:
+        """Whether `verify` found this to be the user's password, and it still is."""
+        self._refresh()
+        entry = self._users.get(name)
+        digest, verified_hash = self._verified.get(name, (b"", ""))
+        if entry is None or entry["hash"] != verified_hash:
+            return False
+        return hmac.compare_digest(self._digest(password), digest)
+
+    def _digest(self, password: str) -> bytes:
+        return hmac.digest(self._session_key, password.encode(), "sha256")
 
     def _refresh(self) -> None:
         try:

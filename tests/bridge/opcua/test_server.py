@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 
 import pytest
 from asyncua import Client, ua
+from structlog.testing import capture_logs
 
-from bridge.opcua import AddressUnavailable, BuildInfo, CertificateError, OpcUaServer
+from bridge.opcua import AddressUnavailable, BuildInfo, CertificateError, OpcUaServer, internal
 
 Ids = ua.ObjectIds
 
@@ -145,3 +146,37 @@ def test_warnings_of_asyncua_reach_structlog(make_server, capsys) -> None:
     make_server()
     logging.getLogger("asyncua.server.history").warning("disk full: %s", "x")
     assert "disk full: x" in capsys.readouterr().out
+
+
+async def test_only_so_many_sessions_are_open_at_once(server: OpcUaServer, monkeypatch) -> None:
+    monkeypatch.setattr(internal, "MAX_SESSIONS", 2)
+    async with Client(server.endpoint_url) as first, Client(server.endpoint_url):
+        with capture_logs() as logs, pytest.raises(ua.UaStatusCodeError) as refused:
+            await Client(server.endpoint_url).connect()
+        assert refused.value.code == ua.StatusCodes.BadTooManySessions
+        assert [entry["limit"] for entry in logs if "too many sessions" in entry["event"]] == [2]
+        assert await first.get_namespace_array()
+    async with Client(server.endpoint_url) as client:
+        assert await client.get_namespace_array()
+
+
+async def test_sessions_that_nobody_activates_make_room_for_others(server: OpcUaServer, monkeypatch) -> None:
+    monkeypatch.setattr(internal, "MAX_SESSIONS", 2)
+    idle = [Client(server.endpoint_url) for _ in range(2)]
+    for client in idle:
+        await client.connect_socket()
+        await client.send_hello()
+        await client.open_secure_channel()
+        for _ in range(3):  # asyncua would forget all but the last
+            await client.create_session()
+    assert len(server._iserver._external_sessions) == 2
+    async with Client(server.endpoint_url) as client:
+        assert await client.get_namespace_array()
+    with pytest.raises(ua.UaStatusCodeError) as refused:
+        await idle[0].activate_session()
+    assert refused.value.code == ua.StatusCodes.BadSessionIdInvalid
+    await idle[1].activate_session()
+    assert await idle[1].get_namespace_array()
+    for client in idle:
+        await client.close_secure_channel()
+        client.disconnect_socket()

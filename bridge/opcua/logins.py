@@ -1,0 +1,110 @@
+"""Lets named users in, and neither lets guessers get far nor lets them slow the server down.
+
+In: user names and passwords, and the address they come from. Out: yes or no, and in the log what an administrator
+should know: an address that is refused, once, and a users file that cannot be used, once.
+"""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from asyncua.crypto.permission_rules import User, UserRole
+
+from .errors import UsersError
+from .users import Users
+
+log = structlog.get_logger(__name__)
+
+PAUSE = 1.0  # seconds between two tries from one address, unless the first was right
+REMEMBERED_ADDRESSES = 1000
+LONGEST_SHOWN_NAME = 64
+
+
+@dataclass(slots=True)
+class _Tries:
+    """What one address did lately; its passwords are checked one after the other."""
+
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    next_at: float = 0.0  # in the time of the event loop
+    refused: int = 0
+
+
+class Logins:
+    """Asks the users file. asyncua knows it as its user manager; no session of a client is ever an administrator's.
+
+    Hashes are made in one thread: guessing keeps one core busy at most, and never the event loop. A password that
+    was right before needs none, so that known clients come back whatever else goes on.
+    """
+
+    def __init__(self, users: Users, anonymous: bool) -> None:
+        self._users = users
+        self._anonymous = anonymous
+        self._tries: dict[str, _Tries] = {}
+        self._fault: str | None = None
+        self._hashing = ThreadPoolExecutor(1, thread_name_prefix="passwords")  # its thread starts when needed
+
+    def close(self) -> None:
+        """Check no more passwords."""
+        self._hashing.shutdown(wait=False, cancel_futures=True)
+
+    async def admit(self, address: str, name: str, password: str) -> bool:
+        """Whether this is the user's password; with a wait when `address` gave a wrong one a moment ago."""
+        try:
+            right = self._users.remembers(name, password) or await self._check(address, name, password)
+        except UsersError as error:
+            if str(error) != self._fault:
+                log.error("no user can log in to OPC UA", reason=str(error))
+            self._fault = str(error)
+            return False
+        if self._fault is not None:
+            log.info("users can log in to OPC UA again")
+            self._fault = None
+        if right:
+            tries = self._tries.pop(address, None)
+            if tries is not None and tries.refused:
+                log.info("OPC UA login accepted", user=_shown(name), address=address, refused=tries.refused)
+        return right
+
+    async def _check(self, address: str, name: str, password: str) -> bool:
+        tries = self._tries.setdefault(address, _Tries())
+        if len(self._tries) > REMEMBERED_ADDRESSES:
+            del self._tries[next(iter(self._tries))]
+        loop = asyncio.get_running_loop()
+        async with tries.turn:
+            await asyncio.sleep(max(0.0, tries.next_at - loop.time()))
+            tries.next_at = loop.time() + PAUSE  # counts too when the client hangs up before the answer
+            right = await loop.run_in_executor(self._hashing, self._users.verify, name, password)
+            if right:
+                tries.next_at = 0.0
+                return True
+            tries.refused += 1
+            if tries.refused == 1:
+                log.warning(
+                    "OPC UA login refused: wrong user name or password; more from there are not logged",
+                    user=_shown(name),
+                    address=address,
+                )
+            return False
+
+    def get_user(
+        self,
+        iserver: Any,
+        username: str | None = None,
+        password: str | None = None,
+        certificate: Any = None,
+    ) -> User | None:
+        """asyncua's question, put after `admit`: the session's user, or None to refuse it. Never makes a hash."""
+        if username is None:
+            return User(UserRole.User) if self._anonymous else None
+        try:
+            known = self._users.remembers(username, password or "")
+        except UsersError:
+            return None
+        return User(UserRole.User, username) if known else None
+
+
+def _shown(name: str) -> str:
+    """The name as it may stand in a log: whoever is refused chose it."""
+    return "".join(c if c.isprintable() else "?" for c in name[:LONGEST_SHOWN_NAME])
