@@ -76,13 +76,14 @@ class UmatiServer:
 
     def __init__(self, settings: OpcUaSettings, state_folder: Path) -> None:
         self._settings = settings
+        self._users = Users(state_folder / "users.json")
         self._server = OpcUaServer(
             host=settings.host,
             port=settings.port,
             instance_namespace_uri=settings.instance_namespace,
             application_name=settings.application_name,
             certificate_folder=state_folder / "pki",
-            users=Users(state_folder / "users.json"),
+            users=self._users,
             anonymous=settings.anonymous,
             min_publishing_interval=settings.minimum_publishing_interval,
             build_info=BuildInfo(
@@ -102,7 +103,13 @@ class UmatiServer:
         return self._server.endpoint_url
 
     async def start(self) -> None:
-        """Listen. Raises `bridge.opcua.OpcUaError`."""
+        """Listen. Raises `bridge.opcua.OpcUaError`, also for a users file that cannot be used."""
+        if not self._settings.anonymous and not self._users.names():
+            log.warning(
+                "nobody can log in to OPC UA, since there is no user: add one with `mesbridge user add NAME`"
+                " (and the same --settings); no restart is needed",
+                users=str(self._users.path),
+            )
         await self._server.start()
 
     async def stop(self) -> None:

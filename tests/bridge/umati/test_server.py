@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 from asyncua import Client, Node, ua
+from structlog.testing import capture_logs
 
 from bridge import wire
+from bridge.opcua import Users, UsersError
 from bridge.settings import IdentificationSettings, OpcUaSettings
 from bridge.umati import MachineIdentity, UmatiServer
 from tests.bridge.events import HEATERS, JOB, PRINTER, Story
@@ -305,3 +307,27 @@ async def test_machines_of_one_profile_do_not_share_values(tmp_path: Path) -> No
         path = "Monitoring.Process.Tool 0.AnalogSignal"
         assert await value(client, path) == 210.1
         assert await (await node(client, path, "octoprint-2")).read_value() == 20.0
+
+
+@pytest.mark.parametrize(
+    ("anonymous", "user", "warned"), [(False, None, True), (False, "ann", False), (True, None, False)]
+)
+async def test_a_server_that_nobody_can_log_in_to_says_how_to_add_a_user(
+    tmp_path: Path, anonymous: bool, user: str | None, warned: bool
+) -> None:
+    if user is not None:
+        Users(tmp_path / "users.json").add(user, "a password for tests")
+    server = UmatiServer(OpcUaSettings(port=0, anonymous=anonymous), tmp_path)
+    with capture_logs() as logs:
+        await server.start()
+    await server.stop()
+    said = [entry["event"] for entry in logs if "mesbridge user add NAME" in entry["event"]]
+    assert len(said) == warned
+
+
+async def test_a_users_file_that_cannot_be_used_stops_the_start_in_words(tmp_path: Path) -> None:
+    (tmp_path / "users.json").write_text("{")
+    server = UmatiServer(OpcUaSettings(port=0), tmp_path)
+    with pytest.raises(UsersError, match=r"users\.json, line 1: .*correct it, or delete the file"):
+        await server.start()
+    await server.stop()
