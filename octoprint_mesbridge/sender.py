@@ -1,15 +1,15 @@
 """The thread between the outbox and the bridge.
 
 In flow batches from the outbox; out flow signed pushes, and back the bridge's signed answers, which let
-the outbox forget. When to try again is decided here; what an answer means is in `_judge`, what travels in
-`bridge.wire`. The bridge stands in the plant, so a proxy from the environment is not used, and redirects
-are not followed.
+the outbox forget. When to try again is decided here; how bytes travel is the matter of `line`, what an answer
+means is in `_judge`, what travels in `bridge.wire`.
 """
 
 from __future__ import annotations
 
 import json
 import random
+import re
 import sqlite3
 import threading
 import time
@@ -19,10 +19,9 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-import requests
-
 from bridge import wire
 
+from .line import Answer, Line, Unreachable
 from .outbox import Outbox
 
 _MAX_REPLY_BYTES = 64 * 1024
@@ -32,15 +31,16 @@ _ANSWER_HEADERS = {"Content-Type": "application/json", "Accept": "application/js
 def push_url(address: str) -> str:
     """Where to push to, for the bridge's `address` (``http://host:port``). Raises `ValueError`, in words."""
     text = address.strip()
+    no_address = f"{text!r} is no address; one such as http://bridge.local:8484 is expected"
     try:
         parts = urlsplit(text)
         host, port, credentials = parts.hostname, parts.port, parts.username or parts.password
     except ValueError:
-        raise ValueError(
-            f"{text!r} is no address; one such as http://bridge.local:8484 is expected"
-        ) from None
-    if parts.scheme not in ("http", "https") or not host or port == 0 or any(c.isspace() for c in text):
-        raise ValueError(f"{text!r} is no address; one such as http://bridge.local:8484 is expected")
+        raise ValueError(no_address) from None
+    if parts.scheme not in ("http", "https") or not host or port == 0:
+        raise ValueError(no_address)
+    if not parts.path.isascii() or re.search(r"[\s\x00-\x1f\x7f]", text):
+        raise ValueError(no_address)
     if credentials:
         raise ValueError("the bridge's address must not contain a user name or password")
     if parts.query or parts.fragment:
@@ -103,7 +103,7 @@ class Sender:
         self._connected = False
         self._error: str | None = None
         self._acknowledged: str | None = None
-        self._session = _session()
+        self._line = Line()
         self._thread = threading.Thread(target=self._run, name="mesbridge.sender", daemon=True)
 
     def start(self) -> None:
@@ -149,8 +149,10 @@ class Sender:
             }
 
     def _run(self) -> None:
-        with self._session:
+        try:
             self._work()
+        finally:
+            self._line.close()
 
     def _work(self) -> None:
         failures = 0
@@ -202,7 +204,8 @@ class Sender:
         if isinstance(error, sqlite3.Error):
             error = _Failed(f"The queue of events cannot be read: {error}")
         elif not isinstance(error, _Failed):
-            self._logger.error("Pushing to the bridge went wrong in an unforeseen way", exc_info=error)
+            if self._error is None:
+                self._logger.error("Pushing to the bridge went wrong in an unforeseen way", exc_info=error)
             error = _Failed(f"Unforeseen: {type(error).__name__}: {error}", slow=True)
         self._note_failure(error)
         return self.timing.heartbeat if error.slow else self._pause(failures)
@@ -224,18 +227,17 @@ class Sender:
         message_id = wire.new_message_id()
         headers = wire.sign(target.key, message_id, wire.utc_now() + self._offset, body)
         try:
-            with self._session.post(
+            answer = self._line.post(
                 target.url,
-                data=body,
-                headers={**headers, **_ANSWER_HEADERS},
-                timeout=(self.timing.connect, self.timing.read),
-                allow_redirects=False,
-                stream=True,
-            ) as response:
-                answer = _limited(response)
-        except requests.RequestException as error:
-            raise _Failed(f"The bridge at {target.url} cannot be reached: {_in_short(error)}") from error
-        return _judge(target, message_id, response, answer)
+                body,
+                {**headers, **_ANSWER_HEADERS},
+                self.timing.connect,
+                self.timing.read,
+                _MAX_REPLY_BYTES,
+            )
+        except Unreachable as error:
+            raise _Failed(f"The bridge at {target.url} cannot be reached: {error}") from error
+        return _judge(target, message_id, answer)
 
     def _note_clock(self, offset: timedelta) -> None:
         self._offset = offset
@@ -268,26 +270,13 @@ class Sender:
             self._logger.info("Connected to the bridge at %s", target.url)
 
 
-def _session() -> requests.Session:
-    session = requests.Session()
-    session.trust_env = False
-    return session
-
-
-def _limited(response: requests.Response) -> bytes:
-    answer = b""
-    for chunk in response.iter_content(_MAX_REPLY_BYTES):
-        answer += chunk
-        if len(answer) > _MAX_REPLY_BYTES:
-            raise _Failed(f"{response.url} answers at great length: it is not the bridge", slow=True)
-    return answer
-
-
-def _judge(target: Target, message_id: str, response: requests.Response, answer: bytes) -> wire.Reply:
+def _judge(target: Target, message_id: str, answer: Answer) -> wire.Reply:
     """What the bridge said. Raises `_Failed` or `_ClockApart` when it is not an acknowledgement."""
-    status = response.status_code
+    status = answer.status
+    if answer.body is None:
+        raise _Failed(f"{target.url} answers at great length: it is not the bridge", slow=True)
     try:
-        moment = wire.verify_reply(target.key, message_id, response.headers, answer)
+        moment = wire.verify_reply(target.key, message_id, answer.headers, answer.body)
     except wire.SignatureError as error:
         if status == 401:
             raise _Failed(
@@ -302,7 +291,7 @@ def _judge(target: Target, message_id: str, response: requests.Response, answer:
             "and whether a proxy or a login page stands in between",
             slow=True,
         ) from error
-    code = _error_code(answer)
+    code = _error_code(answer.body)
     if status == 401 and code == "clock":
         raise _ClockApart(moment - wire.utc_now())
     if status in (413, 422):
@@ -317,7 +306,7 @@ def _judge(target: Target, message_id: str, response: requests.Response, answer:
             slow=status < 500 and code != "replayed",
         )
     try:
-        return wire.decode_reply(answer)
+        return wire.decode_reply(answer.body)
     except wire.WireError as error:
         raise _Failed(
             f"The bridge at {target.url} answers what this plugin does not understand: {error}", slow=True
@@ -330,20 +319,3 @@ def _error_code(answer: bytes) -> str | None:
     except (ValueError, AttributeError, RecursionError):
         return None
     return str(code)[:200] if code is not None else None
-
-
-def _in_short(error: requests.RequestException) -> str:
-    """The innermost cause, without the library's nested wrapping."""
-    if isinstance(error, requests.ConnectTimeout):
-        return "no connection within the time allowed"
-    if isinstance(error, requests.ReadTimeout):
-        return "no answer within the time allowed"
-    cause: BaseException = error
-    while True:
-        inner = getattr(cause, "reason", None) or next(
-            (a for a in cause.args if isinstance(a, BaseException)), None
-        )
-        if not isinstance(inner, BaseException):
-            break
-        cause = inner
-    return str(cause).rsplit(": ", 1)[-1][:200] or type(cause).__name__

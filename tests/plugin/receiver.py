@@ -54,8 +54,10 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
         super().__init__(address, handler)
         self._open: set[socket.socket] = set()
+        self.connections = 0
 
     def process_request(self, request: Any, client_address: Any) -> None:
+        self.connections += 1
         self._open.add(request)
         super().process_request(request, client_address)
 
@@ -66,6 +68,9 @@ class _Server(ThreadingHTTPServer):
     def end(self) -> None:
         self.shutdown()
         self.server_close()
+        self.end_connections()
+
+    def end_connections(self) -> None:
         for connection in list(self._open):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
@@ -104,6 +109,16 @@ class Receiver:
         if self._server:
             self._server.end()
             self._server = None
+
+    @property
+    def connections(self) -> int:
+        """How many have been made since `start`."""
+        return self._server.connections if self._server else 0
+
+    def end_connections(self) -> None:
+        """End those that are open, as a bridge does with idle ones."""
+        if self._server:
+            self._server.end_connections()
 
     def events(self, kinds: Iterable[str] | None = None) -> list[wire.Event]:
         """What has arrived, in the order of arrival."""
@@ -144,6 +159,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if behaviour == "portal":
             self._reply(200, b"<html>Welcome to the guest network</html>", {})
+            return
+        if behaviour == "endless":
+            self._reply(200, b"x" * 200_000, {})
             return
         if key is None:
             received.refused.append("unknown_key")

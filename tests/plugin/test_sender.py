@@ -226,6 +226,28 @@ def test_the_end_of_octoprint_does_not_wait_for_a_bridge_that_is_away(plant: Pla
     assert not plant.sender._thread.is_alive()
 
 
+def test_one_connection_serves_all_pushes_and_is_made_anew_when_the_bridge_ended_it(
+    plant: Plant, caplog: pytest.LogCaptureFixture
+) -> None:
+    plant.connect()
+    for number in range(1, 4):
+        plant.happen()
+        eventually(lambda number=number: len(plant.arrived()) == number)
+    assert plant.bridge.connections == 1
+    plant.bridge.end_connections()
+    plant.happen()
+    eventually(lambda: len(plant.arrived()) == 4)
+    assert plant.bridge.connections == 2
+    assert "cannot be reached" not in caplog.text
+
+
+def test_an_answer_at_great_length_is_not_read_to_its_end(plant: Plant) -> None:
+    plant.bridge.received.behaviour = "endless"
+    plant.connect()
+    eventually(plant.error)
+    assert "not the bridge" in plant.error()
+
+
 def test_a_proxy_of_the_environment_is_not_used(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
@@ -260,6 +282,7 @@ def test_an_address_leads_to_the_place_of_pushes(address: str, url: str) -> None
         "http://bridge?x=1",
         "http://bridge#x",
         "http://bri dge",
+        "http://bridge/stra\u00dfe",
         "javascript:alert(1)",
         "http://[::1",
     ],
