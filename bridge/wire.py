@@ -96,7 +96,7 @@ def utc_now() -> datetime:
 
 def format_time(moment: datetime) -> str:
     """RFC 3339 in UTC with microseconds: ``2026-11-23T19:17:13.000000Z``."""
-    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(timezone.utc).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def parse_time(text: str) -> datetime:
@@ -205,7 +205,7 @@ _name = _text(512)
 _run = _text(64)
 
 _heaters = _table(_record(actual=_optional(_celsius), target=_optional(_celsius)))
-_filament = _table(_record(length=_optional(_number(0)), volume=_optional(_number(0))))
+_filament = _table(_record(length=_optional(_number(0, _LONGEST)), volume=_optional(_number(0, _LONGEST))))
 _job = _record(
     run=_run,
     file=_name,

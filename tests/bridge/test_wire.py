@@ -116,6 +116,25 @@ def test_nothing_that_arrives_raises_anything_else(body: bytes) -> None:
             decode(body)
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"time": "0001-01-01T00:00:00Z"},
+        {"time": "9999-12-31T23:59:59-10:00"},
+        {
+            "kind": "job_started",
+            "data": {**events.DATA["job_started"], "filament": {"t": {"length": 10**400}}},
+        },
+    ],
+)
+def test_years_and_numbers_beyond_measure_break_nothing(odd: Mapping[str, Any]) -> None:
+    try:
+        batch = wire.decode_batch(message(events=[event(**odd)]))
+    except wire.WireError:
+        return
+    assert wire.decode_batch(wire.encode_batch(batch)) == batch
+
+
 def test_a_signed_push_is_believed() -> None:
     headers = wire.sign(KEY, "msg_1", NOW, b"body")
     assert wire.verify(KEY, headers, b"body", NOW + timedelta(seconds=200)) == "msg_1"
