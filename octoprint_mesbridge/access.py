@@ -183,17 +183,20 @@ class Access:
         return api_key
 
     def revoke(self) -> bool:
-        """End the key, its user and that user's open sessions; whether there was anything to end."""
+        """End the key, its user and that user's open sessions; whether there was anything to end.
+
+        Raises `OSError` when the file cannot be deleted; the key is dead even then, for want of its user.
+        """
         with self._lock:
             had_key = self._record is not None
             self._record = None
-            self._store.delete()
         # Removing a user leaves his sockets open; logging his sessions out, before that, closes them.
         for session in self._users.find_sessions_for(lambda user: _is_service_user(user)):
             self._users.logout_user(session)
         leftover = [user.get_id() for user in self._users.get_all_users() if _is_service_user(user)]
         for user_id in leftover:
             self._users.remove_user(user_id)
+        self._store.delete()
         if had_key or leftover:
             self._logger.info("The key was revoked and its user removed")
         return had_key or bool(leftover)

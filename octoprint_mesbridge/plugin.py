@@ -152,19 +152,20 @@ class MESBridgePlugin(
     def on_api_command(self, command: str, data: dict[str, Any]) -> Any:
         _require_permission()
         ensure_credentials_checked_recently()
-        if command == "revoke_key":
-            self._access.revoke()
-            self._configure()
-            return flask.jsonify(self._status())
+        answer = {}
         try:
-            api_key = self._access.generate()
+            if command == "generate_key":
+                answer["api_key"] = self._access.generate()
+            else:
+                self._access.revoke()
         except NotSetUp as error:
             flask.abort(409, description=str(error))
         except OSError as error:
-            self._logger.error("No key was generated: %s", error)
-            flask.abort(500, description=f"The key could not be stored, so none was made: {error}")
-        self._configure()
-        response = flask.jsonify({"api_key": api_key, **self._status()})
+            self._logger.error("The key's file could not be changed: %s", error)
+            flask.abort(500, description=f"The key's file could not be changed; no key is valid now: {error}")
+        finally:
+            self._configure()
+        response = flask.jsonify({**answer, **self._status()})
         response.headers["Cache-Control"] = "no-store"
         return response
 
@@ -221,7 +222,7 @@ class MESBridgePlugin(
 
     def _target(self) -> tuple[Target | None, str]:
         record = self._access.record
-        address = self._settings.get(["bridge_url"]) or ""
+        address = str(self._settings.get(["bridge_url"]) or "")
         if not self._settings.get_boolean(["enabled"]):
             return None, gettext("Switched off in the settings")
         if not address:

@@ -167,6 +167,22 @@ def test_revoking_ends_the_sessions_before_it_removes_the_user(
     assert not access.revoke()
 
 
+def test_a_key_whose_file_cannot_be_deleted_is_dead_all_the_same(
+    access: Access, users: Users, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api_key = access.generate()
+
+    def read_only(*_: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(KeyStore, "delete", read_only)
+    with pytest.raises(OSError, match="Read-only"):
+        access.revoke()
+    assert list(users.users) == ["admin"]
+    assert access.validate(api_key) is None
+    assert make(path, users).validate(api_key) is None
+
+
 def test_a_user_whose_key_file_was_lost_is_removed_too(path: Path, users: Users) -> None:
     make(path, users).generate()
     path.unlink()
