@@ -104,6 +104,20 @@ def test_without_a_key_the_plugin_is_silent_and_says_why(site: Site) -> None:
     assert site.bridge.received.batches == []
 
 
+@pytest.mark.parametrize("address", [8484, ["http://bridge"], {"host": "bridge"}, True, "http://[", "bridge"])
+def test_an_address_that_is_none_is_said_in_words_and_survives_a_save(site: Site, address: Any) -> None:
+    site.new_key()
+    try:
+        site.octoprint.configure_plugin(address)
+        assert "address" in site.octoprint.plugin_status()["idle"]
+    finally:
+        site.octoprint.configure_plugin("")
+        site.octoprint.plugin_command("revoke_key")
+        site.key = ""
+    log = (site.octoprint.base_folder / "logs" / "octoprint.log").read_text()
+    assert "Could not save settings for plugin MESBridge" not in log
+
+
 def test_nobody_but_an_administrator_gets_a_key(site: Site) -> None:
     command = {"command": "generate_key"}
     assert site.ask("POST", "/api/plugin/mesbridge", key="", json=command).status_code in (400, 403)
