@@ -57,7 +57,7 @@ class Client(Protocol):
 
     def send(self, method: str, path: str, key: str, body: str, timeout: float | None = None) -> Outcome:
         """Send `body` (JSON) to `path`, below the service, under the idempotency `key`. Never raises
-        for what the network or the MES does. Raises `MesError` when there is no token to send."""
+        for what the network or the MES does. Raises `MesError` when there is no token that can be sent."""
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -122,6 +122,9 @@ class HttpClient:
                 outcome = _outcome(response, _content(response))
         except (requests.RequestException, OSError) as error:
             return Outcome(Verdict.AWAY, _words(error))
+        except ValueError:  # of http.client; its text shows the header, token included
+            where = f"[[mes]] id = {self._settings.id}: auth_header and auth_scheme"
+            raise MesError(f"{where} make no header that HTTP can carry; use plain letters") from None
         if outcome.verdict is Verdict.UNAUTHORISED:
             self._token = None  # read again before the next attempt: it may have been replaced
         return outcome

@@ -24,6 +24,7 @@ from bridge.settings import MesSettings
 log = structlog.get_logger(__name__)
 
 _BATCH = 100
+_SHARE_FOR_DELIVERY = 0.6
 _uniform = secrets.SystemRandom().uniform
 
 
@@ -98,11 +99,13 @@ class Delivery:
         self._changed = threading.Condition()
         self._awake = False
         self._stop_at: float | None = None
+        self._deliver_until: float | None = None
         self._registrations: dict[str, _Registration] = {}
         self._trouble: _Trouble | None = None
         self._held: dict[str, _Trouble] = {}
         self._next_beat = 0.0
         self._beats_failed = 0
+        self._unknown_before = False
         self._forgotten: set[int] = set()
         self._thread = threading.Thread(target=self._run, name=f"mes-{settings.id}", daemon=True)
 
@@ -114,6 +117,8 @@ class Delivery:
         """Deliver what can be delivered, sign off and end; blocks, and says after `within` seconds whether it
         has ended."""
         with self._changed:
+            # The rest is for the sign-off: without it the MES shows the machines until the lease ends.
+            self._deliver_until = self._clock() + within * _SHARE_FOR_DELIVERY
             self._stop_at = self._clock() + within
         self.wake()
         if self._thread.is_alive():
@@ -159,15 +164,17 @@ class Delivery:
             self._awake = False
 
     def _finish(self, deadline: float) -> None:
-        while self._trouble is None and self._clock() < deadline and self._registered_machines():
+        while self._trouble is None and not self._late() and self._registered_machines():
             if self.step() > 0:
                 break
-        left = deadline - self._clock()
-        if self._trouble is None and left > 0 and self._registered_machines():
+        if self._trouble is None and self._clock() < deadline and self._registered_machines():
             body = json.dumps({"bridge": self._bridge})
-            outcome = self._send("POST", "sign-off", _fresh(self._bridge, "sign-off"), body, left)
+            outcome = self._send("POST", "sign-off", _fresh(self._bridge, "sign-off"), body)
             if outcome.verdict is not Verdict.DONE:
                 self._log.warning("could not sign off: the MES shows the machines until the lease ends")
+
+    def _late(self) -> bool:
+        return self._deliver_until is not None and self._clock() >= self._deliver_until
 
     def step(self) -> float:
         """Do what is due; returns the seconds until there is something to do without being woken."""
@@ -177,8 +184,14 @@ class Delivery:
         try:
             if self._register_all() and self._beat_when_due() and self._deliver_batch():
                 return 0.0
-        except MesError as error:  # no token, or the store fails
+        except MesError as error:  # the store fails
             self._stumble(Outcome(Verdict.AWAY, str(error)))
+        except Exception as error:  # noqa: BLE001 (shown below)
+            # A fault of ours: this MES waits and is tried again, and nobody else is held up.
+            reason = f"unexpected failure: {error!r}"
+            if self._trouble is None or self._trouble.reason != reason:
+                self._log.exception("telling the MES failed in a way that nobody foresaw; please report it")
+            self._stumble(Outcome(Verdict.AWAY, reason, self._pace.slow))
         return max(0.0, self._next_due(now) - self._clock())
 
     def _next_due(self, begun: float) -> float:
@@ -225,7 +238,7 @@ class Delivery:
                     current.activation = str(activation)
             if activation == "refused":
                 self._log.warning("the MES refuses the machine; have it activated there", machine=machine)
-            if not self._beat_when_due():
+            if self._late() or not self._beat_when_due():
                 return False
         return True
 
@@ -240,9 +253,12 @@ class Delivery:
             if self._beats_failed:
                 self._log.info("the MES takes signs of life again")
             self._beats_failed = 0
+            self._unknown_before = False
             return True
-        if outcome.verdict in (Verdict.FAILED, Verdict.REFUSED):
-            # Only the heartbeat fails: what is to be told must not wait for it.
+        unknown = outcome.verdict is Verdict.UNKNOWN
+        if outcome.verdict in (Verdict.FAILED, Verdict.REFUSED) or (unknown and self._unknown_before):
+            # Only the heartbeat fails, or is unknown to this MES although machines were just registered: what is
+            # to be told must not wait for it.
             if not self._beats_failed:
                 self._log.error("the MES does not take signs of life", reason=outcome.reason)
             self._beats_failed += 1
@@ -251,9 +267,10 @@ class Delivery:
             )
             return True
         self._next_beat = 0.0
-        if outcome.verdict is not Verdict.UNKNOWN:
+        if not unknown:
             self._stumble(outcome)
             return False
+        self._unknown_before = True
         self._log.info("the MES does not know the bridge any more; all machines are registered again")
         with self._changed:
             machines = list(self._registrations)
@@ -277,7 +294,7 @@ class Delivery:
                         return False
                 else:
                     done.append(message.id)
-                if not self._beat_when_due():
+                if self._late() or not self._beat_when_due():
                     return False
         finally:
             if done:
@@ -315,8 +332,12 @@ class Delivery:
         self._store.tell_again(machine, self.mes, _fresh(machine, "status"))
         return True
 
-    def _send(self, method: str, path: str, key: str, body: str, timeout: float | None = None) -> Outcome:
-        return self._client.send(method, path, key, body, timeout)
+    def _send(self, method: str, path: str, key: str, body: str) -> Outcome:
+        timeout = None if self._stop_at is None else max(0.1, self._stop_at - self._clock())
+        try:
+            return self._client.send(method, path, key, body, timeout)
+        except MesError as error:  # there is no token
+            return Outcome(Verdict.AWAY, str(error))
 
     # ------------------------------------------------------------------ failures
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,12 +16,12 @@ from structlog.testing import capture_logs
 from bridge import wire
 from bridge.machine import Transition
 from bridge.mes import MesSink
-from bridge.mes.client import read_token
+from bridge.mes.client import HttpClient, read_token
 from bridge.mes.store import MesError
 from bridge.settings import MesSettings
 from tests.bridge.events import Story
 from tests.bridge.mes.chain import REGISTRATION, events_of, make_sink, wait_until
-from tests.bridge.mes.misbehaving import DROP, Fault, SpoiledMes, spoiled_mes
+from tests.bridge.mes.misbehaving import DROP, TOKEN, Fault, SpoiledMes, spoiled_mes
 
 EXPECTED = ["job_started", "job_paused", "job_resumed", "job_finished"] * 3
 
@@ -218,3 +219,63 @@ def test_a_token_comes_from_the_environment_too(monkeypatch: pytest.MonkeyPatch)
         read_token(settings)
     monkeypatch.setenv("MESBRIDGE_TEST_TOKEN", "tok-1")
     assert read_token(settings) == "tok-1"
+
+
+def test_a_mes_that_knows_no_heartbeat_is_told_everything_and_not_flooded(tmp_path: Path) -> None:
+    def no_heartbeat(method: str, path: str, key: str) -> Fault:
+        return (404, PROBLEM, "{}") if path == "heartbeat" else None
+
+    with spoiled_mes(tmp_path / "mes") as mes:
+        mes.spoiled.faults = no_heartbeat
+        with reporting(tmp_path, mes.settings()) as sink:
+            wait_until(lambda: (m := mes.machine()) and len(m["events"]) == len(EXPECTED))
+            wait_until(lambda: sink.states()[0].waiting == 0)
+            wait_until(lambda: sum(path == "heartbeat" for _, path, _ in mes.spoiled.seen) > 3)
+        registrations = [path for method, path, _ in mes.spoiled.seen if path == "machines/m"]
+        assert len(registrations) == 2  # at the start, and after the first 404
+
+
+def test_an_unforeseen_failure_is_shown_once_and_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = {"is": True}
+    send = HttpClient.send
+
+    def sometimes(self: HttpClient, *request: Any) -> Any:
+        if broken["is"] and self._settings.id == 2:
+            raise RuntimeError("a test says so")
+        return send(self, *request)
+
+    monkeypatch.setattr(HttpClient, "send", sometimes)
+    with (
+        spoiled_mes(tmp_path / "mes") as mes,
+        spoiled_mes(tmp_path / "mes2") as other,
+        capture_logs() as logs,
+        reporting(tmp_path, mes.settings(), other.settings(id=2)) as sink,
+    ):
+        check_all_arrived(mes)
+        wait_until(lambda: "a test says so" in str(sink.states()[1].trouble))
+        broken["is"] = False
+        check_all_arrived(other)
+    assert sum(bool(line.get("exc_info")) for line in logs) == 1
+
+
+def test_a_header_that_http_cannot_carry_is_named_without_the_token(tmp_path: Path) -> None:
+    with (
+        spoiled_mes(tmp_path / "mes") as mes,
+        capture_logs() as logs,
+        reporting(tmp_path, mes.settings(auth_scheme="To\nken")) as sink,
+    ):
+        wait_until(lambda: "auth_scheme" in str(sink.states()[0].trouble))
+    assert TOKEN not in str(logs)
+
+
+def test_stopping_with_much_to_deliver_leaves_time_to_sign_off(tmp_path: Path) -> None:
+    with spoiled_mes(tmp_path / "mes") as mes:
+        mes.spoiled.faults = lambda *_: time.sleep(0.1)
+        with reporting(tmp_path, mes.settings()) as sink:
+            wait_until(lambda: mes.machine())
+            (delivery,) = sink._deliveries.values()
+            assert delivery.stop(1.0)
+        assert mes.spoiled.seen[-1][1] == "sign-off"
+        assert sink.states()[0].waiting > 0
