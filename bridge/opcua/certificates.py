@@ -27,6 +27,7 @@ from .errors import CertificateError
 
 log = structlog.get_logger(__name__)
 
+WILDCARDS = {"", "0.0.0.0", "::"}  # noqa: S104 (compared, not bound)
 KEY_BITS = 2048
 VALIDITY = timedelta(days=3650)
 WARN_BEFORE_END = timedelta(days=60)
@@ -43,7 +44,7 @@ class Identity(NamedTuple):
 
 def host_names(host: str) -> list[str]:
     """Names and addresses by which clients may reach a server that listens on `host`."""
-    names = [host] if host not in ("", "0.0.0.0", "::") else []  # noqa: S104 (the wildcard is compared, not bound)
+    names = [] if host in WILDCARDS else [host]
     return list(dict.fromkeys([*names, socket.gethostname(), "localhost", "127.0.0.1"]))
 
 

@@ -1,4 +1,4 @@
-"""What an object of a type consists of, by OPC UA's rules for instances (Part 3, 6.3, 6.4; interfaces: 4.10)."
+"""What an object of a type consists of, by OPC UA's rules for instances (Part 3, 6.3, 6.4; interfaces: 4.10).
 
 In: a type, the optional declarations that are wanted, and additions that the type does not declare. Out: a tree
 of Declared nodes: every mandatory declaration of the type, its supertypes, its interfaces and of the types of its
@@ -30,7 +30,7 @@ MODELLING_RULES = {
 }
 INSTANCE_CLASSES = {ua.NodeClass.Object, ua.NodeClass.Variable, ua.NodeClass.Method}
 DEEPEST = 32
-SCALAR = -1
+SCALAR = -1  # value rank (Part 3, 5.6.2)
 
 NameKey = tuple[int, str]
 

@@ -5,7 +5,6 @@ value to the delivery for each change of a monitored attribute. A NodeId is `s=<
 `s=<name>.<path>` below; monitored items hang on it, and outlive a change of the template.
 """
 
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -42,12 +41,6 @@ class Instances:
         self.space: LazyAddressSpace
         self.delivery: Delivery
         self._by_part: dict[str, Instance] = {}  # by escaped name, the first part of NodeIds
-
-    def __iter__(self) -> Iterator["Instance"]:
-        return iter(self._by_part.values())
-
-    def __len__(self) -> int:
-        return len(self._by_part)
 
     def get(self, name: str) -> "Instance":
         """The instance, or InstanceError."""

@@ -6,11 +6,6 @@ def escaped(name: str) -> str:
     return name.replace("%", "%25").replace(".", "%2E")
 
 
-def unescaped(part: str) -> str:
-    """The inverse of `escaped`."""
-    return part.replace("%2E", ".").replace("%25", "%")
-
-
 def joined(path: str, name: str) -> str:
     """The path of the node called `name` below `path`; the root's path is empty."""
     return f"{path}.{escaped(name)}" if path else escaped(name)

@@ -27,7 +27,7 @@ from .logins import Logins
 from .quiet import tame_asyncua
 from .space import LazyAddressSpace
 from .template import Template, make_template
-from .times import ticks_now, to_ticks
+from .times import EPOCH, ticks_now, to_ticks
 from .typetable import TypeTable
 from .users import Users
 
@@ -37,8 +37,8 @@ SECURE = [
     ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt,
     ua.SecurityPolicyType.Basic256Sha256_Sign,
 ]
-WILDCARDS = {"", "0.0.0.0", "::"}  # noqa: S104 (compared, not bound)
 MIN_PUBLISHING_INTERVAL = 10.0  # ms
+_LIMITS_PREFIX = "Server_ServerCapabilities_OperationLimits_Max"
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class BuildInfo:
     product: str
     version: str
     build_number: str = ""
-    build_date: datetime = datetime(1601, 1, 1, tzinfo=UTC)
+    build_date: datetime = EPOCH
 
 
 class Namespaces(Mapping[str, int]):
@@ -134,7 +134,7 @@ class OpcUaServer:
     @property
     def endpoint_url(self) -> str:
         """Where clients connect to; with the real port once started."""
-        host = socket.gethostname() if self.host in WILDCARDS else self.host
+        host = socket.gethostname() if self.host in certificates.WILDCARDS else self.host
         return f"opc.tcp://[{host}]:{self.port}/" if ":" in host else f"opc.tcp://{host}:{self.port}/"
 
     def node_id(self, namespace: str, identifier: int | str) -> ua.NodeId:
@@ -303,6 +303,3 @@ class OpcUaServer:
                 await self.space.write_attribute_value(
                     node_id, ua.AttributeIds.Value, ua.DataValue(variant, ua.StatusCode(), now, now)
                 )
-
-
-_LIMITS_PREFIX = "Server_ServerCapabilities_OperationLimits_Max"

@@ -6,20 +6,17 @@ attributes, a slot for a value, or a constant value.
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from asyncua import ua
 from asyncua.ua import ua_binary
 
-from .declarations import Declared
+from .declarations import SCALAR, Declared
 from .errors import TemplateError
 from .names import joined
 from .space import LazyAddressSpace
 from .typetable import SharedValue, good
 from .values import ValueType, value_type
-
-if TYPE_CHECKING:
-    pass
 
 Id = ua.AttributeIds
 Type = ua.VariantType
@@ -27,7 +24,6 @@ Callback = Callable[..., Awaitable["list[ua.Variant] | ua.StatusCode"]]
 
 NO_SLOT = -1
 SUBSCRIBE_TO_EVENTS = 1  # EventNotifier bit 0 (Part 3, 8.59)
-SCALAR = -1
 READABLE = 1  # AccessLevel bit 0 (Part 3, 8.57)
 
 

@@ -3,7 +3,7 @@
 import time
 from datetime import UTC, datetime, timedelta
 
-_EPOCH = datetime(1601, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1601, 1, 1, tzinfo=UTC)  # what OPC UA means by "no time"
 _UNIX_EPOCH = 116_444_736_000_000_000  # ticks
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -19,9 +19,9 @@ def to_ticks(moment: datetime | int) -> int:
         return moment
     if moment.tzinfo is None:
         raise ValueError(f"{moment!r} has no time zone")
-    return (moment - _EPOCH) // _MICROSECOND * 10
+    return (moment - EPOCH) // _MICROSECOND * 10
 
 
 def to_datetime(ticks: int) -> datetime:
     """The moment in UTC, to the microsecond."""
-    return _EPOCH + timedelta(microseconds=ticks // 10)
+    return EPOCH + timedelta(microseconds=ticks // 10)

@@ -2,26 +2,26 @@
 
 import dataclasses
 import uuid
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from asyncua import ua
 
 from .space import LazyAddressSpace, supertypes
+from .times import EPOCH
 
 Type = ua.VariantType
 
 _LARGEST_BUILT_IN = 25  # Part 6, table 1: DiagnosticInfo
 _ABSTRACT = {Type.Variant, Type.DataValue}
 _ENUMERATION = ua.NodeId(ua.ObjectIds.Enumeration)
-_EPOCH = datetime(1601, 1, 1, tzinfo=UTC)  # what OPC UA means by "no time"
 
 _NEUTRAL: dict[ua.VariantType, Any] = {
     Type.Boolean: False,
     Type.Float: 0.0,
     Type.Double: 0.0,
     Type.String: "",
-    Type.DateTime: _EPOCH,
+    Type.DateTime: EPOCH,
     Type.Guid: uuid.UUID(int=0),
     Type.ByteString: b"",
     Type.NodeId: ua.NodeId(),
@@ -90,5 +90,5 @@ def _neutral_structure(data_type: ua.NodeId) -> Any:
     structure = cls()
     for field in dataclasses.fields(structure):  # asyncua takes the present as the default of a time
         if isinstance(getattr(structure, field.name), datetime):
-            setattr(structure, field.name, _EPOCH)
+            setattr(structure, field.name, EPOCH)
     return structure

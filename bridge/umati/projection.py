@@ -82,7 +82,7 @@ class Projection:
         time = max((t for t in (machine.link_since, machine.state_since) if t is not None), default=since)
         job = machine.job
         writes = [
-            *identity(identification, since),
+            *nameplate(identification, since),
             *self._situation(situation_of(machine), time),
             *_names(job, since),
             *self._state(PROGRAM_STATE, program_state(job), _program_time(job, program_state(job), time)),
@@ -142,7 +142,7 @@ class Projection:
         yield f"{machine}.CurrentState", Reading(text, time)
 
 
-def identity(identification: Identification, time: datetime) -> Iterator[Write]:
+def nameplate(identification: Identification, time: datetime) -> Iterator[Write]:
     """The nodes below Identification that differ between machines."""
     i = identification
     for name, text in (

@@ -25,7 +25,7 @@ from bridge.umati import template
 from bridge.umati.events import Message, messages
 from bridge.umati.identification import Identification, identify
 from bridge.umati.profile import Profile, profile_of, refitted
-from bridge.umati.projection import Projection, identity
+from bridge.umati.projection import Projection, nameplate
 from bridge.wire import utc_now
 
 log = structlog.get_logger(__name__)
@@ -152,8 +152,8 @@ class UmatiServer:
         was, now = served.identification, self._identify(machine_id, served.identity, after)
         if now.component_name != was.component_name:
             instance.rename(now.component_name)
-        shown = dict(identity(was, time))
-        for path, reading in identity(now, time):
+        shown = dict(nameplate(was, time))
+        for path, reading in nameplate(now, time):
             if reading != shown[path]:
                 instance.write(path, *reading)
         served.identification = now

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.opcua import Instance, InstanceError, OpcUaServer, to_datetime, to_ticks
-from bridge.opcua.names import escaped, joined, unescaped
+from bridge.opcua.names import escaped, joined
 
 from .conftest import machine_template
 
@@ -202,7 +202,7 @@ async def test_node_ids_that_are_nearly_right_are_unknown(
 
 @given(st.text(), st.text())
 def test_escaping_is_reversible_and_keeps_parts_apart(one: str, two: str) -> None:
-    assert unescaped(escaped(one)) == one
+    assert escaped(one).replace("%2E", ".").replace("%25", "%") == one
     assert joined(escaped(one), two).split(".", 1) == [escaped(one), escaped(two)] or not one
 
 
