@@ -6,11 +6,14 @@ only, the newest of each kind: after a restart the snapshot supersedes them, and
 writes nothing to its SD card but the turns of its jobs.
 
 Each `Outbox` is a new instance with numbers from 1. What an earlier instance left behind is delivered first,
-under the earlier instance's name. Safe for use by several threads.
+under the earlier instance's name. When a bridge stays away so long that more than `MAX_WAITING` events wait, the
+oldest are dropped and counted; the bridge sees the gap in the numbers and asks for a snapshot.
+Safe for use by several threads.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 import threading
@@ -26,6 +29,9 @@ from bridge import wire
 
 BATCH_BYTES = 512 * 1024
 """How much event data a batch carries at most; a single event is always below the wire's limit."""
+
+MAX_WAITING = 100_000
+"""How many durable events wait at most: some 30 MB, and years of ordinary printing."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS instances (
@@ -78,6 +84,7 @@ class Outbox:
         self._path = path
         self._lock = threading.Lock()
         self.superseded: Counter[str] = Counter()
+        self.dropped: Counter[str] = Counter()
         self._open()
 
     def _open(self) -> None:
@@ -145,6 +152,8 @@ class Outbox:
             self._last = last
             self._samples.update(samples)
             self.superseded.update(superseded)
+            if durable:
+                self._drop_oldest()
 
     def next_batch(self) -> wire.Batch:
         """What to send next: the oldest instance's events first. Without any, an empty batch of this instance."""
@@ -195,6 +204,22 @@ class Outbox:
             "INSERT INTO instances (name, last, acked) VALUES (?, ?, ?)", (self.name, last, self._acked)
         )
         return int(inserted.lastrowid or 0)
+
+    def _drop_oldest(self) -> None:
+        """Make room, a hundredth more than must be, when too many events wait."""
+        with contextlib.suppress(sqlite3.Error):  # what was appended is safe; the next append tries again
+            excess = self._database.execute("SELECT count(*) FROM events").fetchone()[0] - MAX_WAITING
+            if excess <= 0:
+                return
+            oldest = self._database.execute(
+                "SELECT instance, seq, kind FROM events ORDER BY instance, seq LIMIT ?",
+                (excess + MAX_WAITING // 100,),
+            ).fetchall()
+            for identity, through in {instance: seq for instance, seq, _ in oldest}.items():
+                self._forget(identity, through)
+                if identity == self._id:
+                    self._acked = max(self._acked, through)
+            self.dropped.update(kind for _, _, kind in oldest)
 
     def _rows(self, identity: int) -> list[_Row]:
         found = self._database.execute(

@@ -140,6 +140,26 @@ def test_a_failed_write_keeps_the_numbers_so_that_it_can_be_tried_again(path: Pa
     assert seqs(outbox.next_batch()) == [1, 2]
 
 
+def test_when_too_many_wait_the_oldest_go_counted_and_the_gap_shows(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("octoprint_mesbridge.outbox.MAX_WAITING", 10)
+    first = Outbox(path)
+    first.append([occurrence(wire.ERROR, number) for number in range(4)])
+    second = Outbox(path)
+    for number in range(8):
+        second.append([occurrence(wire.ERROR, number), occurrence(wire.PROGRESS, number)])
+    assert second.dropped == {wire.ERROR: 2}
+    assert (second.next_batch().instance, second.next_batch().after) == (first.name, 2)
+
+    second.append([occurrence(wire.ERROR, number) for number in range(8, 14)])
+    batch = second.next_batch()
+    assert second.dropped == {wire.ERROR: 8}
+    assert (batch.instance, batch.after) == (second.name, 7)
+    assert [e.data["text"] for e in batch.events if e.kind == wire.ERROR] == [str(n) for n in range(4, 14)]
+    assert Outbox(path).next_batch().after == 7
+
+
 @pytest.mark.parametrize("content", [b"this is no database" * 500, b"SQLite format 3\x00" + b"\xff" * 8000])
 def test_a_damaged_file_is_moved_aside_said_and_replaced(
     path: Path, content: bytes, caplog: pytest.LogCaptureFixture
