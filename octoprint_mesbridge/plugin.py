@@ -119,7 +119,7 @@ class MESBridgePlugin(
         return {
             "enabled": True,
             "bridge_url": "",
-            "sample_interval": 1.0,
+            "sample_interval": 2.0,
             "heartbeat_interval": 10.0,
             "identity": dict.fromkeys(IDENTITY, ""),
         }
@@ -241,6 +241,7 @@ class MESBridgePlugin(
         if self._recorder and self._sender and self._outbox:
             status.update(self._sender.status())
             status["instance"] = self._outbox.name
+            status["dropped"] = dict(self._outbox.dropped)
             status["superseded"] = dict(+self._outbox.superseded)
             status["left_out"] = dict(self._recorder.refused)
         return status

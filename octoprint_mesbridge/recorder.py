@@ -32,6 +32,9 @@ _STOP = object()
 RETRY_S = 2.0
 """How long to wait before writing again after the disk refused."""
 
+MAX_PENDING = 10_000
+"""How many events are kept in memory while the disk refuses; the oldest go first, counted."""
+
 
 class Recorder:
     """Owns the thread; `put` may be called from any other."""
@@ -56,6 +59,8 @@ class Recorder:
         self._recording = False
         self._pending: list[Occurrence] = []
         self._disk_refused = False
+        self._lost = False
+        self._told_of_dropped = False
         self.refused: Counter[str] = Counter()
         self._thread = threading.Thread(target=self._run, name="mesbridge.recorder", daemon=True)
 
@@ -91,7 +96,8 @@ class Recorder:
                 self._take(datetime.fromtimestamp(seen, timezone.utc), name, payload)
             if not stopping and time.monotonic() >= next_sample and self._sample():
                 next_sample = time.monotonic() + self.sample_interval
-            self._store()
+            with self._tolerant("the storing of events"):
+                self._store()
 
     def _wait(self, timeout: float) -> list[tuple[float, Any, Any]]:
         """Everything queued, after waiting for the first of it."""
@@ -121,7 +127,8 @@ class Recorder:
     def _sample(self) -> bool:
         """Read the printer; False when events came meanwhile: what was read may already be what follows them."""
         with self._tolerant("a sample"):
-            heaters, progress = self._view.heaters(), self._view.progress()
+            heaters = self._view.heaters()
+            progress = self._view.progress() if self._observer.job else {}  # costs a copy of all data
             if not self._queue.empty():
                 return False
             self._keep(self._observer.sample(datetime.now(timezone.utc), heaters, progress))
@@ -157,7 +164,7 @@ class Recorder:
         try:
             self._outbox.append(self._pending)
         except sqlite3.Error as error:
-            self._pending = _coalesced(self._pending)
+            self._shorten()
             if is_damage(error):
                 self._begin_afresh(error)
                 return
@@ -174,6 +181,23 @@ class Recorder:
         self._disk_refused = False
         self._pending = []
         self._on_stored()
+        if self._lost:
+            self._lost = False
+            self.request_snapshot("requested")  # it makes up for them
+        if self._outbox.dropped and not self._told_of_dropped:
+            self._told_of_dropped = True
+            self._logger.error(
+                "The bridge has been away for so long that the oldest events were dropped to make room; "
+                "check the bridge and its address in the MESBridge settings."
+            )
+
+    def _shorten(self) -> None:
+        """Keep of what is pending only what matters, and of that no more than memory should bear."""
+        kept = _coalesced(self._pending)
+        self._pending = kept[-MAX_PENDING:]
+        for one in kept[:-MAX_PENDING]:
+            self._lost = True
+            self.refused[one.kind] += 1
 
     def _begin_afresh(self, damage: sqlite3.Error) -> None:
         """A new file and instance; what is pending goes there, after a snapshot that makes up for what is lost."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,55 @@ def test_while_the_disk_refuses_events_are_kept_in_memory_and_it_is_said_once(
     messages = [record.getMessage() for record in caplog.records]
     assert sum("cannot be stored" in message for message in messages) == 1
     assert sum("stored again" in message for message in messages) == 1
+
+
+def test_a_disk_that_refuses_for_long_costs_the_oldest_events_and_a_snapshot_makes_up_for_them(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("octoprint_mesbridge.recorder.RETRY_S", 0.05)
+    monkeypatch.setattr("octoprint_mesbridge.recorder.MAX_PENDING", 5)
+    append = desk.outbox.append
+
+    def full(occurrences: Any) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(desk.outbox, "append", full)
+    desk.recorder.set_recording(True)
+    desk.recorder.start()
+    for number in range(20):
+        desk.recorder.put("Error", {"error": str(number)})
+    eventually(lambda: sum(desk.recorder.refused.values()) == 16)  # with the snapshot at the beginning
+    monkeypatch.setattr(desk.outbox, "append", append)
+    eventually(lambda: desk.kinds() == ["error"] * 5 + ["snapshot"])
+
+
+def test_a_fault_that_nobody_foresaw_does_not_end_the_thread(
+    desk: Desk, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("octoprint_mesbridge.recorder.RETRY_S", 0.05)
+    append, calls = desk.outbox.append, []
+
+    def odd(occurrences: Any) -> None:
+        calls.append(occurrences)
+        raise RuntimeError("nobody foresaw this")
+
+    monkeypatch.setattr(desk.outbox, "append", odd)
+    desk.recorder.set_recording(True)
+    desk.recorder.start()
+    eventually(lambda: len(calls) >= 3)
+    monkeypatch.setattr(desk.outbox, "append", append)
+    eventually(lambda: desk.kinds() == ["snapshot"])
+    assert sum("nobody foresaw this" in (record.exc_text or "") for record in caplog.records) == 1
+
+
+def test_progress_is_not_asked_for_while_nothing_is_printed(desk: Desk) -> None:
+    asked = threading.Event()
+    desk.view.progress = lambda: (asked.set(), {})[1]  # type: ignore[method-assign,func-returns-value]
+    desk.recorder.start()
+    time.sleep(0.3)
+    assert not asked.is_set()
+    desk.recorder.put("PrintStarted", {"name": "a.gcode"})
+    assert asked.wait(5)
 
 
 def test_a_queue_that_turns_out_damaged_is_begun_afresh_with_a_snapshot(
