@@ -37,6 +37,7 @@ log = structlog.get_logger(__name__)
 
 _CHECKPOINT_EVERY_S = 30.0
 _TRIM_EVERY_S = 300.0
+_PUSHES_END_WITHIN_S = 2.0
 
 
 class ServiceError(Exception):
@@ -78,13 +79,13 @@ class Service:
             served = {one.machine: one for one in self._assign(folder.path)}
             store = SqliteLog(folder.path / "log.sqlite", self._fleet.take)
             stack.push_async_callback(store.close)
-            mes = MesSink(settings.mes, folder.path, identity.bridge_id(folder.path))
-            mes.start()
+            bridge_id = identity.bridge_id(folder.path)
+            mes = MesSink(settings.mes, folder.path, bridge_id, store.id, store.end)
             stack.push_async_callback(mes.stop)
-            stack.push_async_callback(self._checkpoint, store, mes)
             umati = UmatiServer(settings.opcua, folder.path)
             stack.push_async_callback(umati.stop)
             await self._start_sinks(served, store, umati, mes)
+            stack.push_async_callback(self._checkpoint, store, mes)
             presence = Presence(store, served, settings.push.silent_after, time.monotonic)
             senders = {one.push_key.key_id: Sender(one.machine, one.push_key) for one in served.values()}
             receiver = PushReceiver(store, senders, presence.heard)
@@ -167,12 +168,16 @@ class Service:
         for transition in replayed.transitions:
             mes.handle(transition)
             registrar.handle(transition)
+        for machine in sorted(mes.registered - served.keys()):
+            log.info("machine not served any more: its MES is told that it is Offline", machine=machine)
+            mes.withdraw(machine)
+        mes.start()  # only now, so that registrations and what was replayed are told as one
         self._fleet.sinks = [umati, mes, registrar]
 
     @contextlib.asynccontextmanager
     async def _listen(self, receiver: PushReceiver) -> AsyncIterator[str]:
         host, port = self._settings.push.host, self._settings.push.port
-        runner = web.AppRunner(receiver.application(), access_log=None)
+        runner = web.AppRunner(receiver.application(), access_log=None, shutdown_timeout=_PUSHES_END_WITHIN_S)
         await runner.setup()
         try:
             try:

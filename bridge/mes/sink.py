@@ -19,9 +19,10 @@ from uuid import uuid4
 
 import structlog
 
+from bridge import wire
 from bridge.machine import Machine, Transition
 from bridge.mes.delivery import Delivery, DeliveryState, Pace
-from bridge.mes.messages import Status, events_of, matters, status_after, status_of
+from bridge.mes.messages import OFFLINE, Status, events_of, matters, status_after, status_of
 from bridge.mes.store import EVENT, STATUS, MesError, Outgoing, Store
 from bridge.settings import MesSettings
 
@@ -65,16 +66,20 @@ class _Registered:
 
 @dataclass(frozen=True, slots=True)
 class _Drained:
+    """Whoever waits, and the position up to which everything was handed over when it began to."""
+
+    position: int
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[int]
 
 
-_Item = Transition | int | _Registered | _Drained | None
+_Item = Transition | _Registered | _Drained | None
 
 
 class MesSink:
     """Reports machines to the MES `instances`; keeps what waits in ``mes.sqlite`` in `state_folder`.
 
+    Positions are those of the log `log_id`, which ends at `log_end` when the sink is made.
     A MES whose token is missing or wrong is named in the log, and its messages are kept until the token is
     right; the others are served meanwhile. Machines may be registered and transitions handed over before
     `start`, which then takes them as one. Raises `MesError` when the store cannot be used.
@@ -85,12 +90,25 @@ class MesSink:
         instances: tuple[MesSettings, ...],
         state_folder: Path,
         bridge_id: str,
+        log_id: str,
+        log_end: int,
         pace: Pace | None = None,
     ) -> None:
         self._bridge_id = bridge_id
         self._store = Store(state_folder / "mes.sqlite")
+        stale = self._store.follow(log_id, log_end)
+        if stale is not None:
+            log.warning(
+                "the log is another one, or an older copy: the place in it is not trusted; what the MES knows"
+                " already is told again under the same keys",
+                was_at=stale,
+                log_ends_at=log_end,
+            )
         self._deliveries = {one.id: Delivery(one, self._store, bridge_id, pace=pace) for one in instances}
         self._outbox = Outbox(self._store, self._deliveries.keys())
+        self.registered = frozenset(self._store.routes())
+        """The machines that are registered when the sink is made, by an earlier run."""
+        self._handed = 0
         self._items: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._writer = threading.Thread(target=self._write, name="mes-writer", daemon=True)
@@ -127,9 +145,15 @@ class MesSink:
         """
         self._items.put(_Registered(machine_id, mes_ids, registration.body(self._bridge_id), machine))
 
+    def withdraw(self, machine_id: str) -> None:
+        """The machine is not reported any more: its MES instances are told that it is Offline, and then nothing."""
+        self._items.put(_Registered(machine_id, (), "", Machine()))
+
     def handle(self, transition: Transition) -> None:
         """Take a transition; in order of position. One that was dealt with before changes nothing."""
-        self._items.put(transition if matters(transition) else transition.record.position)
+        self._handed = transition.record.position
+        if matters(transition):
+            self._items.put(transition)
 
     async def drain(self) -> int:
         """Wait until everything handed over is durable; returns the position up to which it is.
@@ -139,8 +163,9 @@ class MesSink:
         """
         if not self._writer.is_alive():
             raise MesError("what is handed over for the MES is not kept: that part does not run")
-        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._items.put(_Drained(asyncio.get_running_loop(), future))
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[int] = loop.create_future()
+        self._items.put(_Drained(self._handed, loop, future))
         return await future
 
     def states(self) -> tuple[DeliveryState, ...]:
@@ -157,11 +182,17 @@ class MesSink:
                 pending.append(self._items.get_nowait())
             try:
                 self._take(pending)
-            except MesError as error:
+            except Exception as error:  # shown and tried again: without this thread no MES hears anything
                 if not failing:
-                    log.error("messages for the MES cannot be kept; they wait in memory", error=str(error))
+                    unforeseen = not isinstance(error, MesError)
+                    log.error(
+                        "messages for the MES cannot be kept; they wait in memory",
+                        error=str(error),
+                        exc_info=unforeseen,
+                    )
                 failing = True
-                _answer(pending, partial(_fail, error))
+                told = error if isinstance(error, MesError) else MesError(f"unexpected failure: {error!r}")
+                _answer(pending, partial(_fail, told))
                 if self._stopping.wait(_RETRY_S):
                     return
                 pending = [item for item in pending if not isinstance(item, _Drained)]
@@ -179,8 +210,9 @@ class MesSink:
                 for mes in item.mes_ids:
                     if mes in self._deliveries:
                         self._deliveries[mes].register(item.machine_id, item.body)
-        drain = any(item is None or isinstance(item, _Drained) for item in items)
-        told = self._outbox.take([i for i in items if i is not None and not isinstance(i, _Drained)], drain)
+        drained = [item.position for item in items if isinstance(item, _Drained)]
+        news = [item for item in items if isinstance(item, (Transition, _Registered))]
+        told = self._outbox.take(news, max(drained, default=None))
         position = self._outbox.durable
         _answer(items, lambda future: future.set_result(position))
         for mes in told:
@@ -201,33 +233,36 @@ class Outbox:
         self.durable = store.cursor
         self._seen = self.durable
 
-    def take(self, items: Iterable[Transition | int | _Registered], durably: bool = False) -> frozenset[int]:
+    def take(self, items: Iterable[Transition | _Registered], position: int | None = None) -> frozenset[int]:
         """Keep what `items` lead to; returns the MES instances that have something new waiting.
 
-        Of each machine only the last status of `items` is told. Raises `MesError`; then nothing is kept, and
-        the same items may be given again.
+        With a `position`, everything up to it is dealt with and durable afterwards. Of each machine only the
+        last status of `items` is told. Raises `MesError`; then nothing is kept, and the same items may be given
+        again.
         """
         routes: dict[str, tuple[int, ...]] = {}
+        left: set[tuple[str, int]] = set()
         events: list[Outgoing] = []
-        statuses: dict[str, Status] = {}
-        seen = self._seen
+        courses: dict[str, _Course] = {}
+        seen = max(self._seen, position or 0)
         for item in items:
-            if isinstance(item, int):
-                seen = max(seen, item)
-            elif isinstance(item, _Registered):
+            if isinstance(item, _Registered):
                 known = tuple(sorted(self._instances.intersection(item.mes_ids)))
-                if known != routes.get(item.machine_id, self._routes.get(item.machine_id)):
+                before = routes.get(item.machine_id, self._routes.get(item.machine_id, ()))
+                if known != before:
                     routes[item.machine_id] = known
-                _follow(statuses, item.machine_id, status_of(item.machine))
+                    left.update((item.machine_id, mes) for mes in self._instances.intersection(before))
+                left.difference_update((item.machine_id, mes) for mes in known)
+                _follow(courses, item.machine_id, status_of(item.machine))
             else:
                 machine = item.record.machine
-                _follow(statuses, machine, status_after(item))
-                if item.record.position > seen:
-                    seen = item.record.position
+                _follow(courses, machine, status_after(item))
+                if item.record.position > self._seen:
+                    seen = max(seen, item.record.position)
                     targets = routes.get(machine, self._routes.get(machine, ()))
                     events += _events(item, self._instances.intersection(targets))
-        messages = [*events, *self._statuses(statuses, {**self._routes, **routes})]
-        if messages or routes or (durably and seen > self.durable):
+        messages = [*events, *self._statuses(courses, {**self._routes, **routes}), *self._farewells(left)]
+        if messages or routes or (position is not None and seen > self.durable):
             self._store.write(seen, routes, messages)
             self.durable = seen
         self._seen = seen
@@ -236,19 +271,41 @@ class Outbox:
         return frozenset(message.mes for message in messages)
 
     def _statuses(
-        self, statuses: Mapping[str, Status], routes: Mapping[str, tuple[int, ...]]
+        self, courses: Mapping[str, _Course], routes: Mapping[str, tuple[int, ...]]
     ) -> Iterable[Outgoing]:
-        for machine, status in statuses.items():
+        for machine, course in courses.items():
             for mes in sorted(self._instances.intersection(routes.get(machine, ()))):
-                if self._looks.get((machine, mes)) != status.look:
-                    key = f"{machine}:status:{uuid4().hex}"
-                    yield Outgoing(mes, machine, STATUS, key, _dump(status.body()), status.look)
+                if course.turned or self._looks.get((machine, mes)) != course.status.look:
+                    yield _outgoing(mes, machine, course.status)
+
+    def _farewells(self, left: Iterable[tuple[str, int]]) -> Iterable[Outgoing]:
+        """Else the lease, which is one for all machines of the bridge, would hold up their last status for ever."""
+        status = Status(OFFLINE, "off", wire.utc_now())
+        for machine, mes in sorted(left):
+            if self._looks.get((machine, mes)) != status.look:
+                yield _outgoing(mes, machine, status)
 
 
-def _follow(statuses: dict[str, Status], machine: str, status: Status) -> None:
-    """Note a status; one that looks like the last goes on, and the last knows better since when."""
-    if machine not in statuses or statuses[machine].look != status.look:
-        statuses[machine] = status
+@dataclass(frozen=True, slots=True)
+class _Course:
+    """The last status of a machine in a batch, and whether there were others before it."""
+
+    status: Status
+    turned: bool = False
+
+
+def _follow(courses: dict[str, _Course], machine: str, status: Status) -> None:
+    """Note a status. One that looks like the last goes on, and the last knows better since when; one that comes
+    back after another has begun anew, and is told though it looks like what was told last."""
+    known = courses.get(machine)
+    if known is None or known.status.look != status.look:
+        courses[machine] = _Course(status, turned=known is not None)
+
+
+def _outgoing(mes: int, machine: str, status: Status) -> Outgoing:
+    return Outgoing(
+        mes, machine, STATUS, f"{machine}:status:{uuid4().hex}", _dump(status.body()), status.look
+    )
 
 
 def _events(transition: Transition, instances: Iterable[int]) -> list[Outgoing]:

@@ -21,10 +21,10 @@ from bridge import wire
 
 STATUS, EVENT = "status", "event"
 
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _SCHEMA = """
-CREATE TABLE cursor (position INTEGER NOT NULL);
-INSERT INTO cursor VALUES (0);
+CREATE TABLE cursor (log TEXT NOT NULL, position INTEGER NOT NULL);
+INSERT INTO cursor VALUES ('', 0);
 CREATE TABLE route (
     machine TEXT NOT NULL, mes INTEGER NOT NULL, PRIMARY KEY (machine, mes)) WITHOUT ROWID;
 CREATE TABLE told (
@@ -94,6 +94,21 @@ class Store:
                 f"{path}: was written by another version of MESBridge (layout {version}, this one has"
                 f" {_SCHEMA_VERSION}); run that version, or choose another bridge.state_folder"
             )
+
+    def follow(self, log_id: str, end: int) -> int | None:
+        """Count positions in the log with this id, which ends at `end`; returns the old cursor when it is worth
+        nothing there.
+
+        A log that was begun anew, or came back from a backup, gives out positions again: what gets them now
+        would pass for dealt with.
+        """
+        known, position = self._rows("SELECT log, position FROM cursor")[0]
+        if known == log_id and position <= end:
+            return None
+        with self._transaction() as connection:
+            place = (log_id, end if known == log_id else 0)
+            connection.execute("UPDATE cursor SET log = ?, position = ?", place)
+        return int(position) if known else None
 
     @property
     def cursor(self) -> int:

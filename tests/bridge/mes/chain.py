@@ -44,8 +44,9 @@ def mes_settings(sandbox: Sandbox, **changes: Any) -> MesSettings:
     return MesSettings(**{**values, **changes})
 
 
-def make_sink(folder: Path, *instances: MesSettings) -> MesSink:
-    return MesSink(instances, folder, "bridge-1", QUICK)
+def make_sink(folder: Path, *instances: MesSettings, log: tuple[str, int] = ("log-1", 10**9)) -> MesSink:
+    """A sink for the transitions of `log`, which is its id and end."""
+    return MesSink(instances, folder, "bridge-1", *log, pace=QUICK)
 
 
 def machines_of(sandbox: Sandbox) -> list[dict[str, Any]]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from bridge import wire
 from bridge.machine import Machine
@@ -104,9 +106,9 @@ def test_an_mes_that_the_settings_do_not_know_is_named(tmp_path: Path) -> None:
 def test_temperatures_do_not_touch_the_disk_but_count_when_asked(tmp_path: Path) -> None:
     store = Store(tmp_path / "mes.sqlite")
     outbox = Outbox(store, (1,))
-    outbox.take([7])
+    outbox.take([])
     assert store.cursor == 0
-    outbox.take([], durably=True)
+    outbox.take([], 7)
     assert store.cursor == 7
 
 
@@ -165,3 +167,101 @@ async def test_stopping_does_not_wait_for_a_mes_that_does_not_answer(
         await sink.stop()
         assert any(delivery._thread.is_alive() for delivery in sink._deliveries.values())
         connection.close()
+
+
+async def test_a_plant_that_only_sends_temperatures_fills_no_memory(tmp_path: Path) -> None:
+    sink, story = make_sink(tmp_path), Story()
+    for _ in range(5):
+        sink.handle(story.tell(wire.HEATERS))
+    assert sink._items.qsize() == 0
+    sink.start()
+    assert await sink.drain() == 5
+    await sink.stop()
+
+
+@pytest.mark.parametrize("log", [("log-1", 0), ("log-2", 0), ("log-2", 10**9)])
+async def test_what_a_new_or_restored_log_says_at_old_positions_is_told(
+    tmp_path: Path, log: tuple[str, int]
+) -> None:
+    settings = MesSettings(id=1, url="http://127.0.0.1:1", service_id="s", token_file=tmp_path / "none")
+
+    async def run(run: str, log: tuple[str, int]) -> None:
+        sink = make_sink(tmp_path, settings, log=log)
+        again = Story()
+        again.link("up")
+        again.tell(wire.SNAPSHOT)
+        again.tell(wire.JOB_STARTED, run=run)
+        sink.register("m", (1,), REGISTRATION, Machine())
+        for transition in again.transitions:
+            record = replace(transition.record, instance=run)
+            sink.handle(replace(transition, record=record))
+        sink.start()
+        await sink.drain()
+        await sink.stop()
+
+    await run("run-1", ("log-1", 10**9))
+    await run("run-2", log)
+    store = Store(tmp_path / "mes.sqlite")
+    assert sorted(one for _, one in told(store)) == ["Running", "job_started", "job_started"]
+    store.close()
+
+
+async def test_an_intact_log_is_read_on_where_it_was_left(tmp_path: Path) -> None:
+    for _ in range(2):
+        sink, story = make_sink(tmp_path, log=("log-1", 3)), a_print()
+        for transition in story.transitions[:3]:
+            sink.handle(transition)
+        sink.start()
+        await sink.drain()
+        await sink.stop()
+        store = Store(tmp_path / "mes.sqlite")
+        assert (store.follow("log-1", 3), store.cursor) == (None, 3)
+        store.close()
+
+
+def test_a_machine_that_is_served_no_more_is_offline_once_in_each_of_its_mes(tmp_path: Path) -> None:
+    store = Store(tmp_path / "mes.sqlite")
+    outbox, story = Outbox(store, (1, 2)), a_print()
+    outbox.take([_Registered("m", (1, 2), "{}", story.machine)])
+    outbox.take([_Registered("m", (1,), "{}", story.machine)])
+    assert (told(store, 1), told(store, 2)) == ([("m", "Running")], [("m", "Offline")])
+    for _ in range(2):
+        outbox.take([_Registered("m", (), "", Machine())])
+        assert (told(store, 1), told(store, 2)) == ([("m", "Offline")], [("m", "Offline")])
+    assert Outbox(store, (1, 2))._routes == {}
+    outbox.take([_Registered("m", (1,), "{}", story.machine)])
+    assert told(store, 1) == [("m", "Running")]
+
+
+def test_a_status_that_came_back_during_an_outage_is_told_with_its_new_beginning(tmp_path: Path) -> None:
+    store = Store(tmp_path / "mes.sqlite")
+    outbox, story = Outbox(store, (1,)), a_print()
+    outbox.take([_Registered("m", (1,), "{}", Machine()), *story.transitions])
+    store.delivered([one.id for one in store.waiting(1, 100)])
+    seen = len(story.transitions)
+    story.tell(wire.JOB_ENDED)
+    story.states("operational")
+    story.tell(wire.JOB_STARTED, run="run-2", started="2026-11-23T09:00:00.000000Z")
+    story.states("printing")
+    outbox.take(story.transitions[seen:])
+    (status,) = [json.loads(one.body) for one in store.waiting(1, 100) if one.kind == "status"]
+    assert (status["status"], status["since"]) == ("Running", "2026-11-23T09:00:00.000000Z")
+
+
+async def test_an_unforeseen_failure_while_keeping_is_shown_and_nothing_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.mes.sink._RETRY_S", 0.01)
+    settings = MesSettings(id=1, url="http://127.0.0.1:1", service_id="s", token_file=tmp_path / "none")
+    sink, story = make_sink(tmp_path, settings), a_print()
+    with monkeypatch.context() as broken, capture_logs() as logs:
+        broken.setattr("bridge.mes.sink.events_of", lambda _: 1 / 0)
+        sink.register("m", (1,), REGISTRATION, Machine())
+        sink.start()
+        for transition in story.transitions:
+            sink.handle(transition)
+        with pytest.raises(MesError, match="division by zero"):
+            await sink.drain()
+    assert sum(bool(line.get("exc_info")) for line in logs) == 1
+    assert await sink.drain() == story.position
+    await sink.stop()
