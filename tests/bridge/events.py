@@ -109,3 +109,14 @@ class Story:
         """The names of all changes so far, but for changes of the printer's state."""
         names = [type(change).__name__ for transition in self.transitions for change in transition.changes]
         return [name for name in names if name != "StateChanged"]
+
+
+def printing() -> Story:
+    """A machine that has just begun to print."""
+    story = Story()
+    story.link("up")
+    story.tell(wire.SNAPSHOT)
+    story.states("starting")
+    story.tell(wire.JOB_STARTED)
+    story.states("printing")
+    return story

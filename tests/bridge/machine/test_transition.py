@@ -8,17 +8,7 @@ from hypothesis import strategies as st
 
 from bridge import wire
 from bridge.machine import JobState, Link, Machine, Result, codec
-from tests.bridge.events import DATA, JOB, START, Story
-
-
-def printing() -> Story:
-    story = Story()
-    story.link("up")
-    story.tell(wire.SNAPSHOT)
-    story.states("starting")
-    story.tell(wire.JOB_STARTED)
-    story.states("printing")
-    return story
+from tests.bridge.events import DATA, JOB, START, Story, printing
 
 
 def test_a_whole_print_is_one_job_with_one_end() -> None:

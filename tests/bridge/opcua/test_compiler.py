@@ -1,8 +1,6 @@
 """The committed type table is what the script makes of the nodesets; the lazy space equals the imported one."""
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,16 +9,14 @@ from typing import Any
 import pytest
 
 from bridge.opcua import compiler
+from tests import needs
 
 ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
 def comparison() -> dict[str, Any]:
-    if shutil.which("npm") is None:
-        if os.environ.get("CI"):
-            pytest.fail("npm is needed to fetch the nodesets")
-        pytest.skip("npm is needed to fetch the nodesets")
+    needs.npm()
     with compiler.fetched_nodesets() as folder:
         done = subprocess.run(
             [sys.executable, "-m", "tests.bridge.opcua.compare_spaces", str(folder)],

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import os
-import shutil
 import subprocess
 import threading
 from collections.abc import AsyncIterator
@@ -14,12 +12,12 @@ import pytest
 from asyncua import Client, ua
 
 from bridge.opcua import Instance, OpcUaServer
+from tests import needs
 
 from .conftest import PASSWORD, machine_template, secure_client
 
 Mode = ua.MessageSecurityMode
 SIGNAL = "Monitoring.Process.Tool 0.AnalogSignal"
-E2E = Path(__file__).parents[2] / "e2e"
 MODES = [Mode.Sign, Mode.SignAndEncrypt]
 
 
@@ -123,13 +121,8 @@ async def test_anonymous_sessions_are_possible_when_wanted(client: Client) -> No
 
 async def node_opcua(*arguments: str) -> dict[str, Any]:
     """What connect.js says."""
-    modules = E2E / "node_modules" / "node-opcua-client"
-    if shutil.which("node") is None or not modules.exists():
-        if os.environ.get("CI"):
-            pytest.fail("node-opcua-client is needed: npm ci in tests/e2e")
-        pytest.skip("node-opcua-client is needed: npm ci in tests/e2e")
     process = await asyncio.create_subprocess_exec(
-        "node",
+        needs.node(),
         str(Path(__file__).with_name("connect.js")),
         *arguments,
         stdout=subprocess.PIPE,

@@ -5,35 +5,26 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from bridge import wire
+from tests import needs
 from tests.bridge.umati.test_server import serving, story
 
-MODULES = Path(__file__).parents[2] / "e2e" / "node_modules"
 SECONDS = 60
 
 
 @asynccontextmanager
 async def node_opcua(script: str, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """A script of this folder, running with node-opcua's client; ended when the block ends."""
-    node = shutil.which("node")
-    if node is None or not (MODULES / "node-opcua-client").is_dir():
-        message = "needs node and `npm ci` in tests/e2e"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
     process = await asyncio.create_subprocess_exec(
-        node,
+        needs.node(),
         str(Path(__file__).with_name(script)),
         *arguments,
-        env={**os.environ, "NODE_PATH": str(MODULES)},
+        env={**os.environ, "NODE_PATH": str(needs.NODE_MODULES)},
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

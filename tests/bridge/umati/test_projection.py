@@ -8,22 +8,12 @@ from hypothesis import strategies as st
 
 from bridge import wire
 from bridge.umati.profile import Profile, profile_of
-from tests.bridge.events import HEATERS, JOB, START, Story
+from tests.bridge.events import HEATERS, JOB, START, Story, printing
 from tests.bridge.umati.projected import BED, PROGRAM, TOOL, changes, shown, whole
 
 WAITING = ua.StatusCodes.BadWaitingForInitialData
 NO_COMMUNICATION = ua.StatusCodes.BadNoCommunication
 LAST_USABLE = ua.StatusCodes.UncertainLastUsableValue
-
-
-def printing() -> Story:
-    story = Story()
-    story.link("up")
-    story.tell(wire.SNAPSHOT)
-    story.states("starting")
-    story.tell(wire.JOB_STARTED)
-    story.states("printing")
-    return story
 
 
 def test_temperatures_are_shown_as_they_were_measured_and_when() -> None:
