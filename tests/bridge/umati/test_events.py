@@ -2,17 +2,7 @@ from __future__ import annotations
 
 from bridge import wire
 from bridge.umati.events import messages
-from tests.bridge.events import Story
-
-
-def printing() -> Story:
-    story = Story()
-    story.link("up")
-    story.tell(wire.SNAPSHOT)
-    story.states("starting")
-    story.tell(wire.JOB_STARTED)
-    story.states("printing")
-    return story
+from tests.bridge.events import Story, printing
 
 
 def told(story: Story) -> list[tuple[str, int, bool]]:
