@@ -118,8 +118,9 @@ class Counters:
 class Machine:
     """One printer. `state` is one of `bridge.wire.STATES`; `job` is the running one, or else the last one.
 
-    `error` stays from an error until the printer is connected again or a job starts. `heard` is the time of
-    the newest event from the printer's side.
+    `error` is what the last error said, None when it said nothing, and `error_since` when it came; both stay until
+    the printer is connected again or a job starts. `heard` is the time of the newest event from the printer's
+    side.
     """
 
     link: Link = Link.UNKNOWN
@@ -127,6 +128,7 @@ class Machine:
     state: str = "disconnected"
     state_since: datetime | None = None
     error: str | None = None
+    error_since: datetime | None = None
     job: Job | None = None
     heaters: Mapping[str, Heater] = field(default_factory=dict)
     printer: Printer | None = None

@@ -129,23 +129,33 @@ class _Step:
         self.changes: list[Change] = []
 
     def set_state(self, state: str, error: str | None) -> None:
-        machine = self.machine
         if state in CONNECTED_STATES:
-            error = None
-        elif error is None:
-            error = machine.error
+            self.clear_error()
+        elif state == "error" or error is not None:
+            self.set_error(error)
+        machine = self.machine
         if state == machine.state:
-            self.machine = replace(machine, error=error, state_since=machine.state_since or self.time)
+            self.machine = replace(machine, state_since=machine.state_since or self.time)
         else:
             counters = machine.counters
             if machine.state in CONNECTED_STATES and machine.state_since is not None:
                 elapsed = max(0.0, (self.time - machine.state_since).total_seconds())
                 counters = replace(counters, connected=counters.connected + elapsed)
-            self.machine = replace(
-                machine, state=state, state_since=self.time, error=error, counters=counters
-            )
+            self.machine = replace(machine, state=state, state_since=self.time, counters=counters)
             self.changes.append(StateChanged(machine.state, state))
         self.set_job_state(_JOB_STATE_OF.get(state))
+
+    def set_error(self, text: str | None) -> None:
+        """An error that is there already goes on, and may be told of in better words."""
+        machine = self.machine
+        self.machine = replace(
+            machine,
+            error=machine.error if text is None else text,
+            error_since=machine.error_since or self.time,
+        )
+
+    def clear_error(self) -> None:
+        self.machine = replace(self.machine, error=None, error_since=None)
 
     def set_job_state(self, state: JobState | None) -> None:
         job = self.machine.active_job
@@ -179,7 +189,8 @@ class _Step:
             },
         )
         counters = replace(self.machine.counters, jobs_started=self.machine.counters.jobs_started + 1)
-        self.machine = replace(self.machine, job=job, error=None, counters=counters)
+        self.clear_error()
+        self.machine = replace(self.machine, job=job, counters=counters)
         self.changes.append(JobStarted(job))
         if job.state is JobState.INTERRUPTED:
             self.changes.append(JobPaused(job))
@@ -287,7 +298,7 @@ def _filament_change(step: _Step, data: Mapping[str, Any]) -> None:
 
 
 def _error(step: _Step, data: Mapping[str, Any]) -> None:
-    step.machine = replace(step.machine, error=data["text"])
+    step.set_error(data["text"])
     step.changes.append(PrinterError(data["text"]))
 
 

@@ -76,9 +76,8 @@ def status_of(machine: Machine) -> Status:
         both = [moment for moment in (machine.link_since, since) if moment is not None]
         unconnected = machine.state in _UNCONNECTED_STATES
         return Status(OFFLINE, "off", min(both) if both and unconnected else machine.link_since)
-    if machine.error is not None or machine.state == "error":
-        settled = machine.state == "error" or machine.state in _UNCONNECTED_STATES
-        return Status(STOPPED, "red", since if settled else machine.heard)
+    if machine.error_since is not None or machine.state == "error":
+        return Status(STOPPED, "red", machine.error_since or since)
     if machine.state in _UNCONNECTED_STATES:
         return Status(OFFLINE, "off", since)
     job = machine.active_job
@@ -91,17 +90,9 @@ def status_of(machine: Machine) -> Status:
     return Status(RUNNING, "green", since)
 
 
-def status_after(transition: Transition) -> Status:
-    """The status that `transition` leads to, with the moment of an error that begins in it."""
-    before, after = status_of(transition.before), status_of(transition.after)
-    if after.status == STOPPED != before.status:
-        return Status(STOPPED, after.stack_light, transition.record.time)
-    return after
-
-
 def matters(transition: Transition) -> bool:
     """Whether a MES may have to hear of `transition` at all; cheap, for the many that only bring temperatures."""
-    return bool(transition.changes) or transition.before.error != transition.after.error
+    return bool(transition.changes) or transition.before.error_since != transition.after.error_since
 
 
 def events_of(transition: Transition) -> tuple[Event, ...]:

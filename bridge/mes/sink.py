@@ -22,7 +22,7 @@ import structlog
 from bridge import wire
 from bridge.machine import Machine, Transition
 from bridge.mes.delivery import Delivery, DeliveryState, Pace
-from bridge.mes.messages import OFFLINE, Status, events_of, matters, status_after, status_of
+from bridge.mes.messages import OFFLINE, Status, events_of, matters, status_of
 from bridge.mes.store import EVENT, STATUS, MesError, Outgoing, Store
 from bridge.settings import MesSettings
 
@@ -256,7 +256,7 @@ class Outbox:
                 _follow(courses, item.machine_id, status_of(item.machine))
             else:
                 machine = item.record.machine
-                _follow(courses, machine, status_after(item))
+                _follow(courses, machine, status_of(item.after))
                 if item.record.position > self._seen:
                     seen = max(seen, item.record.position)
                     targets = routes.get(machine, self._routes.get(machine, ()))

@@ -107,11 +107,11 @@ def test_losing_octoprint_ends_no_job() -> None:
 
 def test_an_error_stays_until_the_printer_is_connected_again() -> None:
     story = printing()
-    story.tell(wire.ERROR)
+    begun = story.tell(wire.ERROR).record.time
     story.states("error", "disconnected", "connecting")
-    assert story.machine.error == "thermal runaway"
+    assert (story.machine.error, story.machine.error_since) == ("thermal runaway", begun)
     story.states("operational")
-    assert story.machine.error is None
+    assert (story.machine.error, story.machine.error_since) == (None, None)
 
 
 def test_a_printer_killed_by_its_firmware_ends_its_job_after_the_disconnect() -> None:

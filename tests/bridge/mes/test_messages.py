@@ -9,7 +9,7 @@ import pytest
 
 from bridge import wire
 from bridge.machine import Machine
-from bridge.mes.messages import events_of, status_after, status_of
+from bridge.mes.messages import events_of, status_of
 from tests.bridge.events import START, Story
 
 
@@ -78,7 +78,7 @@ def test_an_error_stays_stopped_when_the_printer_disconnects_until_it_is_connect
     story: Story,
 ) -> None:
     begun = story.tell(wire.ERROR)
-    assert status_after(begun).body() == {
+    assert status_of(begun.after).body() == {
         "status": "Stopped",
         "since": wire.format_time(begun.record.time),
         "stack_light": "red",
@@ -154,3 +154,22 @@ def test_temperatures_and_progress_tell_a_mes_nothing(story: Story) -> None:
     story.tell(wire.HEATERS)
     story.tell(wire.PROGRESS)
     assert told(story) == []
+
+
+def test_an_error_without_a_name_stays_stopped_too_and_keeps_its_beginning(story: Story) -> None:
+    begun = story.tell(wire.STATE, state="error", error=None)
+    story.tell(wire.STATE, state="disconnected", error=None)
+    story.tell(wire.HEATERS)
+    assert status_of(story.machine) == status_of(begun.after)
+    assert (status_of(story.machine).status, status_of(story.machine).since) == ("Stopped", begun.record.time)
+    story.states("connecting", "operational")
+    assert status_of(story.machine).status == "Idle"
+
+
+def test_a_machine_that_is_registered_in_the_middle_of_an_error_says_since_when(story: Story) -> None:
+    story.tell(wire.JOB_STARTED)
+    story.states("printing")
+    begun = story.tell(wire.ERROR)
+    story.tell(wire.PROGRESS)
+    story.states("error", "disconnected")
+    assert status_of(story.machine).since == begun.record.time
