@@ -1,0 +1,221 @@
+"""The bridge is killed, the MES is away, the plugins repeat themselves: at the end the MES holds what happened."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from bridge import wire
+from bridge.demo.octoprint import free_port
+from tests.bridge.events import DATA, JOB
+from tests.bridge.mes.chain import machines_of, running_sandbox
+from tests.e2e.bridge_process import BridgeProcess, Plugin
+
+pytestmark = pytest.mark.e2e
+
+MACHINES = 3
+JOBS_EACH = 8
+RESULTS = ("completed", "cancelled", "failed")
+
+
+class Printer:
+    """A printer whose plugin keeps each event until the bridge has it, however often it must be sent."""
+
+    def __init__(self, number: int, push_url: str) -> None:
+        self.number = number
+        self.key = f"{number}" * 43
+        self.plugin = Plugin(push_url, self.key, f"instance-{number}")
+        self.outbox: list[tuple[str, dict[str, Any]]] = []
+        self.jobs: dict[str, tuple[str, str]] = {}
+        self.outbox.append((wire.SNAPSHOT, dict(DATA[wire.SNAPSHOT])))
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        url = f"http://127.0.0.1:{self.number + 1}"
+        return {"type": "OCTOPRINT", "url": url, "authentication_file_path": self.key, "mes_id": [1]}
+
+    def print(self) -> None:
+        """One job with a pause; it began an hour and more ago."""
+        number = len(self.jobs)
+        run, result = f"run-{self.number}-{number}", RESULTS[number % len(RESULTS)]
+        started = wire.format_time(wire.utc_now() - timedelta(hours=JOBS_EACH + 1 - number))
+        self.jobs[run] = (started, result)
+        reason = None if result == "completed" else result
+        ended = {**DATA[wire.JOB_ENDED], "run": run, "result": result, "reason": reason}
+        self.outbox += [
+            (wire.JOB_STARTED, {**JOB, "run": run, "started": started}),
+            (wire.STATE, {"state": "printing", "error": None}),
+            (wire.PROGRESS, {**DATA[wire.PROGRESS], "run": run}),
+            (wire.STATE, {"state": "paused", "error": None}),
+            (wire.STATE, {"state": "printing", "error": None}),
+            (wire.JOB_ENDED, ended),
+            (wire.STATE, {"state": "operational", "error": None}),
+        ]
+
+    def push(self, most: int) -> None:
+        """Send what waits, at most so many events; they stay when no answer comes."""
+        batch = self.outbox[:most]
+        try:
+            reply = self.plugin.push(*batch)
+        except requests.RequestException:
+            return
+        del self.outbox[: len(batch)]
+        if reply.snapshot:
+            self.outbox.append((wire.SNAPSHOT, dict(DATA[wire.SNAPSHOT])))
+
+
+@contextmanager
+def pushing(printers: list[Printer], order: random.Random) -> Iterator[None]:
+    """All plugins at work at the same time, a few events at a time, until everything is delivered."""
+    over = threading.Event()
+
+    def work(printer: Printer, order: random.Random) -> None:
+        while not over.is_set():
+            if printer.outbox:
+                printer.push(order.randint(1, 3))
+            over.wait(order.uniform(0.02, 0.15))
+
+    threads = [threading.Thread(target=work, args=(p, random.Random(order.random()))) for p in printers]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+@contextmanager
+def bridge_for(
+    folder: Path, mes_port: int, token_file: Path
+) -> Iterator[tuple[BridgeProcess, list[Printer]]]:
+    settings = (
+        f'[[mes]]\nid = 1\nurl = "http://127.0.0.1:{mes_port}/api/v2.0/service-panel"\n'
+        f'service_id = "sandbox"\ntoken_file = "{token_file}"\nheartbeat = 1\nlease = 3\n'
+    )
+    folder.mkdir()
+    bridge = BridgeProcess(folder, [], settings)
+    printers = [Printer(number, bridge.push_url) for number in range(1, MACHINES + 1)]
+    (folder / "config.json").write_text(json.dumps([printer.entry for printer in printers]))
+    try:
+        yield bridge, printers
+    finally:
+        if bridge.process is not None:
+            bridge.kill()
+
+
+def wait(what: Callable[[], Any], timeout: float = 20.0) -> Any:
+    deadline = time.monotonic() + timeout
+    while not (found := what()):
+        assert time.monotonic() < deadline, "this did not happen in time"
+        time.sleep(0.05)
+    return found
+
+
+def restart(bridge: BridgeProcess) -> None:
+    """Kill the bridge at whatever it is doing, and start it again."""
+    bridge.kill()
+    bridge.output.unlink()
+    bridge.start()
+
+
+def jobs_in(machines: list[dict[str, Any]]) -> dict[str, tuple[str, str]]:
+    return {job["id"]: (job["started"], job["state"]) for machine in machines for job in machine["jobs"]}
+
+
+def test_kills_and_outages_neither_lose_nor_double_nor_shift_a_job(tmp_path: Path) -> None:
+    order, port = random.Random(7), free_port()
+    with bridge_for(tmp_path / "bridge", port, tmp_path / "mes" / "token") as (bridge, printers):
+        bridge.start()
+        for printer in printers:
+            for _ in range(JOBS_EACH):
+                printer.print()
+        waiting = sum(len(printer.outbox) for printer in printers)
+        with ExitStack() as printing, ExitStack() as first:
+            printing.enter_context(pushing(printers, order))
+            time.sleep(0.5)  # there is no MES yet
+            restart(bridge)
+            first.enter_context(running_sandbox(tmp_path / "mes", port=port))
+            for _ in range(3):
+                time.sleep(order.uniform(0.1, 0.6))
+                restart(bridge)
+            first.close()
+            time.sleep(0.3)  # the MES is away
+            restart(bridge)
+            assert 0 < sum(len(printer.outbox) for printer in printers) < waiting  # it happened in the middle
+            sandbox = printing.enter_context(running_sandbox(tmp_path / "mes", port=port))
+            time.sleep(order.uniform(0.1, 0.6))
+            restart(bridge)
+            ran = {run: told for printer in printers for run, told in printer.jobs.items()}
+
+            def all_over() -> list[dict[str, Any]] | None:
+                machines = machines_of(sandbox)
+                ended = [job for machine in machines for job in machine["jobs"] if job["ended"]]
+                idle = all(machine["status"] == "Idle" for machine in machines)
+                return machines if idle and len(ended) == len(ran) else None
+
+            machines = wait(all_over)
+            assert bridge.stop() == 0
+        assert jobs_in(machines) == ran
+        for machine in machines:
+            assert len({event["key"] for event in machine["events"]}) == len(machine["events"])
+            told = [event["type"] for event in reversed(machine["events"])]
+            assert told == ["job_started", "job_paused", "job_resumed", "job_finished"] * JOBS_EACH
+        assert "Traceback" not in bridge.text()
+
+
+def test_a_machine_taken_out_of_config_json_is_offline_in_its_mes(tmp_path: Path) -> None:
+    port = free_port()
+    with (
+        running_sandbox(tmp_path / "mes", port=port) as sandbox,
+        bridge_for(tmp_path / "bridge", port, sandbox.token_file) as (bridge, printers),
+    ):
+        bridge.start()
+        for printer in printers:
+            printer.push(1)
+        wait(lambda: [m["status"] for m in machines_of(sandbox)] == ["Idle"] * MACHINES)
+        (bridge.folder / "config.json").write_text(json.dumps([printer.entry for printer in printers[1:]]))
+        restart(bridge)
+        wait(lambda: sorted(m["status"] for m in machines_of(sandbox)) == ["Idle", "Idle", "Offline"])
+        (offline,) = [m for m in machines_of(sandbox) if m["status"] == "Offline"]
+        assert offline["url"] == printers[0].entry["url"]
+
+
+@pytest.mark.parametrize("state", ["deleted", "older"])
+def test_events_after_a_log_that_was_lost_or_brought_back_reach_the_mes(tmp_path: Path, state: str) -> None:
+    port = free_port()
+    with (
+        running_sandbox(tmp_path / "mes", port=port) as sandbox,
+        bridge_for(tmp_path / "bridge", port, sandbox.token_file) as (bridge, printers),
+    ):
+        log, printer = bridge.folder / "state" / "log.sqlite", printers[0]
+        bridge.start()
+        printer.push(1)
+        assert bridge.stop() == 0
+        older = log.read_bytes()
+        bridge.start()
+        printer.print()
+        wait(lambda: not [printer.push(20), *printer.outbox][1:])
+        wait(lambda: len(jobs_in(machines_of(sandbox))) == 1)
+        bridge.kill()
+        for name in ("log.sqlite", "log.sqlite-wal", "log.sqlite-shm"):
+            (log.parent / name).unlink(missing_ok=True)
+        if state == "older":
+            log.write_bytes(older)
+        bridge.output.unlink()
+        bridge.start()
+        bridge.wait_for("the log is another one, or an older copy")
+        printer.print()
+        wait(lambda: not [printer.push(20), *printer.outbox][1:])
+        wait(lambda: jobs_in(machines_of(sandbox)) == printer.jobs)
