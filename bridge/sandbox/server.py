@@ -79,9 +79,8 @@ class Sandbox:
 
 
 class Handler(WSGIRequestHandler):
-    """Keeps connections open between requests, and does not write a line for each."""
+    """Does not write a line for each request, and does not wait for ever for one."""
 
-    protocol_version = "HTTP/1.1"
     timeout = 75
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:

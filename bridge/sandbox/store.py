@@ -6,6 +6,7 @@ machines show as Offline when the lease of their bridge has run out, or when it 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sqlite3
@@ -256,4 +257,4 @@ class Store:
 
 def digest_of(body: Mapping[str, Any]) -> str:
     """What two bodies with the same meaning have in common."""
-    return json.dumps(body, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

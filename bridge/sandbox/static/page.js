@@ -2,11 +2,13 @@
 "use strict";
 
 const PERIOD_MS = 1000;
-const WHEN = { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit" };
+const TODAY = { hour: "2-digit", minute: "2-digit", second: "2-digit" };
+const EARLIER = { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" };
 const EVENT_NAMES = {
   job_started: "Job started", job_paused: "Job paused", job_resumed: "Job resumed",
   job_finished: "Job finished", warning: "Warning", error: "Error",
 };
+const STATUSES = ["Running", "Idle", "Stopped", "Offline"];
 const connection = document.getElementById("connection");
 const machines = document.getElementById("machines");
 const template = document.getElementById("machine");
@@ -22,7 +24,8 @@ function element(name, text, className) {
 function time(text) {
   if (!text) return element("span", "–");
   const moment = new Date(text);
-  const made = element("time", moment.toLocaleString([], WHEN));
+  const today = moment.toDateString() === new Date().toDateString();
+  const made = element("time", moment.toLocaleString([], today ? TODAY : EARLIER));
   made.dateTime = text;
   made.title = text;
   return made;
@@ -52,9 +55,11 @@ function jobRow(job) {
 
 function eventItem(event, files) {
   const item = document.createElement("li");
-  item.append(time(event.time), " ", element("span", EVENT_NAMES[event.type] ?? event.type, `mark ${event.severity}`));
+  const what = document.createElement("div");
+  what.append(element("span", EVENT_NAMES[event.type] ?? event.type, `mark ${event.severity}`));
   const about = event.text ?? files.get(event.job);
-  if (about) item.append(" ", about);
+  if (about) what.append(" ", about);
+  item.append(time(event.time), what);
   return item;
 }
 
@@ -102,6 +107,10 @@ function draw(machine) {
   find(".activation").hidden = machine.activation === "active";
   find(".activation span").textContent = `Activation: ${machine.activation}`;
   find("button").setAttribute("aria-label", `Activate ${machine.name}`);
+  const { manufacturer, model, location } = machine.identification;
+  const known = (value) => value && value !== "unknown";
+  const make = [manufacturer, model].filter(known).join(" ");
+  find(".kind").textContent = [make, location, machine.url].filter(known).join(" · ");
   find(".about").replaceChildren(...about(machine));
   find(".jobs").replaceChildren(...machine.jobs.map(jobRow));
   const files = new Map(machine.jobs.map((job) => [job.id, job.file]));
@@ -110,6 +119,10 @@ function draw(machine) {
 
 function drawAll(state) {
   document.getElementById("empty").hidden = state.machines.length > 0;
+  const counts = new Map();
+  for (const { status } of state.machines) counts.set(status, (counts.get(status) ?? 0) + 1);
+  const summary = STATUSES.filter((status) => counts.has(status)).map((status) => `${counts.get(status)} ${status}`);
+  document.getElementById("summary").textContent = summary.join(", ");
   state.machines.forEach(draw);
   const present = new Set(state.machines.map((machine) => machine.id));
   for (const [id, entry] of shown) {
@@ -119,8 +132,9 @@ function drawAll(state) {
   }
 }
 
-function say(text) {
+function say(text, live) {
   if (connection.textContent !== text) connection.textContent = text;
+  connection.classList.toggle("live", live);
 }
 
 async function follow() {
@@ -128,9 +142,9 @@ async function follow() {
     const answer = await fetch("state.json");
     if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
     drawAll(await answer.json());
-    say("Live");
+    say("Live", true);
   } catch (error) {
-    say("Not connected to the sandbox; trying again");
+    say("Not connected to the sandbox; trying again", false);
   }
   setTimeout(follow, PERIOD_MS);
 }
