@@ -69,6 +69,12 @@ def _parser() -> argparse.ArgumentParser:
     sandbox.add_argument("--host", default="127.0.0.1")
     sandbox.add_argument("--port", type=int, default=8090)
     sandbox.add_argument("--folder", type=Path, default=Path("mes-sandbox"), help="where it keeps its data")
+    sandbox.add_argument(
+        "--service-id", default="sandbox", metavar="ID", help="the service in the paths; default: %(default)s"
+    )
+    sandbox.add_argument(
+        "--pending", action="store_true", help="machines wait until a person activates them on the page"
+    )
     sandbox.set_defaults(run=_sandbox)
 
     demo = commands.add_parser("demo", help="run the whole chain on a virtual printer")
@@ -108,7 +114,13 @@ def _user(options: argparse.Namespace) -> int:
 def _sandbox(options: argparse.Namespace) -> int:
     from bridge import sandbox
 
-    return sandbox.run(options.host, options.port, options.folder)
+    return sandbox.run(
+        options.host,
+        options.port,
+        options.folder,
+        service_id=options.service_id,
+        activate=not options.pending,
+    )
 
 
 def _demo(options: argparse.Namespace) -> int:

@@ -14,16 +14,15 @@ import pytest
 import requests
 
 from bridge.sandbox import Sandbox, SandboxError, run
+from bridge.sandbox.app import BASE_PATH
+from tests.bridge.mes.chain import REGISTRATION
 
-RUN = (
-    "import sys; from pathlib import Path; from bridge.sandbox import run;"
-    " sys.exit(run('127.0.0.1', 0, Path(sys.argv[1])))"
-)
+RUN = [sys.executable, "-m", "bridge.cli", "sandbox", "--port", "0"]
 
 
 def test_it_serves_until_it_is_told_to_stop_and_never_prints_the_token(tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", RUN, str(tmp_path / "new")],
+        [*RUN, "--folder", str(tmp_path / "new"), "--service-id", "hall-3", "--pending"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -33,6 +32,16 @@ def test_it_serves_until_it_is_told_to_stop_and_never_prints_the_token(tmp_path:
         url = re.search(r"http://\S+", process.stdout.readline())
         assert url is not None
         assert requests.get(url[0], timeout=5).status_code == 200
+        registered = requests.put(
+            f"{url[0]}{BASE_PATH}/services/hall-3/machines/m",
+            data=REGISTRATION.body("bridge-1"),
+            headers={
+                "Authorization": f"Token {(tmp_path / 'new' / 'token').read_text().strip()}",
+                "Idempotency-Key": "1",
+            },
+            timeout=5,
+        )
+        assert registered.json() == {"machine_id": "m", "activation": "pending"}
     finally:
         process.send_signal(signal.SIGTERM)
         said = process.stdout.read()
