@@ -236,7 +236,9 @@ class Sender:
                 _MAX_REPLY_BYTES,
             )
         except Unreachable as error:
-            raise _Failed(f"The bridge at {target.url} cannot be reached: {error}") from error
+            raise _Failed(
+                f"The bridge at {target.url} cannot be reached: {error}; check the address, and that it runs"
+            ) from error
         return _judge(target, message_id, answer)
 
     def _note_clock(self, offset: timedelta) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,37 +12,17 @@ import requests
 
 from bridge.sandbox import Sandbox
 from tests.bridge.mes.chain import running_sandbox
+from tests.e2e.browser import chromium
 
-playwright = (
-    pytest.importorskip("playwright.sync_api")
-    if "CI" not in os.environ
-    else __import__("playwright.sync_api", fromlist=["sync_playwright"])
-)
 pytestmark = pytest.mark.e2e
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--headless",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 HOSTILE = "<img src=x onerror=\"document.title='broken into'\"><script>document.title='broken into'</script>"
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        if "CI" in os.environ:
-            pytest.fail("no Chromium: install the package chromium")
-        pytest.skip("no Chromium: install the package chromium")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -123,6 +101,24 @@ def test_machines_jobs_and_events_appear_on_the_open_page(browser: Any, sandbox:
     machine.get_by_role("listitem").filter(has_text="filament change").wait_for()
     bridge.send("POST", "sign-off", bridge="bridge-1")
     machine.get_by_text("Offline", exact=True).wait_for()
+    assert page.problems == []
+
+
+def test_a_machine_shows_what_it_is_and_that_nothing_happened_yet(browser: Any, sandbox: Sandbox) -> None:
+    page, bridge = open_page(browser, sandbox), Bridge(sandbox)
+    bridge.register("m", "Left printer")
+    bridge.register("n", "Right printer")
+    bridge.status("n", "Stopped", "red")
+    machine = page.get_by_role("article").filter(has_text="Left printer")
+    machine.get_by_text("Prusa Research MK4 · http://192.168.1.41:5000").wait_for()
+    machine.get_by_text("No job yet").wait_for()
+    machine.get_by_text("Nothing has happened yet").wait_for()
+    page.get_by_text("1 Stopped, 1 Offline").wait_for()
+    machine.get_by_text("Nameplate and addresses").click()
+    machine.get_by_text("opc.tcp://bridge:4840").wait_for()
+    bridge.event("m", "job_started")
+    machine.get_by_text("No job yet").wait_for(state="hidden")
+    machine.get_by_text("opc.tcp://bridge:4840").wait_for()  # what a person opened stays open
     assert page.problems == []
 
 

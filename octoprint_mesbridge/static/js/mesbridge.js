@@ -21,6 +21,10 @@ $(function () {
             () => self.mayManage() && !!self.status().key
         );
 
+        self.generateLabel = ko.pureComputed(() =>
+            self.status().key ? gettext("Generate a new key") : gettext("Generate a key")
+        );
+
         self.keyPrefix = ko.pureComputed(() => (self.status().key || {}).prefix);
         self.keyCreated = ko.pureComputed(() => shown((self.status().key || {}).created));
         self.keyLastUsed = ko.pureComputed(() => shown((self.status().key || {}).last_used));
@@ -56,7 +60,10 @@ $(function () {
 
         self.generateKey = () => {
             const generate = () =>
-                command("generate_key").done((response) => self.newKey(response.api_key));
+                command("generate_key").done((response) => {
+                    self.newKey(response.api_key);
+                    $("#settings_mesbridge_key").trigger("focus").trigger("select");
+                });
             self.loginState.reauthenticateIfNecessary(() => {
                 if (!self.status().key) return generate();
                 showConfirmationDialog(
