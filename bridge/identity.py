@@ -67,8 +67,14 @@ def load(path: Path) -> list[Known]:
 
 
 def save(path: Path, known: Iterable[Known]) -> None:
-    """Remember `known`. Raises `OSError`."""
-    write_private(path, json.dumps({"machines": [asdict(k) for k in known]}, indent=1).encode())
+    """Remember `known`. Raises `IdentityError`."""
+    try:
+        write_private(path, json.dumps({"machines": [asdict(k) for k in known]}, indent=1).encode())
+    except OSError as error:
+        raise IdentityError(
+            f"{path}: the list of known machines cannot be kept: {error.strerror or error}; check that the disk is not"
+            " full and that the bridge's user may write there"
+        ) from None
 
 
 def _new_id(url: str, taken: set[str]) -> str:

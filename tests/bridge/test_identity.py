@@ -64,3 +64,14 @@ def test_a_damaged_file_is_refused_in_words(tmp_path: Path) -> None:
     path.write_text('{"machines": [{}]}')
     with pytest.raises(identity.IdentityError, match="machines.json.*backup"):
         identity.load(path)
+
+
+def test_a_list_that_cannot_be_kept_is_named_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(identity, "write_private", full)
+    with pytest.raises(identity.IdentityError, match=r"machines\.json.*No space left on device; check"):
+        identity.save(tmp_path / "machines.json", [])

@@ -47,6 +47,20 @@ def test_it_stops_cleanly_when_it_is_told_to(make: Make) -> None:
     assert "Traceback" not in bridge.text()
 
 
+def test_it_stops_in_seconds_though_a_mes_is_dumb_and_a_push_hangs(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("t")
+    with socket.create_server(("127.0.0.1", 0)) as dumb:
+        url = f"http://127.0.0.1:{dumb.getsockname()[1]}"
+        mes = f'[[mes]]\nid = 1\nurl = "{url}"\nservice_id = "s"\ntoken_file = "{tmp_path / "token"}"\n'
+        bridge = make(MACHINE, settings=mes)
+        bridge.start()
+        answerless, _ = dumb.accept()
+        with answerless, socket.create_connection(("127.0.0.1", bridge.push_port)) as half:
+            half.sendall(b"POST /push HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+            assert bridge.stop() == 0  # within 20 s; aiohttp alone would give the push 60
+    assert bridge.lines()[-1]["event"] == "MESBridge stopped"
+
+
 def test_one_bad_machine_does_not_stop_the_others(make: Make) -> None:
     bad = {"type": "OCTOPRINT", "url": "not a url", "authentication_file_path": "missing.txt", "mes_id": []}
     bridge = make(bad, MACHINE)
