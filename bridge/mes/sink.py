@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 _MOST_ITEMS_A_COMMIT = 5000
 _RETRY_S = 2.0
 _STOP_WITHIN_S = 5.0
+_LONGEST_TEXT = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +45,17 @@ class Registration:
     identification: Mapping[str, str | int]
 
     def body(self, bridge_id: str) -> str:
-        """As the contract has it, in JSON."""
+        """As the contract has it, in JSON; longer texts than it allows are cut, else nothing would be taken."""
         return _dump(
             {
                 "bridge": bridge_id,
-                "name": self.name,
+                "name": self.name[:_LONGEST_TEXT],
                 "url": self.url,
                 "opcua": {"endpoint": self.opcua_endpoint, "node_id": self.opcua_node_id},
-                "identification": dict(self.identification),
+                "identification": {
+                    name: value[:_LONGEST_TEXT] if isinstance(value, str) else value
+                    for name, value in self.identification.items()
+                },
             }
         )
 

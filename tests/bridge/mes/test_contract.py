@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -93,6 +94,11 @@ def test_every_message_that_the_bridge_makes_is_what_the_document_says() -> None
     for transition in story.transitions:
         validator("Status").validate(status_of(transition.after).body())
     validator("Registration").validate(json.loads(REGISTRATION.body("bridge-1")))
+
+
+def test_a_name_beyond_all_measure_keeps_no_machine_out() -> None:
+    long = replace(REGISTRATION, name="x" * 5000, identification={"location": "y" * 5000, "year": 2024})
+    validator("Registration").validate(json.loads(long.body("bridge-1")))
 
 
 @pytest.mark.parametrize(("schema", "check", "body"), VALID)
