@@ -284,10 +284,30 @@ def test_a_cancelled_print_ends_once(connected: Site) -> None:
     )
 
 
+def test_a_print_begun_at_once_after_a_cancelled_one_is_a_job_of_its_own(connected: Site) -> None:
+    octoprint, bridge, first = connected.octoprint, connected.bridge, connected.told()
+    octoprint.print("long.gcode")
+    octoprint.wait_state("Printing")
+    octoprint.cancel()
+    octoprint.wait_state("Operational")
+    octoprint.print("part.gcode")
+    bridge.wait_for(wire.JOB_ENDED, 2, result="completed")
+    jobs = [one for one in connected.story(first) if one[0].startswith("job_")]
+    assert jobs == [
+        ("job_started", "long.gcode", "local"),
+        ("job_ended", "cancelled"),
+        ("job_started", "part.gcode", "local"),
+        ("job_ended", "completed"),
+    ]
+    runs = [event.data["run"] for event in bridge.events([wire.JOB_STARTED])[-2:]]
+    reached = [e.data["completion"] or 0 for e in bridge.events([wire.PROGRESS]) if e.data["run"] == runs[1]]
+    assert reached == sorted(reached), "nothing of the print before is told of this one"
+
+
 def test_a_firmware_kill_ends_the_print_once_and_connecting_again_gives_a_snapshot(connected: Site) -> None:
     octoprint, bridge, first = connected.octoprint, connected.bridge, connected.told()
     octoprint.print("long.gcode")
-    bridge.wait_for(wire.JOB_STARTED, 2, file="long.gcode")
+    bridge.wait_for(wire.JOB_STARTED, 3, file="long.gcode")
     octoprint.wait_state("Printing")
     octoprint.send("!!DEBUG:trigger_fatal_error_marlin")
     connected.expect(
