@@ -6,7 +6,7 @@ BIN := .venv/bin
 .PHONY: demo test lint bench clean
 
 demo: .venv/.bridge
-	$(BIN)/mesbridge demo --environments .octoprint
+	@$(BIN)/mesbridge demo || [ $$? -eq 130 ]
 
 test: .venv/.dev tests/e2e/node_modules/.ready $(OCTOPRINTS:%=.octoprint/%/.ready)
 	$(BIN)/python -m pytest
@@ -33,7 +33,7 @@ clean:
 	@touch $@
 
 .octoprint/%/.ready: | .venv/.bridge
-	$(BIN)/mesbridge demo --environments .octoprint --octoprint $* --only-prepare
+	$(BIN)/mesbridge demo --octoprint $* --only-prepare
 	@touch $@
 
 tests/e2e/node_modules/.ready: tests/e2e/package-lock.json

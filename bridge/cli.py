@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         print(
             f"mesbridge: {error.name} is not installed; install the bridge with its packages:"
-            " pip install 'OctoPrint-MESBridge[bridge]'",
+            " pip install '/path/to/mesbridge[bridge]', with the folder or zip of its source",
             file=sys.stderr,
         )
         return 2

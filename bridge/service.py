@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -76,6 +77,11 @@ class Service:
         async with contextlib.AsyncExitStack() as stack:
             folder = StateFolder(settings.bridge.state_folder)
             stack.callback(folder.close)
+            if folder.open_to_others:
+                log.warning(
+                    "other users of this computer can look into the state folder: chmod 700",
+                    folder=folder.path,
+                )
             served = {one.machine: one for one in self._assign(folder.path)}
             store = SqliteLog(folder.path / "log.sqlite", self._fleet.take)
             stack.push_async_callback(store.close)
@@ -92,10 +98,13 @@ class Service:
             push = await stack.enter_async_context(self._listen(receiver))
             if settings.opcua.anonymous:
                 log.warning("OPC UA is open to anyone, without encryption: opcua.anonymous is true")
+            if not served:
+                log.warning("no machine is served: see what is said of the entries of config.json above")
             log.info(
                 "MESBridge serves",
                 version=__version__,
                 machines=len(served),
+                refused=sum(not (e.served or e.left_to_aggregator) for e in self._config.machines),
                 opcua=umati.endpoint_url,
                 push=push,
             )
@@ -183,10 +192,7 @@ class Service:
             try:
                 await web.TCPSite(runner, host, port).start()
             except OSError as error:
-                raise ServiceError(
-                    f"plugins cannot be heard on {host}:{port}: {error.strerror or error};"
-                    " stop what uses the port, or change push.port or push.host in the settings"
-                ) from None
+                raise ServiceError(f"plugins cannot be heard on {host}:{port}: {_explain(error)}") from None
             bound = runner.addresses[0][1]
             yield f"http://{host}:{bound}"
         finally:
@@ -251,6 +257,14 @@ class _Registrar:
             identification={k: v for k, v in asdict(nameplate).items() if v not in (None, "")},
         )
         self._mes.register(one.machine, one.mes_ids, registration, machine)
+
+
+def _explain(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "another program uses the port: stop that one, or choose another push.port in the settings"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "this computer has no such address: set push.host to one of its own, or to 127.0.0.1"
+    return f"{error.strerror or error}; choose another push.host or push.port in the settings"
 
 
 async def _until(stop: asyncio.Event, *tasks: asyncio.Task[None]) -> None:

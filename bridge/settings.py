@@ -76,6 +76,7 @@ class OpcUaSettings:
 
     host: str = field(default="127.0.0.1", metadata=_HOST)
     port: int = field(default=4840, metadata=_range(0, 65535))
+    announced_host: str | None = field(default=None, metadata=_HOST)
     anonymous: bool = False
     instance_namespace: str = field(
         default="urn:mesbridge:machines",
@@ -121,7 +122,9 @@ class MesSettings:
     auth_header: str = field(
         default="Authorization", metadata={"pattern": (r"[A-Za-z0-9\-]+", "the name of an HTTP header")}
     )
-    auth_scheme: str = "Token"
+    auth_scheme: str = field(
+        default="Token", metadata={"pattern": (r"[A-Za-z0-9\-]+", "one word such as Token")}
+    )
     timeout: float = field(default=10.0, metadata=_range(0.1, 300))
     heartbeat: float = field(default=10.0, metadata=_range(1, 3600))
     lease: float = field(default=30.0, metadata=_range(2, 7200))
@@ -167,7 +170,7 @@ def load(path: Path | None) -> Settings:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError([f"{path}: {error}; see the sample settings for the form"]) from None
+        raise SettingsError([f"{path}: {error}; texts stand in quotes; {SAMPLE} shows every key"]) from None
     reader = _Reader(path, text)
     settings = typing.cast(Settings, reader.section(Settings, document, ()))
     reader.check_whole(settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import IO
@@ -24,7 +25,7 @@ class StateFolder:
         advice = "make it writable for the bridge's user, or set bridge.state_folder in the settings"
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock: IO[str] = (path / "lock").open("a+", encoding="ascii")
+            self._lock: IO[str] = open(path / "lock", "a", encoding="ascii", opener=_private)  # noqa: SIM115
         except OSError as error:
             raise StateFolderError(
                 f"{path}: the state folder cannot be used: {error.strerror}; {advice}"
@@ -41,6 +42,15 @@ class StateFolder:
                 " or set another bridge.state_folder"
             ) from None
 
+    @property
+    def open_to_others(self) -> bool:
+        """Whether other users of the computer can look into a folder that was there before (POSIX only)."""
+        return sys.platform != "win32" and bool(self.path.stat().st_mode & 0o077)
+
     def close(self) -> None:
         """Let another process have the folder."""
         self._lock.close()
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -6,6 +6,7 @@ file is only ever read. One bad machine never stops the others: what can be told
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_right
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
@@ -75,10 +76,19 @@ def load(path: Path) -> Config:
         )
     _share_out(document, drafts, report)
     _compare(drafts)
+    if any(draft.entry.credential.source in ("inline", "api_key") for draft in drafts) and _open_to_others(
+        path
+    ):
+        message = f"the file holds keys and is open to other users of this computer: chmod 600 {path}"
+        report.warning(layout.offset, None, message, "or move the keys into secret files of their own")
     if drafts and all(draft.entry.left_to_aggregator for draft in drafts):
         hint = 'entries with "type": "OCTOPRINT" are the ones the bridge serves'
         report.warning(layout.offset, None, "the file holds no OCTOPRINT machine", hint)
     return Config(path, tuple(_finished(draft) for draft in drafts), tuple(report.problems))
+
+
+def _open_to_others(path: Path) -> bool:
+    return os.name == "posix" and bool(path.stat().st_mode & 0o077)
 
 
 def _read(path: Path) -> tuple[str, str]:
@@ -144,14 +154,14 @@ def _compare(drafts: list[_Draft]) -> None:
             if draft.entry.left_to_aggregator:
                 continue
             others = [other for other in group if other is not draft]
-            foreign = all(other.entry.left_to_aggregator for other in others)
             draft.report.add(
                 draft.offset("umati_server_port"),
                 "umati_server_port",
                 Finding(
-                    "warning" if foreign else "error",
+                    "warning",
                     f"umati_server_port {draft.entry.umati_server_port} is also used by {_lines(others)}",
-                    "give each machine a port of its own",
+                    "give each machine a port of its own: the Aggregator needs that, though this bridge serves all"
+                    " machines on one endpoint",
                 ),
             )
     for group in _alike(ours, _place):

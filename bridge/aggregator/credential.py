@@ -105,6 +105,10 @@ def resolve_api_key(value: str) -> Resolved:
     """Aggregator 1.1: the value is the key, whatever it looks like."""
     key = value.strip()
     findings = _key_findings(key, "the key")
+    if _looks_like_a_path(key):
+        message = "the value of api_key looks like a path, but here stands the key itself (Aggregator 1.1)"
+        hint = "write the key, or name its file in authentication_file_path (Aggregator 1.2 and later)"
+        findings += (Finding("warning", message, hint),)
     return Resolved(_credential("api_key", None, key, findings), findings, is_key=True)
 
 
@@ -125,7 +129,7 @@ def resolve_path_or_key(value: str, folder: Path) -> Resolved:
             return read_secret_file(path)
         kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
         return _failed(path, f"{path} is {kind}, not a secret file", "name the file that holds the key")
-    if _SEPARATOR.search(value) or _EXTENSION.search(value):
+    if _looks_like_a_path(value):
         return _missing_file(value, folder)
     findings = _key_findings(value, "the key")
     if len(value) < SHORTEST_LIKELY_KEY:
@@ -138,6 +142,10 @@ def resolve_path_or_key(value: str, folder: Path) -> Resolved:
             ),
         )
     return Resolved(_credential("inline", None, value, findings), findings, is_key=True)
+
+
+def _looks_like_a_path(value: str) -> bool:
+    return bool(_SEPARATOR.search(value) or _EXTENSION.search(value))
 
 
 def read_secret_file(path: Path) -> Resolved:

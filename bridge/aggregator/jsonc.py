@@ -436,10 +436,13 @@ class _Reader:
             return
         self.faulty_line = line
         hint = f"add the missing `{_CLOSER[opening.kind]}`"
-        if token.kind == "end" and "//" in self.text[self._line_start(token.start) : token.start]:
+        if token.kind == "end" and self._has_comment(self._line_start(token.start), token.start):
             hint += "; the // comment takes the whole rest of its line, brackets included"
         message = f"this `{opening.kind}` is not closed, as noticed on line {line}"
         self._note(Fault("error", opening.start, message, hint))
+
+    def _has_comment(self, start: int, end: int) -> bool:
+        return any(match.lastgroup == "comment" for match in _TOKEN.finditer(self.text, start, end))
 
     def _line_start(self, offset: int) -> int:
         """Offset of the first character of the line in which `offset` lies."""

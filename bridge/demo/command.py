@@ -16,17 +16,20 @@ from pathlib import Path
 from bridge.demo.chain import OPCUA_USER, Chain, ChainError
 from bridge.demo.check import check
 from bridge.demo.live import show
-from bridge.demo.octoprint import OctoPrintError, ensure_environment
+from bridge.demo.octoprint import TREE, OctoPrintError, ensure_environment
 from bridge.demo.views import OpcUaView
 
 _HEATERS = ("Tool 0", "Bed")
+_ENDS = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 def run(options: argparse.Namespace) -> int:
     """0 when all went well, 1 when not, 130 after Ctrl-C."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Started in the background Ctrl-C would be ignored; a closed terminal sends SIGHUP.
+    for name in _ENDS:
+        signal.signal(getattr(signal, name), signal.default_int_handler)
     logging.getLogger("asyncua").setLevel(logging.ERROR)
-    environments: Path = options.environments or Path.home() / ".cache" / "mesbridge" / "octoprint"
+    environments: Path = options.environments or TREE / ".octoprint"
     try:
         environment = ensure_environment(options.octoprint, environments.absolute() / options.octoprint, _say)
         if options.only_prepare:
@@ -37,7 +40,8 @@ def run(options: argparse.Namespace) -> int:
             return _with(chain, folder, options.check)
         finally:
             # A second Ctrl-C must not leave processes behind.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            for name in _ENDS:
+                signal.signal(getattr(signal, name), signal.SIG_IGN)
             _say("Stopping")
             chain.close()
             shutil.rmtree(folder, ignore_errors=True)

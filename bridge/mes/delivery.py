@@ -368,10 +368,11 @@ class Delivery:
         if self._trouble is None or self._trouble.reason != outcome.reason:
             since = self._trouble.since if self._trouble else self._clock()
             if self._trouble is None or outcome.verdict in _REMEDIES:
+                remedy = _REMEDIES.get(outcome.verdict, "").format(id=self.mes)
                 self._log.error(
                     "the MES cannot be told anything; messages are kept until it can",
                     reason=outcome.reason,
-                    remedy=_REMEDIES.get(outcome.verdict, "").format(id=self.mes) or None,
+                    **({"remedy": remedy} if remedy else {}),
                 )
             failures = self._trouble.failures if self._trouble else 0
             self._trouble = _Trouble(since, outcome.reason, failures)

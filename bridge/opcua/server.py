@@ -103,10 +103,12 @@ class OpcUaServer:
         build_info: BuildInfo,
         anonymous: bool = False,
         application_uri: str | None = None,
+        announced_host: str | None = None,
         min_publishing_interval: float = MIN_PUBLISHING_INTERVAL,
     ) -> None:
         tame_asyncua()
         self.host = host
+        self.announced_host = announced_host
         self.port = port
         self.application_name = application_name
         self.application_uri = application_uri
@@ -134,7 +136,8 @@ class OpcUaServer:
     @property
     def endpoint_url(self) -> str:
         """Where clients connect to; with the real port once started."""
-        host = socket.gethostname() if self.host in certificates.WILDCARDS else self.host
+        own = socket.gethostname() if self.host in certificates.WILDCARDS else self.host
+        host = self.announced_host or own
         return f"opc.tcp://[{host}]:{self.port}/" if ":" in host else f"opc.tcp://{host}:{self.port}/"
 
     def node_id(self, namespace: str, identifier: int | str) -> ua.NodeId:
@@ -203,7 +206,7 @@ class OpcUaServer:
                 self._certificate_folder,
                 self.application_name,
                 self.application_uri,
-                certificates.host_names(self.host),
+                certificates.host_names(self.announced_host or self.host),
             )
             self.application_uri = identity.application_uri
             self._server = await self._prepared_server(identity)

@@ -65,4 +65,7 @@ class Presence:
             self._up[machine] = known
             raise
         self._seq[machine] = seq
-        log.info("machine reached" if up else "machine not reachable", machine=machine, detail=detail)
+        if up:
+            log.info("machine reached", machine=machine, detail=detail)
+        else:
+            log.warning("machine not reachable", machine=machine, detail=detail)

@@ -7,6 +7,8 @@ holds it.
 from __future__ import annotations
 
 import json
+import re
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -17,6 +19,10 @@ from bridge import wire
 from bridge.log import Appended, Log, LogError
 
 log = structlog.get_logger(__name__)
+
+_TELL_AGAIN_S = 600.0
+_MOST_TOLD = 1000
+_KEY_ID = re.compile(r"[0-9a-f]{24}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +59,7 @@ class PushReceiver:
         self._heard = heard
         self._seen = _SeenIds()
         self._without_snapshot = {sender.machine for sender in senders.values()}
-        self._quiet: set[tuple[str, str]] = set()
+        self._told: dict[tuple[str, str], float] = {}
         self.counts = Counts()
 
     def application(self) -> web.Application:
@@ -97,7 +103,7 @@ class PushReceiver:
             appended = await self._store.append(sender.machine, batch)
         except LogError as error:
             return self._refuse(request, sender, 503, "store", str(error))
-        self._quiet = {known for known in self._quiet if known[0] != sender.machine}
+        self._forget_told(lambda who, at: who == sender.machine)
         reply = wire.Reply(appended.through, self._wants_snapshot(sender.machine, batch, appended))
         return _signed(sender.key, message_id, 200, wire.encode_reply(reply))
 
@@ -124,15 +130,30 @@ class PushReceiver:
         self, request: web.Request, sender: Sender | None, status: int, reason: str, message: str
     ) -> web.Response:
         self.counts.refused[reason] = self.counts.refused.get(reason, 0) + 1
-        who = sender.machine if sender else f"address {request.remote}"
-        if (who, reason) not in self._quiet and len(self._quiet) < 10_000:
-            self._quiet.add((who, reason))
-            log.warning("push refused", machine=who, address=request.remote, reason=reason, detail=message)
+        self._tell_refused(request, sender, reason, message)
         body = json.dumps({"error": reason, "message": message}).encode()
         message_id = request.headers.get(wire.ID_HEADER, "")
         if sender is None or reason in ("missing", "forged"):
             return web.Response(status=status, body=body, content_type="application/json")
         return _signed(sender.key, message_id, status, body)
+
+    def _tell_refused(self, request: web.Request, sender: Sender | None, reason: str, message: str) -> None:
+        """Log a refusal once, and again when it has lasted: a plugin tries for ever."""
+        now = time.monotonic()
+        self._forget_told(lambda who, at: at < now - _TELL_AGAIN_S)
+        key_id = _KEY_ID.fullmatch(request.headers.get(wire.KEY_ID_HEADER, ""))
+        if sender is not None:
+            who, known = sender.machine, {"machine": sender.machine}
+        else:
+            shown = key_id[0] if key_id else "none"
+            who, known = f"{request.remote} {shown}", {"key_id": shown}
+        if (who, reason) not in self._told and len(self._told) < _MOST_TOLD:
+            self._told[who, reason] = now
+            log.warning("push refused", address=request.remote, reason=reason, detail=message, **known)
+
+    def _forget_told(self, over: Callable[[str, float], bool]) -> None:
+        if self._told:
+            self._told = {key: at for key, at in self._told.items() if not over(key[0], at)}
 
 
 class _SeenIds:

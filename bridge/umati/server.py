@@ -85,6 +85,7 @@ class UmatiServer:
             certificate_folder=state_folder / "pki",
             users=self._users,
             anonymous=settings.anonymous,
+            announced_host=settings.announced_host,
             min_publishing_interval=settings.minimum_publishing_interval,
             build_info=BuildInfo(
                 product_uri="urn:mesbridge",

@@ -73,7 +73,7 @@ def situation_of(machine: Machine) -> Situation:
     state = machine.state
     if machine.link is not Link.UP:
         return Situation.UNREACHABLE
-    if state == "error" or (state == "disconnected" and machine.error is not None):
+    if state == "error" or (state == "disconnected" and machine.error_since is not None):
         return Situation.FAULT
     if state in ("disconnected", "connecting"):
         return Situation.UNREACHABLE
@@ -86,7 +86,7 @@ def situation_of(machine: Machine) -> Situation:
         return Situation.SETUP
     if state != "operational":
         return Situation.EXECUTING
-    if machine.error is not None:
+    if machine.error_since is not None:
         return Situation.FAULT
     return Situation.SETUP if _is_heating(machine) else Situation.READY
 

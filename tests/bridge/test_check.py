@@ -71,6 +71,7 @@ def entry(**changes: Any) -> dict[str, Any]:
 def write(folder: Path, content: object) -> Path:
     path = folder / "config.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    path.chmod(0o600)
     return path
 
 

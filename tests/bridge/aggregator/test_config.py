@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,7 @@ def folder(tmp_path: Path) -> Path:
 def read(folder: Path, content: object) -> Config:
     path = folder / "config.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    path.chmod(0o600)
     return load(path)
 
 
@@ -329,11 +331,38 @@ def test_null_stands_for_an_optional_key_that_is_not_set(folder: Path) -> None:
     assert (machine.custom_name, machine.umati_server_port) == (None, None)
 
 
-def test_a_port_used_twice_is_an_error_on_both(folder: Path) -> None:
+def test_a_port_used_twice_is_a_warning_on_both_since_the_bridge_has_one_endpoint(folder: Path) -> None:
     file = {"authentication_file_path": "secret.txt", "umati_server_port": 4841}
     config = read(folder, [entry(**file), entry(**file, url="http://i"), entry(url="http://j")])
-    assert [machine.served for machine in config.machines] == [False, False, True]
+    assert [machine.served for machine in config.machines] == [True, True, True]
     assert all("also used" in only(machine.problems).message for machine in config.machines[:2])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX")
+def test_keys_in_a_file_that_others_can_read_are_warned_of(folder: Path) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps([entry()]))
+    path.chmod(0o644)
+    problem = only(load(path).problems)
+    assert (problem.severity, "chmod 600" in problem.message) == ("warning", True)
+    path.write_text(json.dumps([entry(authentication_file_path="secret.txt")]))
+    assert load(path).problems == ()
+
+
+def test_an_unclosed_bracket_behind_a_url_is_not_blamed_on_a_comment(folder: Path) -> None:
+    path = folder / "config.json"
+    for text, blamed in (('[{"url": "http://x"', False), ('[{"url": "x" // ]}', True)):
+        path.write_text(text)
+        config = load(path)
+        hints = [problem.hint for machine in config.machines for problem in machine.problems]
+        assert any("comment" in hint for hint in hints) is blamed, text
+
+
+def test_a_path_in_api_key_is_warned_of(folder: Path) -> None:
+    [machine] = read(
+        folder, [{"type": "OCTOPRINT", "url": "http://h", "api_key": "secret.txt", "mes_id": [1]}]
+    ).machines
+    assert any("looks like a path" in problem.message for problem in machine.problems)
 
 
 def test_a_port_used_by_a_machine_of_another_type_is_a_warning(folder: Path) -> None:
@@ -416,6 +445,7 @@ def test_an_element_that_is_no_object_is_an_error_of_its_own(folder: Path) -> No
 def test_a_utf16_file_is_read_with_a_warning(folder: Path) -> None:
     path = folder / "config.json"
     path.write_bytes(V14_INLINE.encode("utf-16"))
+    path.chmod(0o600)
     config = load(path)
     assert config.machines[0].served
     assert "UTF-16" in only(config.problems).message

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
+from structlog.testing import capture_logs
 
 from bridge import wire
 from bridge.log.sqlite import SqliteLog
+from bridge.sources import push
 from bridge.sources.push import PushReceiver, Sender
 from tests.bridge.events import DATA
 
@@ -140,3 +142,22 @@ async def test_a_store_that_fails_is_not_acknowledged(bridge: Bridge) -> None:
     await bridge.store.close()
     body = wire.encode_batch(batch(wire.SNAPSHOT))
     await refused(await bridge.post(body, wire.sign(KEY, "msg_1", wire.utc_now(), body)), 503, "store")
+
+
+async def test_a_refusal_is_logged_once_for_each_key_and_not_hidden_by_another(bridge: Bridge) -> None:
+    body = wire.encode_batch(batch(wire.SNAPSHOT))
+    with capture_logs() as logged:
+        for key in ("one", "two", "two"):
+            headers = wire.sign(wire.PushKey.derive(key), wire.new_message_id(), wire.utc_now(), body)
+            await refused(await bridge.post(body, headers), 401, "unknown_key")
+        await refused(await bridge.post(body, {}), 401, "unknown_key")
+    expected = [wire.PushKey.derive("one").key_id, wire.PushKey.derive("two").key_id, "none"]
+    assert [line["key_id"] for line in logged if line["event"] == "push refused"] == expected
+
+
+async def test_a_refusal_that_lasts_is_logged_again(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
+    with capture_logs() as logged:
+        await bridge.post(b"", {})
+        monkeypatch.setattr(push, "_TELL_AGAIN_S", -1.0)
+        await bridge.post(b"", {})
+    assert len([line for line in logged if line["event"] == "push refused"]) == 2
