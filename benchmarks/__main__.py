@@ -95,7 +95,7 @@ async def watch(bridge: BridgeProcess, folder: Path, events: int) -> list[float]
     plugin = Plugin(bridge.push_url, machines(1)[0]["authentication_file_path"])
     await asyncio.to_thread(plugin.push, (wire.SNAPSHOT, dict(DATA[wire.SNAPSHOT])))
     await asyncio.to_thread(plugin.push, (wire.JOB_STARTED, dict(JOB)))
-    await view.connect(("Tool 0", "Bed"))
+    await view.connect()
     await asyncio.sleep(0.5)
     view.latencies_ms.clear()
     for n in range(events):

@@ -19,7 +19,6 @@ from bridge.demo.live import show
 from bridge.demo.octoprint import TREE, OctoPrintError, ensure_environment
 from bridge.demo.views import OpcUaView
 
-_HEATERS = ("Tool 0", "Bed")
 _ENDS = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
@@ -86,7 +85,7 @@ async def _connected(chain: Chain, opcua: OpcUaView) -> None:
     """Wait for the plugin's first snapshot: before it the bridge does not know which heaters there are."""
     _say("Waiting for the first snapshot")
     await asyncio.to_thread(chain.wait_connected)
-    await opcua.connect(_HEATERS)
+    await opcua.connect()
 
 
 def _say(text: str) -> None:

@@ -10,12 +10,13 @@ import sys
 from typing import Any
 
 from bridge.demo.chain import OPCUA_USER, Chain
-from bridge.demo.octoprint import ADMIN, slow_gcode
-from bridge.demo.views import PROGRAM_NAME, PROGRESS, OpcUaView
+from bridge.demo.octoprint import ADMIN, Printing, slow_gcode
+from bridge.demo.views import HEATERS, PROGRAM_NAME, PROGRESS, OpcUaView
 
 FILE = "benchy.gcode"
 _MOVES, _DWELL_MS = 900, 100
 _REFRESH_S = 0.5
+_REST_S = 5.0
 _WIDTH = 30
 
 
@@ -24,8 +25,13 @@ async def show(chain: Chain, opcua: OpcUaView) -> None:
     await asyncio.to_thread(chain.octoprint.upload, FILE, slow_gcode(_MOVES, _DWELL_MS))
     await asyncio.to_thread(chain.octoprint.print, FILE)
     told = ""
+    idle = 0.0
     while True:
-        lines = await _table(chain, opcua)
+        printing = await asyncio.to_thread(chain.octoprint.job)
+        idle = idle + _REFRESH_S if printing.state == "Operational" else 0.0
+        if idle > _REST_S:
+            await asyncio.to_thread(chain.octoprint.print, FILE)
+        lines = await _table(chain, printing, opcua)
         if sys.stdout.isatty():
             print(
                 "\x1b[H\x1b[J" + "\n".join([*_addresses(chain), "", *lines, "", "Ctrl-C ends the demo."]),
@@ -47,8 +53,8 @@ def _addresses(chain: Chain) -> list[str]:
     ]
 
 
-async def _table(chain: Chain, opcua: OpcUaView) -> list[str]:
-    printing = await asyncio.to_thread(chain.octoprint.job)
+async def _table(chain: Chain, printing: Printing, opcua: OpcUaView) -> list[str]:
+    measured = await asyncio.to_thread(chain.octoprint.temperatures)
     mes = await asyncio.to_thread(chain.mes_says)
     values = opcua.values
     rows = [
@@ -57,7 +63,10 @@ async def _table(chain: Chain, opcua: OpcUaView) -> list[str]:
         (printing.state, f"{opcua.item_state}, program {opcua.program_state}", mes.status),
         (printing.file or "-", str(values.get(PROGRAM_NAME) or "-"), f"job {mes.job}" if mes.job else "-"),
         (_percent(printing.completion), _percent(values.get(PROGRESS)), ""),
-        *(("", f"{name} {_celsius(value)}", "") for name, value in sorted(opcua.heaters())),
+        *(
+            (f"{own} {_celsius(measured.get(own))}", f"{name} {_celsius(opcua.heater(name))}", "")
+            for own, name in HEATERS.items()
+        ),
     ]
     return ["".join(cell.ljust(_WIDTH) for cell in row).rstrip() for row in rows]
 

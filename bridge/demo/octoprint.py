@@ -271,6 +271,14 @@ class OctoPrint:
             answer["state"], answer["job"]["file"].get("name"), answer["progress"].get("completion")
         )
 
+    def temperatures(self) -> dict[str, float]:
+        """What each heater measures in °C, by OctoPrint's names; empty when no printer is connected."""
+        try:
+            told = self._get("/api/printer").json()["temperature"]
+        except OctoPrintError:
+            return {}
+        return {name: value["actual"] for name, value in told.items() if value.get("actual") is not None}
+
     def wait_state(self, *states: str, timeout: float = 30.0) -> str:
         """Wait until the state is one of `states`; returns it."""
         deadline = time.monotonic() + timeout

@@ -25,6 +25,8 @@ PROGRAM_STATE = "Production.ActiveProgram.State.CurrentState"
 PROGRAM_NAME = "Production.ActiveProgram.Name"
 PROGRESS = "Production.ActiveProgram.Progress"
 _WATCHED = (ITEM_STATE, PROGRAM_STATE, PROGRAM_NAME, PROGRESS)
+HEATERS = {"tool0": "Tool 0", "bed": "Bed"}
+"""Those of the virtual printer: OctoPrint's names and the names of their nodes."""
 _HEATER = "Monitoring.Process.{}.AnalogSignal"
 
 
@@ -47,8 +49,8 @@ class OpcUaView(DataChangeNotificationHandler):
     _client: Client | None = None
     _settled: bool = False
 
-    async def connect(self, heaters: tuple[str, ...]) -> None:
-        """Subscribe to the machine's states and these heaters, by the names of their nodes."""
+    async def connect(self) -> None:
+        """Subscribe to the machine's states and to `HEATERS`."""
         certificate, key = self.folder / "client.der", self.folder / "client.pem"
         uri = "urn:mesbridge:demo-client"
         await setup_self_signed_certificate(
@@ -68,7 +70,7 @@ class OpcUaView(DataChangeNotificationHandler):
         self._client = client
         machines = client.get_node(ua.NodeId(1001, await client.get_namespace_index(MACHINERY)))
         (machine,) = await machines.get_children()
-        wanted = [*_WATCHED, *(_HEATER.format(name) for name in heaters)]
+        wanted = [*_WATCHED, *(_HEATER.format(name) for name in HEATERS.values())]
         root = machine.nodeid
         nodes = [
             client.get_node(ua.NodeId(f"{root.Identifier}.{path}", root.NamespaceIndex)) for path in wanted
@@ -98,12 +100,9 @@ class OpcUaView(DataChangeNotificationHandler):
     def program_state(self) -> str:
         return str(self.values.get(PROGRAM_STATE, ""))
 
-    def heaters(self) -> list[tuple[str, Any]]:
-        """The name and temperature of each heater that was subscribed to."""
-        prefix, suffix = _HEATER.split("{}")
-        return [
-            (path[len(prefix) : -len(suffix)], value) for path, value in self.values.items() if prefix in path
-        ]
+    def heater(self, name: str) -> Any:
+        """The temperature of a heater by the name of its node, in °C; None before it is known."""
+        return self.values.get(_HEATER.format(name))
 
     async def disconnect(self) -> None:
         """Close the session, when there is one."""

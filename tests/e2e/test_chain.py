@@ -48,7 +48,10 @@ def test_the_demo_agrees_with_itself_on_every_step(version: str) -> None:
     ]
 
 
-def test_ctrl_c_leaves_no_process_and_no_folder_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_ctrl_c_or_a_closed_terminal_leave_no_process_and_no_folder_behind(
+    tmp_path: Path, number: int
+) -> None:
     environment(VERSIONS[0])
     command = [sys.executable, "-m", "bridge.cli", "demo", "--environments", str(ROOT / ".octoprint")]
     with subprocess.Popen(
@@ -62,7 +65,7 @@ def test_ctrl_c_leaves_no_process_and_no_folder_behind(tmp_path: Path) -> None:
         for line in demo.stdout:
             if "MES sandbox" in line:
                 break
-        demo.send_signal(signal.SIGINT)
+        demo.send_signal(number)
         demo.stdout.read()
         assert demo.wait(60) == 130
     assert list(tmp_path.iterdir()) == []
@@ -115,7 +118,7 @@ def test_a_bridge_killed_during_a_print_comes_back_complete(chain: Chain, tmp_pa
 
     async def look() -> tuple[str, str]:
         view = OpcUaView(chain.endpoint_url, OPCUA_USER, chain.opcua_password, tmp_path)
-        await view.connect(("Tool 0", "Bed"))
+        await view.connect()
         await asyncio.sleep(0.5)
         await view.disconnect()
         return view.item_state, view.program_state

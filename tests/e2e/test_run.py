@@ -108,6 +108,18 @@ def test_an_occupied_port_is_named_with_the_setting_to_change(make: Make, sectio
     assert f"{section}.port" in said["detail"]
 
 
+@pytest.mark.parametrize("section", ["opcua", "push"])
+def test_an_address_of_another_computer_is_named(make: Make, section: str) -> None:
+    bridge = make()
+    path = bridge.folder / "settings.toml"
+    path.write_text(path.read_text().replace(f"[{section}]", f'[{section}]\nhost = "192.0.2.1"'))
+    bridge.start(wait=False)
+    assert bridge.process is not None
+    assert bridge.process.wait(30) == 1
+    assert "192.0.2.1" in bridge.lines()[-1]["detail"]
+    assert "no such address" in bridge.lines()[-1]["detail"]
+
+
 def test_a_second_bridge_with_the_same_state_folder_is_refused(make: Make) -> None:
     first, second = make(), make(folder="bridge2")
     first.start()
