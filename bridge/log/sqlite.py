@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import queue
 import sqlite3
 import threading
@@ -22,11 +21,12 @@ from typing import Any
 import structlog
 
 from bridge import wire
+from bridge.database import WrongLayout, is_damaged, open_database, transaction
 from bridge.log import Appended, LogError, Record
 
 log = structlog.get_logger(__name__)
 
-_SCHEMA_VERSION = 2
+_LAYOUT = 1
 _SCHEMA = """
 CREATE TABLE log (id TEXT NOT NULL);
 INSERT INTO log VALUES (lower(hex(randomblob(16))));
@@ -151,12 +151,9 @@ class SqliteLog:
         if not batch:
             return
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            results = [work(self._connection) for work, _ in batch]
-            self._connection.execute("COMMIT")
+            with transaction(self._connection) as connection:
+                results = [work(connection) for work, _ in batch]
         except Exception as error:  # whatever it is: who waits must hear of it, and the others go on
-            with contextlib.suppress(sqlite3.Error):  # some failures have rolled back already
-                self._connection.execute("ROLLBACK")
             if not isinstance(error, sqlite3.Error):
                 log.exception("an append failed unexpectedly", file=str(self._path))
             self._loop.call_soon_threadsafe(self._fail, batch, _explain(self._path, error))
@@ -242,30 +239,15 @@ def _mark(connection: sqlite3.Connection, now: datetime, before: datetime) -> in
 
 def _open(path: Path) -> sqlite3.Connection:
     try:
-        if not path.exists():
-            os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        # FULL: a commit has reached the disk when it returns, and only then is a push acknowledged.
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0:
-            connection.executescript(
-                f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;"
-            )
-        elif version != _SCHEMA_VERSION:
-            connection.close()
-            raise LogError(
-                f"{path}: was written by another version of MESBridge (layout {version}, this one has"
-                f" {_SCHEMA_VERSION}); run that version, or choose another bridge.state_folder"
-            )
+        return open_database(path, _SCHEMA, _LAYOUT)
+    except WrongLayout as error:
+        raise LogError(f"{path}: {error}") from None
     except (OSError, sqlite3.Error) as error:
         raise _explain(path, error) from None
-    return connection
 
 
 def _explain(path: Path, error: Exception) -> LogError:
     advice = "check that the disk is not full and that the bridge's user may write there"
-    if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+    if is_damaged(error):
         advice = "the file is damaged: move it away, or bring it back from a backup, and start again"
     return LogError(f"{path}: the log cannot be used: {error}; {advice}")

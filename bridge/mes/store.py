@@ -8,7 +8,6 @@ Every method may be called from any thread.
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -18,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from bridge import wire
+from bridge.database import WrongLayout, is_damaged, open_database, transaction
 
 STATUS, EVENT = "status", "event"
 
-_SCHEMA_VERSION = 2
+_LAYOUT = 1
 _SCHEMA = """
 CREATE TABLE cursor (log TEXT NOT NULL, position INTEGER NOT NULL);
 INSERT INTO cursor VALUES ('', 0);
@@ -78,22 +78,10 @@ class Store:
         self._lock = threading.Lock()
         with self._explained():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if not path.exists():
-                os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
-            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = FULL")
-            version = self._connection.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                self._connection.executescript(
-                    f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;"
-                )
-        if version not in (0, _SCHEMA_VERSION):
-            self._connection.close()
-            raise MesError(
-                f"{path}: was written by another version of MESBridge (layout {version}, this one has"
-                f" {_SCHEMA_VERSION}); run that version, or choose another bridge.state_folder"
-            )
+            try:
+                self._connection = open_database(path, _SCHEMA, _LAYOUT)
+            except WrongLayout as error:
+                raise MesError(f"{path}: {error}") from None
 
     def follow(self, log_id: str, end: int) -> int | None:
         """Count positions in the log with this id, which ends at `end`; returns the old cursor when it is worth
@@ -203,14 +191,8 @@ class Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, self._explained():
-            try:
-                self._connection.execute("BEGIN IMMEDIATE")
-                yield self._connection
-                self._connection.execute("COMMIT")
-            finally:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
+        with self._lock, self._explained(), transaction(self._connection) as connection:
+            yield connection
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -218,7 +200,7 @@ class Store:
             yield
         except (OSError, sqlite3.Error) as error:
             advice = "check that the disk is not full and that the bridge's user may write there"
-            if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+            if is_damaged(error):
                 advice = (
                     "the file is damaged: bring it back from a backup, or move it away; a MES then never hears"
                     " what only stood there"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -18,24 +17,26 @@ from pathlib import Path
 from typing import Any
 
 from bridge import wire
+from bridge.database import WrongLayout, open_database, transaction
 from bridge.sandbox.bodies import Event, Heartbeat, Registration, Status
 
+_LAYOUT = 1
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS machine (
+CREATE TABLE machine (
     id TEXT PRIMARY KEY, bridge TEXT NOT NULL, name TEXT NOT NULL, url TEXT NOT NULL, endpoint TEXT NOT NULL,
     node_id TEXT NOT NULL, identification TEXT NOT NULL, activation TEXT NOT NULL,
     status TEXT NOT NULL DEFAULT 'Offline', since TEXT, stack_light TEXT NOT NULL DEFAULT 'off');
-CREATE TABLE IF NOT EXISTS bridge (id TEXT PRIMARY KEY, lease_until TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS job (
+CREATE TABLE bridge (id TEXT PRIMARY KEY, lease_until TEXT NOT NULL);
+CREATE TABLE job (
     number INTEGER PRIMARY KEY, machine TEXT NOT NULL, id TEXT NOT NULL, file TEXT NOT NULL,
     state TEXT NOT NULL, started TEXT NOT NULL, ended TEXT, estimated_duration REAL, print_time REAL,
     reason TEXT, UNIQUE (machine, id));
 CREATE INDEX IF NOT EXISTS job_by_start ON job (machine, started);
-CREATE TABLE IF NOT EXISTS event (
+CREATE TABLE event (
     number INTEGER PRIMARY KEY, machine TEXT NOT NULL, key TEXT NOT NULL, type TEXT NOT NULL,
     severity TEXT NOT NULL, time TEXT NOT NULL, received TEXT NOT NULL, job TEXT, text TEXT);
 CREATE INDEX IF NOT EXISTS event_by_machine ON event (machine, number);
-CREATE TABLE IF NOT EXISTS answered (
+CREATE TABLE answered (
     key TEXT NOT NULL, request TEXT NOT NULL, digest TEXT NOT NULL, answer TEXT NOT NULL,
     PRIMARY KEY (key, request)) WITHOUT ROWID;
 """
@@ -64,13 +65,10 @@ class Store:
         self._first_activation = "active" if activate else "pending"
         self._now = now
         try:
-            if not path.exists():
-                os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
-            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._connection = open_database(path, _SCHEMA, _LAYOUT)
             self._connection.row_factory = sqlite3.Row
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = FULL")
-            self._connection.executescript(_SCHEMA)
+        except WrongLayout as error:
+            raise SandboxError(f"{path}: {error}") from None
         except (OSError, sqlite3.Error) as error:
             raise SandboxError(f"{path}: cannot be used: {error}; choose another --folder") from None
 
@@ -245,14 +243,8 @@ class Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                self._connection.execute("BEGIN IMMEDIATE")
-                yield self._connection
-                self._connection.execute("COMMIT")
-            finally:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
+        with self._lock, transaction(self._connection) as connection:
+            yield connection
 
 
 def digest_of(body: Mapping[str, Any]) -> str:

@@ -1,0 +1,60 @@
+"""SQLite files that survive a power cut: how the bridge opens and changes each of its stores.
+
+In flow a path and a layout; out flows a connection in autocommit mode, whose changes go through `transaction`.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class WrongLayout(Exception):
+    """The file was written by another version of MESBridge; the text says so, and what to do."""
+
+
+def open_database(path: Path, schema: str, layout: int) -> sqlite3.Connection:
+    """The database at `path`; a new one gets `schema` and mode 0600. May be used from any thread, one at a time.
+
+    Raises `OSError`, `sqlite3.Error`, and `WrongLayout` when the file has another number than `layout`; then the
+    file is untouched.
+    """
+    if not path.exists():
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        found = connection.execute("PRAGMA user_version").fetchone()[0]
+        if found not in (0, layout):
+            raise WrongLayout(
+                f"was written by another version of MESBridge (layout {found}, this one has {layout});"
+                " run that version, or choose another folder"
+            )
+        # FULL: what was committed has reached the disk, and only then is anybody told that it is kept.
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        if found == 0:
+            connection.executescript(f"BEGIN IMMEDIATE; {schema} PRAGMA user_version = {layout}; COMMIT;")
+    except (sqlite3.Error, WrongLayout):
+        connection.close()
+        raise
+    return connection
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """All of the block, or nothing of it."""
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        yield connection
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:  # some failures have rolled back already
+            connection.execute("ROLLBACK")
+
+
+def is_damaged(error: Exception) -> bool:
+    """Whether `error` speaks of the file's content, and not of the disk, its rights or another process."""
+    return isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
