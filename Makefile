@@ -16,7 +16,7 @@ lint: .venv/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/.dev tests/e2e/node_modules/.ready
+bench: .venv/.dev
 	$(BIN)/python -m benchmarks
 
 clean:
