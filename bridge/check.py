@@ -89,7 +89,7 @@ def _machine_lines(machine: MachineEntry, folder: Path) -> Iterator[str]:
         yield f"    url {machine.url or '(not usable)'}, MES {instances}, entry as of Aggregator {version}"
         yield f"    key: {_key_explained(machine.credential, folder)}"
         if machine.umati_server_port is not None:
-            yield f"    umati server port {machine.umati_server_port}"
+            yield f"    umati server port {machine.umati_server_port} (without effect: one endpoint for all machines)"
     yield from _problem_lines(machine.problems, "    ")
 
 

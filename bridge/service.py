@@ -80,7 +80,7 @@ class Service:
             if folder.open_to_others:
                 log.warning(
                     "other users of this computer can look into the state folder: chmod 700",
-                    folder=folder.path,
+                    folder=str(folder.path),
                 )
             served = {one.machine: one for one in self._assign(folder.path)}
             store = SqliteLog(folder.path / "log.sqlite", self._fleet.take)
@@ -104,7 +104,7 @@ class Service:
                 "MESBridge serves",
                 version=__version__,
                 machines=len(served),
-                refused=sum(not (e.served or e.left_to_aggregator) for e in self._config.machines),
+                refused=sum(not e.left_to_aggregator for e in self._config.machines) - len(served),
                 opcua=umati.endpoint_url,
                 push=push,
             )

@@ -282,8 +282,8 @@ def _judge(target: Target, message_id: str, answer: Answer) -> wire.Reply:
     except wire.SignatureError as error:
         if status == 401:
             raise _Failed(
-                f"The bridge at {target.url} does not know this key: put the key into this machine's entry in "
-                "the bridge's config.json, or generate a new one",
+                f"The bridge at {target.url} does not know this key: put the key that was "
+                "made last where this machine's entry of config.json says, and restart the bridge",
                 slow=True,
             ) from error
         if status >= 500:

@@ -203,7 +203,7 @@ class _EntryReader:
                 index["umati_server_port"].start,
                 "umati_server_port",
                 f"{message}; it is ignored",
-                "remove it, or put the key into a file if this machine needs a port of its own",
+                "remove it, or put the key into a file if the Aggregator needs the port",
             )
 
     def _without_key(self, resolved: Resolved, *shown: str | None) -> tuple[str | None, ...]:

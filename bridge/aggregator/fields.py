@@ -170,7 +170,7 @@ def read_port(node: Node, report: Report) -> int | None:
     if isinstance(node, Scalar) and node.value is None:
         return None
     port = _int_value(node)
-    hint = "write a port number without quotes, such as 4841, or leave the key out for the default"
+    hint = "write a port number without quotes, such as 4841, or leave the key out"
     if port is None:
         message = f"umati_server_port must be a whole number, not {kind_of(node)}"
         if kind_of(node) == "a number":

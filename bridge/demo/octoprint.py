@@ -99,6 +99,10 @@ def ensure_environment(version: str, folder: Path, progress: Callable[[str], Non
 
     `progress` is told what is being done when it takes long. Raises `OctoPrintError`.
     """
+    if not (TREE / "pyproject.toml").exists():
+        raise OctoPrintError(
+            f"{TREE} is not the source tree of MESBridge: run the demo from a checkout of it"
+        )
     environment = Environment(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder / ".mesbridge.lock"):
@@ -111,10 +115,6 @@ def ensure_environment(version: str, folder: Path, progress: Callable[[str], Non
 
 
 def _install_tree(environment: Environment, progress: Callable[[str], None]) -> None:
-    if not (TREE / "pyproject.toml").exists():
-        raise OctoPrintError(
-            f"{TREE} is not the source tree of MESBridge: run the demo from a checkout of it"
-        )
     marker = environment.folder / ".mesbridge.sha256"
     digest = _digest_of_tree()
     if marker.exists() and marker.read_text() == digest:

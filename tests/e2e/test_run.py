@@ -75,7 +75,8 @@ def test_two_entries_of_one_octoprint_are_one_machine_and_the_second_is_named(ma
     bridge = make(MACHINE, {**MACHINE, "url": "http://127.0.0.1:10"})
     bridge.start()
     assert bridge.wait_for("entry not served")["entry"] == 1
-    assert bridge.wait_for("MESBridge serves")["machines"] == 1
+    serves = bridge.wait_for("MESBridge serves")
+    assert (serves["machines"], serves["refused"]) == (1, 1)
 
 
 def test_an_octoprint_that_is_off_is_named_with_the_remedy(make: Make) -> None:

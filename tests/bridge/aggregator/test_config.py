@@ -379,7 +379,7 @@ def test_one_url_in_two_entries_is_a_warning_on_the_later(other: str, folder: Pa
     config = read(folder, [entry(), entry(url=other)])
     assert config.ok
     assert config.machines[0].problems == ()
-    assert "already used" in only(config.machines[1].problems).message
+    assert "serves only the first" in only(config.machines[1].problems).message
 
 
 def test_one_name_in_two_entries_is_a_warning_on_the_later(folder: Path) -> None:
