@@ -166,7 +166,9 @@ def _compare(drafts: list[_Draft]) -> None:
             )
     for group in _alike(ours, _place):
         for draft in group[1:]:
-            message = f"this url is already used by {_lines(group[:1])}: `mesbridge run` serves only the first"
+            message = (
+                f"this url is already used by {_lines(group[:1])}: `mesbridge run` serves only the first"
+            )
             hint = "put the numbers of both into the mes_id of one entry, and remove the other"
             draft.report.warning(draft.offset("url"), "url", message, hint)
     for group in _alike(ours, lambda draft: draft.entry.custom_name):
