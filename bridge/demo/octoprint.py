@@ -32,7 +32,7 @@ TREE = Path(__file__).resolve().parents[2]
 
 ADMIN = "admin"
 
-_SHIPPED = ("octoprint_mesbridge", "bridge/__init__.py", "bridge/wire.py")
+_SHIPPED = ("octoprint_mesbridge", "bridge/__init__.py", "bridge/wire.py", "bridge/handshake.py")
 _BUILD_FILES = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "NOTICE")
 
 # Whatever would talk to the network, or ask a person something.
