@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import os
 import re
+import socket
 import tomllib
 import types
 import typing
@@ -58,7 +59,15 @@ class BridgeSettings:
     state_folder: Path = field(default_factory=default_state_folder)
     log_level: str = field(default="info", metadata=_choice("debug", "info", "warning", "error"))
     log_format: str = field(default="human", metadata=_choice("human", "json"))
+    name: str | None = field(
+        default=None, metadata={"pattern": (r"[^\x00-\x1f\x7f]{1,128}", "a text of at most 128 characters")}
+    )
     keep_days: float = field(default=30.0, metadata=_range(1, 3650))
+
+    @property
+    def shown_name(self) -> str:
+        """What people know this bridge by: its name, else that of the computer."""
+        return self.name or socket.gethostname()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +76,10 @@ class PushSettings:
 
     host: str = field(default="127.0.0.1", metadata=_HOST)
     port: int = field(default=8484, metadata=_range(0, 65535))
+    announce: bool = True
+    https: bool = False
+    certificate_file: Path | None = None
+    private_key_file: Path | None = None
     silent_after: float = field(default=30.0, metadata=_range(5, 3600))
 
 
@@ -255,6 +268,14 @@ class _Reader:
         return value
 
     def check_whole(self, settings: Settings) -> None:
+        push = settings.push
+        if (push.certificate_file is None) != (push.private_key_file is None):
+            self.refuse(
+                ("push", "certificate_file"),
+                "give certificate_file and private_key_file, or neither of them",
+            )
+        elif push.certificate_file is not None and not push.https:
+            self.refuse(("push", "certificate_file"), "is for https: add https = true, or take it out")
         seen: set[int] = set()
         for index, mes in enumerate(settings.mes):
             where = ("mes", index)

@@ -58,6 +58,7 @@ def test_the_sample_as_it_stands_says_the_defaults() -> None:
 
 def test_the_sample_with_everything_switched_on_shows_the_defaults_too(tmp_path: Path) -> None:
     text = sample_with_everything_switched_on().replace("token_env", "# token_env")
+    text = text.replace("https = false", "https = true")
     mes = load(write(tmp_path, text)).mes[0]
     for field in dataclasses.fields(mes):
         if field.default not in (dataclasses.MISSING, None):
@@ -108,6 +109,15 @@ def test_the_machines_own_identification_goes_before_the_common_one(tmp_path: Pa
         (MES + MES, "settings.toml:7: mes.id: 1 is there twice"),
         (MES + "lease = 5\n", "settings.toml:6: mes.lease: must be longer"),
         (MES.replace('"s"', '"a/b"'), "mes.service_id"),
+        (
+            '[push]\nhttps = true\ncertificate_file = "c"\n',
+            "push.certificate_file: give certificate_file and",
+        ),
+        (
+            '[push]\ncertificate_file = "c"\nprivate_key_file = "k"\n',
+            "settings.toml:2: push.certificate_file: is for https",
+        ),
+        ('[bridge]\nname = ""\n', "bridge.name: a text of at most 128 characters"),
         ('[identification]\nmodel = ""\n', "identification.model: is empty"),
     ],
 )
