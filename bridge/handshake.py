@@ -9,8 +9,8 @@ plugin runs it inside OctoPrint.
     plugin                                bridge
     POST /pair      introduction     ->   (only while pairing is open)
                                      <-   answer: id, public number, nonce
-    POST /pair/ID/reveal  reveal     ->   checks the commitment
-                                     <-   state           signed from here on, both ways, as pushes are
+    POST /pair/ID/reveal  reveal     ->   signed from here on, both ways, as pushes are
+                                     <-   state           (only if the commitment fits)
     POST /pair/ID/state   {}         ->
                                      <-   state
     POST /pair/ID/key     sealed key ->   (only after the bridge's person has accepted)
@@ -61,6 +61,8 @@ _PRIME = int(
 
 _EXPONENT_BITS = 320
 """RFC 7919, section 5.2, asks for 275 at least."""
+
+_SEAL_NONCE_BYTES = 16
 
 _NONCE = re.compile(r"[0-9a-f]{32}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -153,9 +155,9 @@ class Session:
         return f"{number // 1000:03}-{number % 1000:03}"
 
     def seal(self, text: str) -> str:
-        """`text` encrypted and authenticated. For one text in a session: the key stream is the same each time."""
-        plain = text.encode("utf-8")
-        hidden = _xor(plain, self._derive(b"encryption", len(plain)))
+        """`text` encrypted and authenticated."""
+        plain, nonce = text.encode("utf-8"), secrets.token_bytes(_SEAL_NONCE_BYTES)
+        hidden = nonce + _xor(plain, self._derive(b"encryption " + nonce, len(plain)))
         return base64.b64encode(self._tag(hidden) + hidden).decode("ascii")
 
     def open(self, sealed: str) -> str:
@@ -165,7 +167,8 @@ class Session:
             tag, hidden = raw[:32], raw[32:]
             if len(hidden) > 1024 or not hmac.compare_digest(tag, self._tag(hidden)):
                 raise PairingError("sealed: was not sealed by the other side of this pairing")
-            return _xor(hidden, self._derive(b"encryption", len(hidden))).decode("utf-8")
+            nonce, hidden = hidden[:_SEAL_NONCE_BYTES], hidden[_SEAL_NONCE_BYTES:]
+            return _xor(hidden, self._derive(b"encryption " + nonce, len(hidden))).decode("utf-8")
         except (TypeError, UnicodeError) as error:
             raise PairingError("sealed: was not sealed by the other side of this pairing") from error
         except ValueError as error:
@@ -244,9 +247,9 @@ def decode_reveal(body: bytes) -> Reveal:
 def decode_state(body: bytes) -> State:
     message = _load(body)
     state = message.get("state")
-    if state not in STATES:
+    if not isinstance(state, str) or state not in STATES:
         raise PairingError("state: one of " + ", ".join(sorted(STATES)) + " is expected")
-    return State(str(state), _text(message, "message", 2048))
+    return State(state, _text(message, "message", 2048))
 
 
 def decode_sealed(body: bytes) -> str:
