@@ -11,6 +11,7 @@ import structlog
 
 from bridge import logs, settings
 from bridge.aggregator import Config, ConfigUnreadable, load
+from bridge.https import HttpsError
 from bridge.identity import IdentityError
 from bridge.log import LogError
 from bridge.mes import MesError
@@ -20,7 +21,7 @@ from bridge.state import StateFolderError
 
 log = structlog.get_logger(__name__)
 
-_CANNOT_START = (ServiceError, StateFolderError, LogError, IdentityError, MesError, OpcUaError)
+_CANNOT_START = (ServiceError, StateFolderError, LogError, IdentityError, MesError, OpcUaError, HttpsError)
 
 
 def run(config_path: Path, settings_path: Path | None) -> int:

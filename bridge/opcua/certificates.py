@@ -124,7 +124,7 @@ def _warn(path: Path, certificate: x509.Certificate, hosts: Sequence[str]) -> No
             expires=f"{last:%Y-%m-%d}",
         )
     named = set(_names(certificate))
-    missing = [host for host in hosts if _host(host) not in named]
+    missing = [host for host in hosts if general_name(host) not in named]
     if missing:
         log.warning(
             "the OPC UA certificate does not name this host as it is called now, which strict clients refuse:"
@@ -156,7 +156,7 @@ def _self_signed(
         .not_valid_before(now - timedelta(days=1))  # clients' clocks may be behind
         .not_valid_after(now + VALIDITY)
         .add_extension(
-            x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri), *map(_host, hosts)]),
+            x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri), *map(general_name, hosts)]),
             critical=False,
         )
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -184,7 +184,8 @@ def _self_signed(
     )
 
 
-def _host(name: str) -> x509.GeneralName:
+def general_name(name: str) -> x509.GeneralName:
+    """A host name or IP address as a subject alternative name."""
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import structlog
 
@@ -19,18 +19,21 @@ log = structlog.get_logger(__name__)
 
 
 class Presence:
-    """Watches over `machines`; `silent_after` in seconds. `clock` is monotonic, in seconds."""
+    """Watches over the machines added; `silent_after` in seconds. `clock` is monotonic, in seconds."""
 
-    def __init__(
-        self, store: Log, machines: Iterable[str], silent_after: float, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, store: Log, silent_after: float, clock: Callable[[], float]) -> None:
         self._store = store
         self._silent_after = silent_after
         self._clock = clock
         self._instance = "bridge-" + secrets.token_hex(8)
         self._seq: dict[str, int] = {}
-        self._up: dict[str, bool | None] = dict.fromkeys(machines)
-        self._heard = dict.fromkeys(self._up, clock())
+        self._up: dict[str, bool | None] = {}
+        self._heard: dict[str, float] = {}
+
+    def add(self, machine: str) -> None:
+        """Watch over `machine` from now on."""
+        self._up[machine] = None
+        self._heard[machine] = self._clock()
 
     async def heard(self, machine: str) -> None:
         """A sign of life from `machine`. Raises `LogError`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import structlog
@@ -45,22 +45,32 @@ class Counts:
 
 
 class PushReceiver:
-    """Takes pushes from `senders` (by key id) into `store`.
+    """Takes pushes into `store` from those who were said to be believed.
 
     `heard(machine)` is awaited for each push that can be believed, before its events are appended. After its
     own start the bridge asks every machine once for a snapshot, so that whatever was missed is healed.
     """
 
-    def __init__(
-        self, store: Log, senders: Mapping[str, Sender], heard: Callable[[str], Awaitable[None]]
-    ) -> None:
+    def __init__(self, store: Log, heard: Callable[[str], Awaitable[None]]) -> None:
         self._store = store
-        self._senders = senders
+        self._senders: dict[str, Sender] = {}
+        self._key_ids: dict[str, str] = {}
         self._heard = heard
         self._seen = _SeenIds()
-        self._without_snapshot = {sender.machine for sender in senders.values()}
+        self._without_snapshot: set[str] = set()
         self._told: dict[tuple[str, str], float] = {}
         self.counts = Counts()
+
+    def believe(self, sender: Sender) -> None:
+        """Take pushes that `sender` signs from now on, and none that its machine signs with an earlier key."""
+        self._senders.pop(self._key_ids.get(sender.machine, ""), None)
+        self._senders[sender.key.key_id] = sender
+        self._key_ids[sender.machine] = sender.key.key_id
+        self._without_snapshot.add(sender.machine)
+
+    def sender(self, key_id: str) -> Sender | None:
+        """Who signs with this key; None when it is nobody's."""
+        return self._senders.get(key_id)
 
     def application(self) -> web.Application:
         """The HTTP application, to be served by whoever owns the socket."""
@@ -75,7 +85,7 @@ class PushReceiver:
             return self._refuse(
                 request, None, 413, "too_large", f"at most {wire.MAX_BODY_BYTES} bytes a push"
             )
-        sender = self._senders.get(request.headers.get(wire.KEY_ID_HEADER, ""))
+        sender = self.sender(request.headers.get(wire.KEY_ID_HEADER, ""))
         if sender is None:
             return self._refuse(
                 request,
@@ -83,7 +93,7 @@ class PushReceiver:
                 401,
                 "unknown_key",
                 "no machine of this bridge has the key that signed this push; put the key that the plugin"
-                " made last into the machine's entry of config.json, then restart the bridge",
+                " made last into the machine's entry of config.json and restart the bridge, or pair the plugin again",
             )
         try:
             message_id = wire.verify(sender.key, request.headers, body, wire.utc_now())

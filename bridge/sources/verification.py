@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import aiohttp
@@ -31,39 +31,61 @@ class Candidate:
     key: Secret
 
 
-async def verify_all(candidates: Iterable[Candidate], link_of: Callable[[str], Link]) -> None:
-    """Ask all `candidates`, a few at a time, each until it could be verified."""
-    turns = asyncio.Semaphore(_AT_ONCE)
-    async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as group:
-        for candidate in candidates:
-            group.create_task(_verify_until_good(http, turns, candidate, link_of))
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of the last attempt, in words."""
+
+    ok: bool
+    detail: str
 
 
-async def _verify_until_good(
-    http: aiohttp.ClientSession,
-    turns: asyncio.Semaphore,
-    candidate: Candidate,
-    link_of: Callable[[str], Link],
-) -> None:
-    machine, pause, told = candidate.machine, _FIRST_RETRY_S, ""
-    while True:
-        try:
-            async with turns:
-                found = await verify(http, candidate.url, candidate.key.reveal())
-            break
-        except OctoPrintError as error:
-            if str(error) != told:
-                told = str(error)
-                kind = "key refused" if isinstance(error, KeyRefused) else "OctoPrint not verified"
-                log.warning(kind, machine=machine, detail=told)
-        await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 (spreads load)
-        pause = min(pause * 2, _LONGEST_RETRY_S)
-    log.info("OctoPrint verified", machine=machine, version=found.version, state=found.state)
-    await asyncio.sleep(_PLUGIN_EXPECTED_WITHIN_S)
-    if link_of(machine) is not Link.UP:
-        log.warning(
-            "OctoPrint answers, but its MESBridge plugin does not deliver; install it, enter this bridge's"
-            " address in its settings tab, and use the key that it makes",
-            machine=machine,
-            url=candidate.url,
-        )
+class Verification:
+    """Asks candidates while it runs, a few at a time, each until it could be verified."""
+
+    def __init__(self, link_of: Callable[[str], Link]) -> None:
+        self.outcomes: dict[str, Outcome] = {}
+        """By machine; none of one whose answer is still awaited."""
+        self._link_of = link_of
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._new: asyncio.Queue[Candidate] = asyncio.Queue()
+
+    def ask(self, candidate: Candidate) -> None:
+        """Verify the machine, with this url and key from now on."""
+        self.outcomes.pop(candidate.machine, None)
+        self._new.put_nowait(candidate)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        asking: dict[str, asyncio.Task[None]] = {}
+        async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as group:
+            while True:
+                candidate = await self._new.get()
+                if candidate.machine in asking:
+                    asking[candidate.machine].cancel()
+                asking[candidate.machine] = group.create_task(self._verify_until_good(http, candidate))
+
+    async def _verify_until_good(self, http: aiohttp.ClientSession, candidate: Candidate) -> None:
+        machine, pause = candidate.machine, _FIRST_RETRY_S
+        while True:
+            try:
+                async with self._turns:
+                    found = await verify(http, candidate.url, candidate.key.reveal())
+                break
+            except OctoPrintError as error:
+                outcome = Outcome(False, str(error))
+                if self.outcomes.get(machine) != outcome:
+                    self.outcomes[machine] = outcome
+                    kind = "key refused" if isinstance(error, KeyRefused) else "OctoPrint not verified"
+                    log.warning(kind, machine=machine, detail=outcome.detail)
+            await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 (spreads load)
+            pause = min(pause * 2, _LONGEST_RETRY_S)
+        self.outcomes[machine] = Outcome(True, f"OctoPrint {found.version} answers, state {found.state}")
+        log.info("OctoPrint verified", machine=machine, version=found.version, state=found.state)
+        await asyncio.sleep(_PLUGIN_EXPECTED_WITHIN_S)
+        if self._link_of(machine) is not Link.UP:
+            log.warning(
+                "OctoPrint answers, but its MESBridge plugin does not deliver; install it, enter this bridge's"
+                " address in its settings tab, and use the key that it makes",
+                machine=machine,
+                url=candidate.url,
+            )

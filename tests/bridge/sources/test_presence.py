@@ -36,7 +36,9 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def test_silence_and_return_are_events_in_the_log(store: SqliteLog) -> None:
     clock = Clock()
-    presence = Presence(store, ["a", "b"], silent_after=0.05, clock=clock)
+    presence = Presence(store, silent_after=0.05, clock=clock)
+    presence.add("a")
+    presence.add("b")
     watch = asyncio.create_task(presence.watch())
     await presence.heard("a")
     await presence.heard("a")
@@ -53,7 +55,8 @@ async def test_silence_and_return_are_events_in_the_log(store: SqliteLog) -> Non
 
 async def test_a_machine_is_not_lost_before_its_time(store: SqliteLog) -> None:
     clock = Clock()
-    presence = Presence(store, ["a"], silent_after=0.05, clock=clock)
+    presence = Presence(store, silent_after=0.05, clock=clock)
+    presence.add("a")
     watch = asyncio.create_task(presence.watch())
     await asyncio.sleep(0.2)
     assert links(store) == []

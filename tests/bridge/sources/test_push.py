@@ -25,7 +25,8 @@ class Bridge:
     def __init__(self, store: SqliteLog) -> None:
         self.store = store
         self.heard: list[str] = []
-        self.receiver = PushReceiver(store, {KEY.key_id: Sender("m", KEY)}, self._hear)
+        self.receiver = PushReceiver(store, self._hear)
+        self.receiver.believe(Sender("m", KEY))
         self.client: TestClient = TestClient(TestServer(self.receiver.application()))
 
     async def _hear(self, machine: str) -> None:

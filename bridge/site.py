@@ -1,0 +1,162 @@
+"""The machines that are served: each entry of config.json that can be, in every part of the bridge at once.
+
+In flow entries, at start and while the bridge runs; out flow calls of the parts. Everything here runs on the event
+loop and without a pause, so that no record of the log comes between the parts: what the machine was when it was
+added, and every transition after that, is what each of them is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import structlog
+
+from bridge import identity, wire
+from bridge.aggregator import Config, Secret
+from bridge.fleet import Fleet
+from bridge.machine import Machine, Transition
+from bridge.mes import MesSink, Registration
+from bridge.settings import IdentificationSettings, Settings
+from bridge.sources.presence import Presence
+from bridge.sources.push import PushReceiver, Sender
+from bridge.sources.verification import Candidate, Verification
+from bridge.umati import MachineIdentity, UmatiServer
+from bridge.umati.identification import identify
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """An entry of config.json that is served, as the machine it is."""
+
+    machine: str
+    index: int
+    name: str | None
+    url: str
+    key: Secret
+    push_key: wire.PushKey
+    mes_ids: tuple[int, ...]
+    identification: IdentificationSettings
+
+    @property
+    def shown_as(self) -> MachineIdentity:
+        return MachineIdentity(self.name, self.url, self.identification)
+
+
+def assign(config: Config, settings: Settings, folder: Path) -> list[Served]:
+    """The entries that can be served, each with its machine id; ids are kept in `folder`.
+
+    Raises `IdentityError`.
+    """
+    seen: dict[str, int] = {}
+    usable = []
+    for entry in config.machines:
+        if not entry.served or entry.url is None or entry.credential.key is None:
+            continue
+        push_key = wire.PushKey.derive(entry.credential.key.reveal())
+        marks = (identity.normal(entry.url), push_key.key_id)
+        earlier = next((seen[mark] for mark in marks if mark in seen), None)
+        if earlier is not None:
+            log.error(
+                "entry not served: an earlier one has the same url or the same key; put the numbers of"
+                " both into one mes_id, or give each OctoPrint a key of its own",
+                entry=entry.index,
+                earlier=earlier,
+                url=entry.url,
+            )
+            continue
+        seen.update(dict.fromkeys(marks, entry.index))
+        usable.append((entry, entry.url, entry.credential.key, push_key))
+    path = folder / "machines.json"
+    machines, known = identity.assign(
+        [(url, push_key.key_id) for _, url, _, push_key in usable], identity.load(path)
+    )
+    identity.save(path, known)
+    return [
+        Served(
+            machine,
+            entry.index,
+            entry.custom_name,
+            url,
+            key,
+            push_key,
+            entry.mes_id,
+            settings.identification_of(url),
+        )
+        for machine, (entry, url, key, push_key) in zip(machines, usable, strict=True)
+    ]
+
+
+class Site:
+    """Brings machines into every part; as a sink it registers them again when the printer is another one."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        umati: UmatiServer,
+        mes: MesSink,
+        presence: Presence,
+        receiver: PushReceiver,
+        verification: Verification,
+    ) -> None:
+        self._fleet = fleet
+        self._umati = umati
+        self._mes = mes
+        self._presence = presence
+        self._receiver = receiver
+        self._verification = verification
+        self._served: dict[str, Served] = {}
+
+    def __iter__(self) -> Iterator[Served]:
+        return iter(self._served.values())
+
+    def __len__(self) -> int:
+        return len(self._served)
+
+    def __contains__(self, machine: str) -> bool:
+        return machine in self._served
+
+    def serve(self, one: Served, told: Machine | None = None) -> None:
+        """Serve a machine, or go on with one as its entry says now; whatever is the same is left alone.
+
+        Its MES is told of the machine as it is now, or first as it was when it was `told` of.
+        """
+        missing = self._mes.unknown(one.mes_ids)
+        if missing:
+            log.warning(
+                "mes_id names MES instances that the settings do not know: add a section [[mes]] for each",
+                machine=one.machine,
+                entry=one.index,
+                missing=missing,
+            )
+        machine, before = self._fleet[one.machine], self._served.get(one.machine)
+        if before is None or before.shown_as != one.shown_as:
+            if before is not None:
+                self._umati.remove_machine(one.machine)
+            self._umati.add_machine(one.machine, one.shown_as, machine)
+        self._served[one.machine] = one
+        self._register(one, told or machine)
+        if before is None:
+            self._presence.add(one.machine)
+        self._receiver.believe(Sender(one.machine, one.push_key))
+        self._verification.ask(Candidate(one.machine, one.url, one.key))
+
+    def handle(self, transition: Transition) -> None:
+        """Let the MES know of a printer that has turned out to be another."""
+        one = self._served.get(transition.record.machine)
+        if one is not None and transition.before.printer != transition.after.printer:
+            self._register(one, transition.after)
+
+    def _register(self, one: Served, machine: Machine) -> None:
+        nameplate = identify(one.machine, one.name, one.url, one.identification, machine.printer)
+        registration = Registration(
+            name=nameplate.component_name,
+            url=one.url,
+            opcua_endpoint=self._umati.endpoint_url,
+            opcua_node_id=self._umati.node_id(one.machine),
+            identification={k: v for k, v in asdict(nameplate).items() if v not in (None, "")},
+        )
+        self._mes.register(one.machine, one.mes_ids, registration, machine)
