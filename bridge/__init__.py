@@ -1,3 +1,3 @@
 """The companion service: plugin pushes in, umati OPC UA and MES reports out."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -2,6 +2,8 @@
 
 __plugin_name__ = "MESBridge"
 __plugin_pythoncompat__ = ">=3.9,<4"
+# Relative to OctoPrint's page, so that it can be read without the internet and behind a proxy's prefix.
+__plugin_privacypolicy__ = "plugin/mesbridge/static/privacy.html"
 
 
 def __plugin_load__() -> None:
@@ -9,6 +11,7 @@ def __plugin_load__() -> None:
     global __plugin_implementation__, __plugin_hooks__
 
     from .plugin import MESBridgePlugin
+    from .updates import check_config
 
     plugin = MESBridgePlugin()
     __plugin_implementation__ = plugin
@@ -17,4 +20,5 @@ def __plugin_load__() -> None:
         "octoprint.server.api.before_request": plugin.guard_requests,
         "octoprint.access.permissions": plugin.additional_permissions,
         "octoprint.plugin.backup.additional_excludes": plugin.backup_excludes,
+        "octoprint.plugin.softwareupdate.check_config": check_config,
     }
