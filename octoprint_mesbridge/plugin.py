@@ -19,10 +19,11 @@ from octoprint.server import current_user
 from octoprint.server.util.flask import ensure_credentials_checked_recently
 
 from .access import Access, KeyStore, NotSetUp
+from .notice import N_, Notice, NoticeError
 from .observer import Observer
 from .outbox import Outbox, open_or_replace
 from .recorder import Recorder
-from .sender import Sender, Target, Timing, push_url
+from .sender import Sender, Signer, Target, Timing, push_url
 from .view import IDENTITY, OctoPrintView, stored_uuid
 
 KEY_FILE = "key.json"
@@ -220,19 +221,19 @@ class MESBridgePlugin(
         self._recorder.set_recording(target is not None)
         self._sender.aim(target, reason)
 
-    def _target(self) -> tuple[Target | None, str]:
+    def _target(self) -> tuple[Target | None, Notice | None]:
         record = self._access.record
         address = str(self._settings.get(["bridge_url"]) or "")
         if not self._settings.get_boolean(["enabled"]):
-            return None, gettext("Switched off in the settings")
+            return None, Notice(N_("Switched off in the settings"))
         if not address:
-            return None, gettext("The bridge's address is not set")
+            return None, Notice(N_("The bridge's address is not set"))
         if record is None:
-            return None, gettext("No key has been generated")
+            return None, Notice(N_("No key has been generated"))
         try:
-            return Target(push_url(address), record.push_key), ""
-        except ValueError as error:
-            return None, str(error)
+            return Target(push_url(address), (Signer(record.push_key),)), None
+        except NoticeError as error:
+            return None, error.notice
 
     def _status(self) -> dict[str, Any]:
         record = self._access.record
@@ -244,7 +245,7 @@ class MESBridgePlugin(
             status["dropped"] = dict(self._outbox.dropped)
             status["superseded"] = dict(+self._outbox.superseded)
             status["left_out"] = dict(self._recorder.refused)
-        return status
+        return {n: v.localised(gettext) if isinstance(v, Notice) else v for n, v in status.items()}
 
     def _send_snapshot(self) -> None:
         if self._recorder:

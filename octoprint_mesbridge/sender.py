@@ -9,51 +9,49 @@ from __future__ import annotations
 
 import json
 import random
-import re
 import sqlite3
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 from bridge import wire
 
-from .line import Answer, Line, Unreachable
+from .line import Answer, Line, Unreachable, base_url
+from .notice import N_, Notice, NoticeError
 from .outbox import Outbox
 
 _MAX_REPLY_BYTES = 64 * 1024
 _ANSWER_HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}
+_AGAIN_S = 60.0
+"""So long a key that the bridge did not know is tried after the others."""
+
+_PATIENCE_S = 1.0
+"""After this time without an answer it is said that one is waited for."""
 
 
 def push_url(address: str) -> str:
-    """Where to push to, for the bridge's `address` (``http://host:port``). Raises `ValueError`, in words."""
-    text = address.strip()
-    no_address = f"{text!r} is no address; one such as http://bridge.local:8484 is expected"
-    try:
-        parts = urlsplit(text)
-        host, port, credentials = parts.hostname, parts.port, parts.username or parts.password
-    except ValueError:
-        raise ValueError(no_address) from None
-    if parts.scheme not in ("http", "https") or not host or port == 0:
-        raise ValueError(no_address)
-    if not parts.path.isascii() or re.search(r"[\s\x00-\x1f\x7f]", text):
-        raise ValueError(no_address)
-    if credentials:
-        raise ValueError("the bridge's address must not contain a user name or password")
-    if parts.query or parts.fragment:
-        raise ValueError(f"the bridge's address must end after its port or path: {text!r}")
-    return text.rstrip("/") + wire.PATH
+    """Where to push to, for the bridge's `address` (``http://host:port``). Raises `BadAddress`, in words."""
+    return base_url(address) + wire.PATH
+
+
+@dataclass(frozen=True)
+class Signer:
+    """A key to sign with; `valid_until` (aware) is when it ends, None while it is the one in use."""
+
+    key: wire.PushKey
+    valid_until: datetime | None = None
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where to push to and what signs it."""
+    """Where to push to, what signs it (the newest first), and the certificate that is pinned (SHA-256, hex)."""
 
     url: str
-    key: wire.PushKey
+    signers: tuple[Signer, ...]
+    certificate: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,12 +65,16 @@ class Timing:
     read: float = 10.0
 
 
-class _Failed(Exception):
+class _Failed(NoticeError):
     """A push that was not acknowledged; `slow` when only a person can help, so that haste is useless."""
 
-    def __init__(self, message: str, slow: bool = False) -> None:
-        super().__init__(message)
+    def __init__(self, notice: Notice, slow: bool = False) -> None:
+        super().__init__(notice)
         self.slow = slow
+
+
+class _UnknownKey(Exception):
+    """The bridge knows no machine with the key that signed."""
 
 
 class _ClockApart(Exception):
@@ -95,21 +97,24 @@ class Sender:
         self.timing = timing or Timing()
         self._condition = threading.Condition()
         self._target: Target | None = None
-        self._reason_idle = "Not started yet"
+        self._reason_idle: Notice | None = Notice(N_("Not started yet"))
         self._changed = False
         self._fresh = False
         self._deadline: float | None = None
         self._offset = timedelta(0)
         self._connected = False
-        self._error: str | None = None
+        self._error: Notice | None = None
+        self._trying_since: float | None = None
         self._acknowledged: str | None = None
+        self._signing: Signer | None = None
+        self._refused: dict[str, float] = {}
         self._line = Line()
         self._thread = threading.Thread(target=self._run, name="mesbridge.sender", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def aim(self, target: Target | None, reason_idle: str = "") -> None:
+    def aim(self, target: Target | None, reason_idle: Notice | None = None) -> None:
         """Push to `target` from now on; with None, push nothing, and say why in the status."""
         with self._condition:
             self._reason_idle = reason_idle
@@ -117,7 +122,7 @@ class Sender:
                 self._target = target
                 self._changed = True
                 self._connected = False
-                self._error = None
+                self._error = self._trying_since = self._signing = None
                 self._condition.notify_all()
 
     def wake(self) -> None:
@@ -135,18 +140,28 @@ class Sender:
             self._thread.join(timeout)
 
     def status(self) -> dict[str, Any]:
-        """What a person wants to know; times are RFC 3339 texts."""
+        """What a person wants to know: `idle` and `error` are notices or None, times are RFC 3339 texts."""
         backlog = self._outbox.backlog()
         with self._condition:
             return {
                 "connected": self._connected,
                 "idle": None if self._target else self._reason_idle,
-                "error": self._error,
+                "error": self._error or self._patience(),
                 "acknowledged": self._acknowledged,
                 "clock_offset": self._offset.total_seconds(),
+                "previous_key_in_use": bool(self._signing and self._signing.valid_until),
                 "waiting": backlog.waiting,
                 "oldest_waiting": backlog.oldest,
             }
+
+    def _patience(self) -> Notice | None:
+        since = self._trying_since
+        if since is None or self._connected or time.monotonic() - since < _PATIENCE_S:
+            return None
+        return Notice(
+            N_("No answer from the bridge at %(place)s yet; tried for %(seconds)d s"),
+            {"place": _place(self._target), "seconds": time.monotonic() - since},
+        )
 
     def _run(self) -> None:
         try:
@@ -161,9 +176,14 @@ class Sender:
             with self._condition:
                 target = self._target
                 self._fresh = False
-                if self._changed:
+                changed = self._changed
+                if changed:
                     self._changed, failures, last_contact = False, 0, float("-inf")
                 deadline = self._deadline
+            if changed:
+                self._line.close()
+                self._line = Line(target.certificate if target else None)
+                self._refused.clear()
             stopping = deadline is not None
             if deadline is not None and (target is None or failures or time.monotonic() >= deadline):
                 return
@@ -187,11 +207,14 @@ class Sender:
                 failures, last_contact = 0, time.monotonic()
 
     def _exchange(self, target: Target, batch: wire.Batch) -> None:
-        reply = self._push(target, batch)
+        with self._condition:
+            if self._trying_since is None:
+                self._trying_since = time.monotonic()
+        signer, reply = self._push(target, batch)
         self._outbox.acknowledge(batch.instance, reply.ack)
         if batch.events and reply.ack <= batch.after:
-            raise _Failed("The bridge answered, but did not take the events")
-        self._note_success(target)
+            raise _Failed(Notice(N_("The bridge answered, but did not take the events")))
+        self._note_success(target, signer)
         # The bridge repeats its wish until it is met, and a snapshot that meets it may be waiting already.
         if reply.snapshot and not self._outbox.backlog().waiting:
             self._on_snapshot()
@@ -202,11 +225,14 @@ class Sender:
             self._note_clock(error.offset)
             return 0.0 if failures == 1 else self._pause(failures)
         if isinstance(error, sqlite3.Error):
-            error = _Failed(f"The queue of events cannot be read: {error}")
+            error = _Failed(
+                Notice(N_("The queue of events cannot be read: %(reason)s"), {"reason": str(error)})
+            )
         elif not isinstance(error, _Failed):
             if self._error is None:
                 self._logger.error("Pushing to the bridge went wrong in an unforeseen way", exc_info=error)
-            error = _Failed(f"Unforeseen: {type(error).__name__}: {error}", slow=True)
+            reason = f"{type(error).__name__}: {error}"
+            error = _Failed(Notice(N_("Unforeseen: %(reason)s"), {"reason": reason}), slow=True)
         self._note_failure(error)
         return self.timing.heartbeat if error.slow else self._pause(failures)
 
@@ -222,10 +248,36 @@ class Sender:
         longest = min(self.timing.longest_retry, self.timing.first_retry * 2 ** min(failures - 1, 16))
         return longest * (0.5 + random.random() / 2)  # noqa: S311 - nothing secret
 
-    def _push(self, target: Target, batch: wire.Batch) -> wire.Reply:
+    def _push(self, target: Target, batch: wire.Batch) -> tuple[Signer, wire.Reply]:
+        """The bridge may know the newest key, or only the one before it as long as that is valid."""
         body = wire.encode_batch(batch)
+        for signer in self._in_order(target.signers):
+            try:
+                return signer, self._push_signed(target, signer.key, body)
+            except _UnknownKey:
+                self._refused[signer.key.key_id] = time.monotonic()
+        raise _Failed(
+            Notice(
+                N_(
+                    "The bridge at %(place)s does not know this key: pair with it, or put the key that was made"
+                    " last where this machine's entry of config.json says, and restart the bridge"
+                ),
+                {"place": _place(target)},
+            ),
+            slow=True,
+        )
+
+    def _in_order(self, signers: tuple[Signer, ...]) -> list[Signer]:
+        """The valid ones, the newest first; those that were refused lately come after the others."""
+        if len(signers) < 2:
+            return list(signers)
+        now, lately = wire.utc_now(), time.monotonic() - _AGAIN_S
+        valid = [signer for signer in signers if signer.valid_until is None or now < signer.valid_until]
+        return sorted(valid, key=lambda signer: self._refused.get(signer.key.key_id, lately) > lately)
+
+    def _push_signed(self, target: Target, key: wire.PushKey, body: bytes) -> wire.Reply:
         message_id = wire.new_message_id()
-        headers = wire.sign(target.key, message_id, wire.utc_now() + self._offset, body)
+        headers = wire.sign(key, message_id, wire.utc_now() + self._offset, body)
         try:
             answer = self._line.post(
                 target.url,
@@ -236,10 +288,8 @@ class Sender:
                 _MAX_REPLY_BYTES,
             )
         except Unreachable as error:
-            raise _Failed(
-                f"The bridge at {target.url} cannot be reached: {error}; check the address, and that it runs"
-            ) from error
-        return _judge(target, message_id, answer)
+            raise _Failed(error.notice) from error
+        return _judge(target, key, message_id, answer)
 
     def _note_clock(self, offset: timedelta) -> None:
         self._offset = offset
@@ -250,68 +300,97 @@ class Sender:
         )
 
     def _note_failure(self, failure: _Failed) -> None:
-        text = str(failure)
         with self._condition:
             if self._changed:
                 return  # it was about the target before
             begins = self._error is None
             self._connected = False
-            self._error = text
+            self._error = failure.notice
         log = self._logger.warning if begins else self._logger.debug
-        log("%s. Events are kept and sent later.", text)
+        log("%s. Events are kept and sent later.", failure)
 
-    def _note_success(self, target: Target) -> None:
+    def _note_success(self, target: Target, signer: Signer) -> None:
         with self._condition:
             if self._changed:
                 return
             begins = not self._connected
+            changed = not begins and signer != self._signing
             self._connected = True
-            self._error = None
+            self._error = self._trying_since = None
+            self._signing = signer
             self._acknowledged = wire.format_time(wire.utc_now())
         if begins:
-            self._logger.info("Connected to the bridge at %s", target.url)
+            self._logger.info("Connected to the bridge at %s", _place(target))
+        if signer.valid_until and (begins or changed):
+            self._logger.warning(
+                "The bridge does not know the newest key yet; pushes are signed with the one before, which is "
+                "valid until %s. Give the bridge the new one until then.",
+                wire.format_time(signer.valid_until),
+            )
+        elif changed:
+            self._logger.info("The bridge knows the newest key now")
 
 
-def _judge(target: Target, message_id: str, answer: Answer) -> wire.Reply:
-    """What the bridge said. Raises `_Failed` or `_ClockApart` when it is not an acknowledgement."""
-    status = answer.status
+def _place(target: Target | None) -> str:
+    return target.url[: -len(wire.PATH)] if target else ""
+
+
+def _judge(target: Target, key: wire.PushKey, message_id: str, answer: Answer) -> wire.Reply:
+    """What the bridge said. Raises `_Failed`, `_UnknownKey` or `_ClockApart` when it is no acknowledgement."""
+    status, place = answer.status, {"place": _place(target)}
     if answer.body is None:
-        raise _Failed(f"{target.url} answers at great length: it is not the bridge", slow=True)
+        template = N_("%(place)s answers at great length: it is not the bridge; check the address")
+        raise _Failed(Notice(template, place), slow=True)
+    code = _error_code(answer.body)
     try:
-        moment = wire.verify_reply(target.key, message_id, answer.headers, answer.body)
+        moment = wire.verify_reply(key, message_id, answer.headers, answer.body)
     except wire.SignatureError as error:
-        if status == 401:
-            raise _Failed(
-                f"The bridge at {target.url} does not know this key: put the key that was "
-                "made last where this machine's entry of config.json says, and restart the bridge",
-                slow=True,
-            ) from error
+        if status == 401 and code == "unknown_key":
+            raise _UnknownKey from error
         if status >= 500:
-            raise _Failed(f"{target.url} answers HTTP {status}") from error
+            template = N_("%(place)s answers HTTP %(status)d; events are sent when that has passed")
+            raise _Failed(Notice(template, {**place, "status": status})) from error
         raise _Failed(
-            f"{target.url} answers HTTP {status} without the bridge's signature ({error}): check the address, "
-            "and whether a proxy or a login page stands in between",
+            Notice(
+                N_(
+                    "%(place)s answers HTTP %(status)d without the bridge's signature: check the address, and"
+                    " whether a proxy or a login page stands in between"
+                ),
+                {**place, "status": status},
+            ),
             slow=True,
         ) from error
-    code = _error_code(answer.body)
     if status == 401 and code == "clock":
         raise _ClockApart(moment - wire.utc_now())
+    said = {**place, "status": status, "code": code or "-"}
     if status in (413, 422):
         raise _Failed(
-            f"The bridge at {target.url} does not understand this plugin (HTTP {status}, {code}): install the "
-            "same MESBridge version on both sides",
+            Notice(
+                N_(
+                    "The bridge at %(place)s does not understand this plugin (HTTP %(status)d, %(code)s): install"
+                    " the same MESBridge version on both sides"
+                ),
+                said,
+            ),
             slow=True,
         )
     if status != 200:
         raise _Failed(
-            f"The bridge at {target.url} refuses (HTTP {status}, {code})",
+            Notice(N_("The bridge at %(place)s refuses (HTTP %(status)d, %(code)s); its log says why"), said),
             slow=status < 500 and code != "replayed",
         )
     try:
         return wire.decode_reply(answer.body)
     except wire.WireError as error:
         raise _Failed(
-            f"The bridge at {target.url} answers what this plugin does not understand: {error}", slow=True
+            Notice(
+                N_(
+                    "The bridge at %(place)s answers what this plugin does not understand (%(reason)s): install"
+                    " the same MESBridge version on both sides"
+                ),
+                {**place, "reason": str(error)},
+            ),
+            slow=True,
         ) from error
 
 

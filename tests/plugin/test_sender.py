@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from bridge import wire
+from octoprint_mesbridge.notice import Notice
 from octoprint_mesbridge.outbox import Occurrence, Outbox
-from octoprint_mesbridge.sender import Sender, Target, Timing, push_url
+from octoprint_mesbridge.sender import Sender, Signer, Target, Timing, push_url
 
 from .receiver import Receiver
 
@@ -33,7 +34,7 @@ class Plant:
         self.count = 0
 
     def connect(self) -> None:
-        self.sender.aim(Target(push_url(self.bridge.url), self.key))
+        self.sender.aim(Target(push_url(self.bridge.url), (Signer(self.key),)))
         self.sender.start()
 
     def happen(self, times: int = 1) -> None:
@@ -62,7 +63,7 @@ class Plant:
         return [event.data["text"] for event in self.bridge.events([wire.ERROR])]
 
     def error(self) -> str:
-        return self.sender.status()["error"] or ""
+        return str(self.sender.status()["error"] or "")
 
 
 @pytest.fixture
@@ -134,7 +135,7 @@ def test_while_the_bridge_is_away_events_wait_and_it_is_said_once(
         ("forged", "without the bridge's signature"),
         ("portal", "check the address"),
         ("redirect", "HTTP 302"),
-        ("silent", "cannot be reached"),
+        ("silent", "does not answer in the time allowed"),
         ("503", "HTTP 503"),
         ("413", "same MESBridge version"),
         ("422", "same MESBridge version"),
@@ -189,21 +190,21 @@ def test_a_forged_wish_for_another_clock_is_not_granted(plant: Plant) -> None:
 
 
 def test_without_a_target_nothing_is_sent_and_the_reason_is_shown(plant: Plant) -> None:
-    plant.sender.aim(None, "No key has been generated")
+    plant.sender.aim(None, Notice("No key has been generated"))
     plant.sender.start()
     plant.happen()
     time.sleep(0.2)
     assert plant.bridge.received.batches == []
-    assert plant.sender.status()["idle"] == "No key has been generated"
+    assert str(plant.sender.status()["idle"]) == "No key has been generated"
 
 
 def test_a_new_address_takes_effect_at_once_even_while_waiting_to_try_again(plant: Plant) -> None:
     plant.sender.timing = Timing(first_retry=60, longest_retry=60)
-    plant.sender.aim(Target("http://127.0.0.1:9/push", plant.key))
+    plant.sender.aim(Target("http://127.0.0.1:9/push", (Signer(plant.key),)))
     plant.happen()
     plant.sender.start()
     eventually(plant.error)
-    plant.sender.aim(Target(push_url(plant.bridge.url), plant.key))
+    plant.sender.aim(Target(push_url(plant.bridge.url), (Signer(plant.key),)))
     eventually(lambda: plant.arrived() == ["1"])
 
 
