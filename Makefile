@@ -3,7 +3,7 @@ PYTHON ?= python3
 OCTOPRINTS := 1.11.8 2.0.0rc7
 BIN := .venv/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench translations clean
 
 demo: .venv/.bridge
 	@$(BIN)/mesbridge demo || [ $$? -eq 130 ]
@@ -18,6 +18,10 @@ lint: .venv/.dev
 
 bench: .venv/.dev
 	$(BIN)/python -m benchmarks
+
+# Extracts, updates, compiles and bundles; fails while a text is not translated, and says which.
+translations: .venv/.dev
+	$(BIN)/python -m translations.catalogues
 
 clean:
 	rm -rf .venv .octoprint tests/e2e/node_modules build *.egg-info
