@@ -65,6 +65,29 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--settings", type=Path, metavar="FILE", help="the bridge's own settings, TOML")
         one.set_defaults(run=_user, action=action)
 
+    pair = commands.add_parser("pair", help="take in an OctoPrint whose plugin asks to be paired")
+    actions = pair.add_subparsers(title="actions", required=True, metavar="ACTION")
+    for action, text in (
+        ("open", "take requests from plugins for some minutes"),
+        ("close", "take no more requests"),
+        ("list", "show the requests, each with the code that OctoPrint shows too"),
+        ("accept", "take in the machine of a request, when the codes are the same"),
+        ("refuse", "end a request"),
+    ):
+        one = actions.add_parser(action, help=text)
+        if action == "open":
+            one.add_argument("--minutes", type=float, default=10, metavar="N", help="default: %(default)s")
+        if action in ("accept", "refuse"):
+            one.add_argument("id", metavar="ID")
+        if action == "accept":
+            one.add_argument("--url", metavar="URL", help="where the bridge reaches this OctoPrint")
+            one.add_argument("--name", metavar="NAME", help="the machine's name in the MES and on OPC UA")
+            one.add_argument(
+                "--mes", type=int, nargs="+", metavar="N", help="the MES instances that show the machine"
+            )
+        one.add_argument("--settings", type=Path, metavar="FILE", help="the same as the running bridge's")
+        one.set_defaults(run=_pair, action=action)
+
     sandbox = commands.add_parser("sandbox", help="run a small MES to try the chain with")
     sandbox.add_argument("--host", default="127.0.0.1")
     sandbox.add_argument("--port", type=int, default=8090)
@@ -109,6 +132,12 @@ def _user(options: argparse.Namespace) -> int:
     from bridge import users
 
     return users.run(options.action, options.name, options.settings)
+
+
+def _pair(options: argparse.Namespace) -> int:
+    from bridge import pair
+
+    return pair.run(options)
 
 
 def _sandbox(options: argparse.Namespace) -> int:

@@ -10,14 +10,16 @@ import asyncio
 import contextlib
 import errno
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 
 import structlog
 from aiohttp import web
 
-from bridge import __version__, identity, wire
+from bridge import __version__, control, identity, wire
 from bridge.aggregator import Config
+from bridge.announce import Announcement, announce
 from bridge.fleet import Fleet
 from bridge.https import Https
 from bridge.https import load as load_https
@@ -26,8 +28,11 @@ from bridge.log.sqlite import SqliteLog
 from bridge.machine import Machine, Transition
 from bridge.mes import MesError, MesSink
 from bridge.opcua import AddressUnavailable
+from bridge.pairing import Adoption, commands
 from bridge.settings import Settings
 from bridge.site import Served, Site, assign
+from bridge.sources.hello import Greeter
+from bridge.sources.pairing import PairingDesk
 from bridge.sources.presence import Presence
 from bridge.sources.push import PushReceiver
 from bridge.sources.verification import Verification
@@ -83,25 +88,37 @@ class Service:
             site = Site(self._fleet, umati, mes, presence, receiver, verification)
             await self._start_sinks(entries, store, umati, mes, site)
             stack.push_async_callback(self._checkpoint, store, mes)
-            push = await stack.enter_async_context(self._listen(receiver.application(), https))
+            bridge_name = settings.bridge.shown_name
+            adoption = Adoption(self._config.path, settings, folder.path, site)
+            certificate = https.fingerprint if https else None
+            desk = PairingDesk(bridge_id, bridge_name, certificate, adoption.adopt)
+            application = receiver.application()
+            Greeter(bridge_id, bridge_name, receiver.sender, lambda: desk.is_open).add_routes(application)
+            desk.add_routes(application)
+            host, port = await stack.enter_async_context(self._listen(application, https))
+            await self._take_commands(stack, folder.path, commands(desk, adoption, verification))
             if settings.opcua.anonymous:
                 log.warning("OPC UA is open to anyone, without encryption: opcua.anonymous is true")
             if not entries:
-                log.warning("no machine is served: see what is said of the entries of config.json above")
+                log.warning(
+                    "no machine is served: see what is said of the entries of config.json above; an OctoPrint with the"
+                    " plugin can be taken in now: mesbridge pair open"
+                )
             log.info(
                 "MESBridge serves",
                 version=__version__,
                 machines=len(entries),
                 refused=sum(not e.left_to_aggregator for e in self._config.machines) - len(entries),
                 opcua=umati.endpoint_url,
-                push=push,
-                **({"certificate_sha256": https.fingerprint} if https else {}),
+                push=f"http{'s' if https else ''}://{host}:{port}",
+                **({"certificate_sha256": certificate} if certificate else {}),
             )
             await _until(
                 stop,
                 asyncio.create_task(presence.watch(), name="presence"),
                 asyncio.create_task(self._keep(store, mes), name="checkpoints"),
                 asyncio.create_task(verification.run(), name="verification"),
+                *self._announced(Announcement(bridge_name, bridge_id, __version__, host, port, bool(https))),
             )
             log.info("MESBridge stops")
         log.info("MESBridge stopped")
@@ -131,7 +148,10 @@ class Service:
         self._fleet.sinks = [umati, mes, site]
 
     @contextlib.asynccontextmanager
-    async def _listen(self, application: web.Application, https: Https | None) -> AsyncIterator[str]:
+    async def _listen(
+        self, application: web.Application, https: Https | None
+    ) -> AsyncIterator[tuple[str, int]]:
+        """Hear plugins; gives host and port."""
         host, port = self._settings.push.host, self._settings.push.port
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=_PUSHES_END_WITHIN_S)
         await runner.setup()
@@ -140,10 +160,26 @@ class Service:
                 await web.TCPSite(runner, host, port, ssl_context=https.context if https else None).start()
             except OSError as error:
                 raise ServiceError(f"plugins cannot be heard on {host}:{port}: {_explain(error)}") from None
-            bound = runner.addresses[0][1]
-            yield f"http{'s' if https else ''}://{host}:{bound}"
+            yield host, runner.addresses[0][1]
         finally:
             await runner.cleanup()
+
+    async def _take_commands(
+        self, stack: contextlib.AsyncExitStack, folder: Path, known: Mapping[str, control.Command]
+    ) -> None:
+        try:
+            await stack.enter_async_context(control.listen(folder, known))
+        except OSError as error:
+            log.error(
+                "commands such as `mesbridge pair` cannot be taken",
+                folder=str(folder),
+                error=error.strerror or str(error),
+            )
+
+    def _announced(self, what: Announcement) -> list[asyncio.Task[None]]:
+        if not self._settings.push.announce:
+            return []
+        return [asyncio.create_task(announce(what), name="announcement")]
 
     async def _keep(self, store: SqliteLog, mes: MesSink) -> None:
         """Checkpoints now and then, and less often a look for records that nobody needs any more."""

@@ -1,0 +1,106 @@
+"""The bridge told to the network by mDNS (RFC 6762, RFC 6763), so that a plugin's settings tab can find it.
+
+In: the bridge's name and where plugins are heard. Out: a service ``_mesbridge._tcp.local.`` as long as the bridge
+runs. It is a convenience: whatever goes wrong here is logged, and the bridge goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from bridge.opcua.certificates import WILDCARDS
+
+if TYPE_CHECKING:
+    from zeroconf import ServiceInfo
+
+log = structlog.get_logger(__name__)
+
+SERVICE = "_mesbridge._tcp.local."
+_LONGEST_LABEL = 63  # bytes, RFC 1035
+_END_WITHIN_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What is told: `host` and `port` are those of the push port."""
+
+    name: str
+    bridge_id: str
+    version: str
+    host: str
+    port: int
+    https: bool
+
+
+async def announce(what: Announcement) -> None:
+    """Until cancelled. A bridge that only its own computer can reach is not announced."""
+    try:
+        addresses = await asyncio.to_thread(_addresses, what.host)
+        if not addresses:
+            log.debug("not announced: only this computer can reach the bridge", host=what.host)
+        else:
+            await _register(what, addresses)
+    except Exception as error:  # noqa: BLE001 (a convenience must not stop the bridge)
+        log.warning(
+            "the bridge cannot be announced by mDNS: enter its address in the plugin's settings tab, or set"
+            " push.announce = false",
+            error=str(error) or type(error).__name__,
+        )
+    await asyncio.Event().wait()
+
+
+async def _register(what: Announcement, addresses: list[str]) -> None:
+    # Only now, and beside the loop: it takes as long as a tenth of the start.
+    module = await asyncio.to_thread(__import__, "zeroconf.asyncio")
+    zeroconf = module.asyncio.AsyncZeroconf(interfaces=[a for a in addresses if ":" not in a] or addresses)
+    try:
+        info = await asyncio.to_thread(_info, what, addresses)
+        await (await zeroconf.async_register_service(info, allow_name_change=True))
+        log.info("announced by mDNS", name=info.name, addresses=addresses)
+        await asyncio.Event().wait()
+    finally:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_END_WITHIN_S):
+                await zeroconf.async_unregister_all_services()
+                await zeroconf.async_close()
+
+
+def _info(what: Announcement, addresses: list[str]) -> ServiceInfo:
+    from zeroconf import ServiceInfo
+
+    return ServiceInfo(
+        SERVICE,
+        f"{_label(what.name)}.{SERVICE}",
+        port=what.port,
+        properties={"version": what.version, "id": what.bridge_id, "https": "1" if what.https else "0"},
+        server=f"{what.bridge_id}.local.",
+        parsed_addresses=addresses,
+    )
+
+
+def _label(name: str) -> str:
+    """`name` as one label of a domain name: a dot would end it."""
+    text = name.replace(".", " ")
+    while len(text.encode()) > _LONGEST_LABEL:
+        text = text[:-1]
+    return text.strip() or "MESBridge"
+
+
+def _addresses(host: str) -> list[str]:
+    """The addresses under which others reach `host`; none for loopback. May ask the resolver."""
+    if host in WILDCARDS:
+        import ifaddr
+
+        found = [ip.ip for adapter in ifaddr.get_adapters() for ip in adapter.ips if isinstance(ip.ip, str)]
+    else:
+        known = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
+        found = [str(one[4][0]) for one in known]
+    parsed = {address: ipaddress.ip_address(address) for address in dict.fromkeys(found)}
+    return [text for text, address in parsed.items() if not (address.is_loopback or address.is_link_local)]

@@ -1,0 +1,193 @@
+"""`mesbridge pair`: what the bridge's person does to take in an OctoPrint whose plugin asks to be paired."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from bridge import control, settings
+from bridge.settings import Settings, SettingsError
+
+_ASK_EVERY_S = 0.5
+_VERIFIED_WITHIN_S = 20.0
+_INTERRUPTED = 130
+_LONGEST_CELL = 40
+
+Request = Mapping[str, Any]
+Ask = Callable[..., dict[str, Any]]
+
+
+def run(options: argparse.Namespace) -> int:
+    """Carry out one action. 0 when done, 1 when refused or not possible, 2 when the settings cannot be used."""
+    try:
+        chosen = settings.load(options.settings)
+    except SettingsError as error:
+        print(f"mesbridge: {error}", file=sys.stderr)
+        return 2
+
+    def ask(command: str, **values: Any) -> dict[str, Any]:
+        return control.ask(chosen.bridge.state_folder, command, **values)
+
+    actions: dict[str, Callable[[], int]] = {
+        "open": lambda: _open(ask, options.minutes),
+        "close": lambda: _close(ask),
+        "list": lambda: _list(ask),
+        "accept": lambda: _accept(ask, options, chosen),
+        "refuse": lambda: _refuse(ask, options.id),
+    }
+    try:
+        return actions[options.action]()
+    except control.ControlError as error:
+        print(f"mesbridge: {error}", file=sys.stderr)
+        return 1
+
+
+def _open(ask: Ask, minutes: float) -> int:
+    until = ask("pair/open", minutes=minutes)["open_until"]
+    print(
+        f"Pairing is open until {_clock(until)}. Request pairing in the plugin's settings tab in OctoPrint,"
+    )
+    print("then: mesbridge pair list")
+    return 0
+
+
+def _close(ask: Ask) -> int:
+    ask("pair/close")
+    print("Pairing is closed; requests that are there already can still be accepted or refused.")
+    return 0
+
+
+def _list(ask: Ask) -> int:
+    found = ask("pair/list")
+    until = found["open_until"]
+    print(f"Pairing is open until {_clock(until)}." if until else "Pairing is closed: mesbridge pair open")
+    if found["requests"]:
+        print()
+        for line in table(found["requests"]):
+            print(line)
+    else:
+        print("There are no requests.")
+    return 0
+
+
+def _refuse(ask: Ask, request_id: str) -> int:
+    request = ask("pair/refuse", id=request_id)
+    print(f"Refused: {_cell(request['name'])}, {_cell(request['url'])}")
+    return 0
+
+
+def _accept(ask: Ask, options: argparse.Namespace, chosen: Settings) -> int:
+    mes_ids = options.mes or [one.id for one in chosen.mes]
+    if not options.mes and len(mes_ids) != 1:
+        known = f"the settings know {', '.join(map(str, mes_ids))}" if mes_ids else "the settings name none"
+        print(
+            f"mesbridge: in which MES instances is the machine to be shown? {known}; say it with --mes N, where N"
+            " is the id of a section [[mes]] (or will be)",
+            file=sys.stderr,
+        )
+        return 1
+    request: Request = ask("pair/accept", id=options.id, url=options.url, name=options.name, mes_ids=mes_ids)
+    print(f"Code  {request['code']}    It must be the same in OctoPrint: else interrupt this, and")
+    print(f"                 mesbridge pair refuse {request['id']}")
+    print(f"To be written into {request['config']}:")
+    print(f"  custom_name {request['name']!r}, url {request['url']}, mes_id {mes_ids}")
+    try:
+        request = _ended(ask, request)
+        if request["state"] != "served":
+            print(f"Not paired: {request['message']}", file=sys.stderr)
+            return 1
+        _tell_written(request)
+        return _tell_verified(ask, request)
+    except KeyboardInterrupt:
+        if request["state"] == "accepted":
+            print(
+                "\nNobody waits any more, but the request stays accepted: the machine is served as soon as the codes"
+                f" are confirmed in OctoPrint. To prevent that: mesbridge pair refuse {request['id']}"
+            )
+        return _INTERRUPTED
+
+
+def _ended(ask: Ask, request: Request) -> Request:
+    """The request when nothing more will come of it. Raises `ControlError`, also when it is not there any more."""
+    print("Waiting until the codes are confirmed in OctoPrint", end="", flush=True)
+    try:
+        while request["state"] == "accepted":
+            time.sleep(_ASK_EVERY_S)
+            print("." if sys.stdout.isatty() else "", end="", flush=True)
+            request = _again(ask, request)
+    finally:
+        print()
+    return request
+
+
+def _again(ask: Ask, request: Request) -> Request:
+    for one in ask("pair/list")["requests"]:
+        if one["id"] == request["id"]:
+            return {**request, **one}
+    raise control.ControlError(
+        f"the bridge does not know request {request['id']} any more: it was started anew meanwhile, or the request"
+        " was made again; look at `mesbridge pair list`"
+    )
+
+
+def _tell_written(request: Request) -> None:
+    written = request["written"]
+    print(f"{request['config']}:{written['line']}: the entry of {request['url']} is written")
+    print(f"{written['secret_file']}: holds the key")
+    print(f"The machine is served as {request['machine']}.")
+
+
+def _tell_verified(ask: Ask, request: Request) -> int:
+    """0, too, when OctoPrint cannot be reached from here: pushes may come nevertheless."""
+    print("Asking OctoPrint with the key", end="", flush=True)
+    deadline = time.monotonic() + _VERIFIED_WITHIN_S
+    while request["verified"] is None and time.monotonic() < deadline:
+        time.sleep(_ASK_EVERY_S)
+        print("." if sys.stdout.isatty() else "", end="", flush=True)
+        request = _again(ask, request)
+    verified = request["verified"]
+    if verified is None:
+        print(": no answer yet; the bridge goes on asking, and its log says what comes of it")
+    elif verified["ok"]:
+        print(f": {verified['detail']}")
+    else:
+        print(f": it does not work. {verified['detail']}")
+        print("The plugin's pushes are taken all the same.")
+    return 0
+
+
+def table(requests: Sequence[Request]) -> Iterator[str]:
+    """The lines of `pair list`."""
+    rows = [("ID", "CODE", "NAME", "URL", "FROM", "SINCE", "STATE")]
+    for one in requests:
+        rows.append(
+            (
+                one["id"],
+                one["code"] or "-",
+                _cell(one["name"]) or "-",
+                _cell(one["url"]) or "-",
+                one["address"],
+                _clock(one["since"]),
+                one["state"],
+            )
+        )
+    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    for one in requests:
+        if one["message"]:
+            yield f"{one['id']}: {one['message']}"
+
+
+def _cell(text: str) -> str:
+    shown = "".join(c if c.isprintable() else "?" for c in text)
+    return shown if len(shown) <= _LONGEST_CELL else shown[: _LONGEST_CELL - 1] + "…"
+
+
+def _clock(time_text: str) -> str:
+    """A time of the bridge as this computer's people read it."""
+    return f"{datetime.fromisoformat(time_text).astimezone():%H:%M:%S}"

@@ -1,0 +1,140 @@
+"""Pairing within the running bridge: what `mesbridge pair` asks for, and keys that were handed over taken in.
+
+In flow the commands of the bridge's person and the keys that plugins hand over; out flow config.json, the secret
+file, and the machine served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from bridge import wire
+from bridge.aggregator import ConfigUnreadable, load
+from bridge.control import Command, Refused
+from bridge.identity import IdentityError
+from bridge.settings import Settings
+from bridge.site import Served, Site, assign
+from bridge.sources.pairing import Accepted, AdoptionError, PairingDesk, PairingRefused, Request
+from bridge.sources.verification import Verification
+
+log = structlog.get_logger(__name__)
+
+
+class Adoption:
+    """Writes an accepted machine into config.json at `path`, reads that again, and serves it on `site`."""
+
+    def __init__(self, path: Path, settings: Settings, folder: Path, site: Site) -> None:
+        self.path = path
+        self._settings = settings
+        self._folder = folder
+        self._site = site
+        self.written: dict[str, tuple[str, Any]] = {}
+        """By request: the machine, and what was written."""
+
+    async def adopt(self, accepted: Accepted) -> str:
+        """Take the machine in; returns what to tell the people. Raises `AdoptionError`."""
+        from bridge.aggregator import edit
+
+        mes_ids = accepted.mes_ids
+        if mes_ids is None:
+            raise AdoptionError("the bridge's person did not say in which MES the machine is to be shown")
+        try:
+            written = await asyncio.to_thread(
+                edit.put,
+                self.path,
+                url=accepted.url,
+                name=accepted.name,
+                mes_ids=mes_ids,
+                key=accepted.key,
+            )
+            config = await asyncio.to_thread(load, self.path)
+            one = self._found(assign(config, self._settings, self._folder), accepted)
+        except (edit.EditError, ConfigUnreadable, IdentityError) as error:
+            log.error("a paired machine could not be taken in", detail=str(error))
+            raise AdoptionError(str(error)) from None
+        self.written[accepted.id] = (one.machine, written)
+        self._site.serve(one)
+        return f"served as {one.machine}"
+
+    def _found(self, entries: list[Served], accepted: Accepted) -> Served:
+        """The entry that was written, as the file has it now."""
+        key_id = wire.PushKey.derive(accepted.key.reveal()).key_id
+        for one in entries:
+            if one.push_key.key_id == key_id:
+                return one
+        raise AdoptionError(
+            f"the machine was written into {self.path}, but its entry cannot be served: `mesbridge check` says why"
+        )
+
+
+def commands(desk: PairingDesk, adoption: Adoption, verification: Verification) -> dict[str, Command]:
+    """What `mesbridge pair` may ask of the running bridge, by the path of `bridge.control`."""
+
+    def shown(request: Request) -> dict[str, Any]:
+        machine, written = adoption.written.get(request.id, (None, None))
+        outcome = verification.outcomes.get(machine) if machine else None
+        return {
+            **asdict(request),
+            "since": wire.format_time(request.since),
+            "expires": wire.format_time(request.expires),
+            "config": str(adoption.path),
+            "machine": machine,
+            "written": written and {"line": written.line, "secret_file": str(written.secret_file)},
+            "verified": outcome and asdict(outcome),
+        }
+
+    def state() -> dict[str, Any]:
+        until = desk.open_until
+        return {
+            "open_until": until and wire.format_time(until),
+            "requests": [shown(request) for request in desk.requests()],
+        }
+
+    def open_(values: Mapping[str, Any]) -> dict[str, Any]:
+        desk.open(_value(values, "minutes", (int, float)))
+        return state()
+
+    def close(values: Mapping[str, Any]) -> dict[str, Any]:
+        desk.close()
+        return state()
+
+    def accept(values: Mapping[str, Any]) -> dict[str, Any]:
+        text, mes_ids = (str, type(None)), _value(values, "mes_ids", (list,))
+        if not all(type(one) is int and one >= 0 for one in mes_ids):
+            raise Refused("mes_ids: whole numbers are expected")
+        url, name = _value(values, "url", text), _value(values, "name", text)
+        return shown(desk.accept(_value(values, "id", (str,)), url, tuple(mes_ids), name))
+
+    def refuse(values: Mapping[str, Any]) -> dict[str, Any]:
+        return shown(desk.refuse(_value(values, "id", (str,))))
+
+    def told(command: Command) -> Command:
+        def run(values: Mapping[str, Any]) -> dict[str, Any]:
+            try:
+                return command(values)
+            except PairingRefused as refused:
+                raise Refused(str(refused)) from None
+
+        return run
+
+    return {
+        "pair/open": told(open_),
+        "pair/close": told(close),
+        "pair/list": lambda values: state(),
+        "pair/accept": told(accept),
+        "pair/refuse": told(refuse),
+    }
+
+
+def _value(values: Mapping[str, Any], name: str, kinds: tuple[type, ...]) -> Any:
+    if not isinstance(values.get(name), kinds) or isinstance(values.get(name), bool):
+        raise Refused(
+            f"{name}: another value is expected; use the mesbridge of the same version as the bridge"
+        )
+    return values[name]
