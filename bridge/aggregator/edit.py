@@ -1,0 +1,270 @@
+"""A machine that was paired goes into config.json, its key into a secret file; all else there stays as it is.
+
+In: the path of config.json, and what the machine is. Out: the changed files, and where the entry stands; or an
+`EditError`, and then both files are as they were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from bridge.aggregator.config import Config, load
+from bridge.aggregator.credential import Secret
+from bridge.aggregator.entry import OUR_TYPE, MachineEntry
+from bridge.aggregator.fields import same_place
+from bridge.aggregator.insert import NotEditable, Value, add_entry, set_value
+from bridge.aggregator.problem import ConfigUnreadable
+from bridge.aggregator.text import decode
+from bridge.files import write_private
+
+SECRETS_FOLDER: Final = "secrets"
+_MOST_FILES_OF_A_NAME: Final = 1000
+_NOT_REPLACEABLE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV})
+
+
+class EditError(Exception):
+    """The machine could not be written down; the text says why, and what to do. Nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The entry's number (from 0) and line (from 1). `replaced`: it was there before, and has a new key now.
+
+    `secret_file` is None when the key stands in config.json itself (`api_key`).
+    """
+
+    index: int
+    line: int
+    replaced: bool
+    secret_file: Path | None
+
+
+def put(path: Path, *, url: str, name: str | None, mes_ids: tuple[int, ...], key: Secret) -> Written:
+    """Write the machine with this `url` into config.json at `path`, or give its entry the new `key`.
+
+    An entry that is there keeps its name and its MES instances. One call at a time. Raises `EditError`.
+    """
+    try:
+        with contextlib.ExitStack() as undo:
+            written = _Edit(path, key, undo).put(url, name, mes_ids)
+            undo.pop_all()
+            return written
+    except (ConfigUnreadable, NotEditable) as error:
+        raise EditError(f"{path} cannot be changed: {error}") from None
+    except OSError as error:
+        where = error.filename or path
+        raise EditError(
+            f"{where} cannot be written: {error.strerror}; let the user of the bridge write there, and pair again"
+        ) from None
+
+
+class _Edit:
+    """One change; what undoes each of its steps is put onto `undo`."""
+
+    def __init__(self, path: Path, key: Secret, undo: contextlib.ExitStack) -> None:
+        self._path = path
+        self._key = key
+        self._undo = undo
+        self._folder = path.absolute().parent
+        self._before = load(path)
+        self._file = path.resolve()
+        self._bytes = self._file.read_bytes()
+        self._text, self._codec, self._mark = decode(self._bytes)
+
+    def put(self, url: str, name: str | None, mes_ids: tuple[int, ...]) -> Written:
+        known = _entry_of(self._before, url)
+        if known is None:
+            secret_file: Path | None = self._new_machine(url, name, mes_ids)
+            index = len(self._before.machines)
+        else:
+            index, secret_file = known.index, self._new_key_of(known, name, url)
+        line = self._check(index)
+        return Written(index, line, known is not None, secret_file)
+
+    def _new_machine(self, url: str, name: str | None, mes_ids: tuple[int, ...]) -> Path:
+        secret_file = self._new_secret(name, url)
+        entry: dict[str, Value] = {"type": OUR_TYPE, "url": url}
+        if name:
+            entry["custom_name"] = name
+        entry |= {"authentication_file_path": self._relative(secret_file), "mes_id": mes_ids}
+        self._replace(add_entry(self._text, entry))
+        return secret_file
+
+    # ----------------------------------------------------------------- the key
+
+    def _new_key_of(self, entry: MachineEntry, name: str | None, url: str) -> Path | None:
+        """Gives `entry` the new key where it has its key now, as far as that is safe."""
+        credential = entry.credential
+        if credential.source == "api_key":
+            self._replace(set_value(self._text, entry.index, "api_key", self._key.reveal()))
+            return None
+        file = credential.path
+        if credential.source == "file" and credential.key is not None and file is not None:
+            sharing = [one for one in self._before.machines if _same_file(one.credential.path, file)]
+            if len(sharing) == 1 and self._rewrite(file.resolve()):
+                return file
+        created = self._new_secret(entry.custom_name or name, url)
+        self._replace(set_value(self._text, entry.index, "authentication_file_path", self._relative(created)))
+        return created
+
+    def _rewrite(self, file: Path) -> bool:
+        """Whether the secret file could be replaced."""
+        before = file.read_bytes()
+        try:
+            write_private(file, self._secret())
+        except OSError:
+            return False
+        self._undo.callback(write_private, file, before)
+        return True
+
+    def _new_secret(self, name: str | None, url: str) -> Path:
+        """A new secret file, readable by its owner only; none that is there is touched."""
+        self._check_writable()
+        folder = self._folder / SECRETS_FOLDER
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+            self._undo.callback(_quietly, folder.rmdir)
+        stem = _file_name(name) or _file_name(urlsplit(url).hostname) or "machine"
+        for number in range(1, _MOST_FILES_OF_A_NAME):
+            path = folder / (f"octoprint-{stem}.txt" if number == 1 else f"octoprint-{stem}-{number}.txt")
+            try:
+                handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            except FileExistsError:
+                continue
+            self._undo.callback(_quietly, path.unlink)
+            with os.fdopen(handle, "wb") as file:
+                file.write(self._secret())
+                file.flush()
+                os.fsync(file.fileno())
+            return path
+        raise EditError(
+            f"{folder} is full of secret files named octoprint-{stem}; remove those no longer used"
+        )
+
+    def _secret(self) -> bytes:
+        return self._key.reveal().encode() + b"\n"
+
+    def _relative(self, file: Path) -> str:
+        return file.relative_to(self._folder).as_posix()
+
+    # ----------------------------------------------------------------- config.json
+
+    def _check_writable(self) -> None:
+        if not os.access(self._file, os.W_OK):
+            raise EditError(
+                f"{self._file} may not be written by the bridge's user; allow that and pair again, or generate a key"
+                " in OctoPrint and add the entry that the plugin shows by hand"
+            )
+
+    def _replace(self, text: str) -> None:
+        self._check_writable()
+        if self._file.read_bytes() != self._bytes:
+            raise EditError(f"{self._file} was changed by somebody else at this moment; pair again")
+        self._undo.callback(_overwrite, self._file, self._bytes)
+        _overwrite(self._file, self._mark + text.encode(self._codec))
+
+    def _check(self, index: int) -> int:
+        """The line of the entry number `index`, which is served now; all others must be as they were."""
+        after = load(self._path)
+        others = [_essence(one) for one in after.machines if one.index != index]
+        if others != [_essence(one) for one in self._before.machines if one.index != index]:
+            raise EditError(
+                f"the change of {self._path} would have changed other machines, too; add it by hand"
+            )
+        entry = after.machines[index]
+        if not entry.served or entry.credential.key != self._key:
+            said = next(
+                (str(one) for one in entry.problems if one.severity == "error"), "its key is not read"
+            )
+            raise EditError(f"the machine could not be served with this entry, so it was not written: {said}")
+        return entry.line
+
+
+def _entry_of(config: Config, url: str) -> MachineEntry | None:
+    """The entry that `url` belongs to: the first, as that is the one served."""
+    try:
+        place = same_place(url)
+    except ValueError:
+        raise EditError(f"{url!r} is no address of an OctoPrint; pair again with another one") from None
+    for entry in config.machines:
+        if entry.left_to_aggregator or entry.url is None:
+            continue
+        with contextlib.suppress(ValueError):
+            if same_place(entry.url) == place:
+                return entry
+    return None
+
+
+def _essence(entry: MachineEntry) -> tuple[object, ...]:
+    """What an entry means, wherever it stands."""
+    return (
+        entry.type,
+        entry.config_version,
+        entry.custom_name,
+        entry.url,
+        entry.credential,
+        entry.mes_id,
+        entry.umati_server_port,
+        entry.served,
+    )
+
+
+def _same_file(one: Path | None, other: Path) -> bool:
+    return one is not None and one.resolve() == other.resolve()
+
+
+def _file_name(text: str | None) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", (text or "").lower()).strip("-")[:40].strip("-")
+
+
+def _quietly(remove: Callable[[], None]) -> None:
+    with contextlib.suppress(OSError):
+        remove()
+
+
+def _overwrite(file: Path, content: bytes) -> None:
+    """Replace the file's content, in one step where that can be done; its mode and owner stay.
+
+    Where it cannot (a single file mounted into a container, a folder or an owner that is not the bridge's), the
+    file is written in place, from its beginning, and never emptied first.
+    """
+    try:
+        _swap(file, content)
+    except OSError as error:
+        if error.errno not in _NOT_REPLACEABLE:
+            raise
+        with file.open("r+b") as there:
+            there.write(content)
+            there.truncate()
+            there.flush()
+            os.fsync(there.fileno())
+
+
+def _swap(file: Path, content: bytes) -> None:
+    before = file.stat()
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as new:
+            new.write(content)
+            new.flush()
+            if os.name == "posix":
+                mine = os.fstat(new.fileno())
+                if (mine.st_uid, mine.st_gid) != (before.st_uid, before.st_gid):
+                    os.fchown(new.fileno(), before.st_uid, before.st_gid)
+                os.fchmod(new.fileno(), before.st_mode & 0o7777)
+            os.fsync(new.fileno())
+        temporary.replace(file)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
