@@ -1,19 +1,27 @@
-"""A bridge reduced to the taking of pushes, for tests: checks as the real one does, keeps events in memory."""
+"""A bridge reduced to its talk with plugins, for tests: checks as the real one does, keeps all in memory."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import socket
+import ssl
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
-from bridge import wire
+import pytest
+
+from bridge import handshake, wire
+
+PAIR = "/pair"
+HELLO = "/hello"
 
 
 @dataclass
@@ -29,6 +37,15 @@ class Received:
     behaviour: str = "ok"
     want_snapshot: bool = False
     clock: timedelta = timedelta(0)
+    version: str = "0.0.test"
+    hello: tuple[int, bytes] | None = None
+    pairing_open: bool = True
+    pairings: dict[str, Paired] = field(default_factory=dict)
+    expires_in: float = 60.0
+    accept_at_once: bool = False
+    taken: handshake.State = field(default_factory=lambda: handshake.State(handshake.SERVED, "machine 7"))
+    lose: Callable[[str], str] = lambda path: ""
+    paths: list[str] = field(default_factory=list)
 
     def take(self, batch: wire.Batch) -> wire.Reply:
         self.batches.append(batch)
@@ -45,6 +62,54 @@ class Received:
         return wire.Reply(self.held[batch.instance], self.want_snapshot)
 
 
+@dataclass
+class Paired:
+    """One request for pairing at the bridge."""
+
+    half: handshake.Half
+    introduction: handshake.Introduction
+    answer: handshake.Answer
+    state: handshake.State
+    session: handshake.Session | None = None
+    api_key: str | None = None
+
+
+def make_certificate(folder: Path, name: str = "bridge") -> Path:
+    """A PEM file with a fresh private key and its self-made certificate for localhost and 127.0.0.1."""
+    pytest.importorskip("cryptography")
+    import ipaddress
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    who = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, name)])
+    now = datetime.now(timezone.utc)
+    hosts = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    certificate = (
+        x509.CertificateBuilder(who, who, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName(hosts), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path = folder / f"{name}.pem"
+    path.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
+    return path
+
+
+def fingerprint(certificate: Path) -> str:
+    """SHA-256 (hex) of the certificate in a PEM file."""
+    pem = certificate.read_text()
+    der = ssl.PEM_cert_to_DER_cert(pem[pem.index("-----BEGIN CERT") :])
+    return hashlib.sha256(der).hexdigest()
+
+
 class _Server(ThreadingHTTPServer):
     """One whose end also ends the connections that clients keep open."""
 
@@ -55,11 +120,20 @@ class _Server(ThreadingHTTPServer):
         super().__init__(address, handler)
         self._open: set[socket.socket] = set()
         self.connections = 0
+        self.tls: ssl.SSLContext | None = None
 
     def process_request(self, request: Any, client_address: Any) -> None:
         self.connections += 1
         self._open.add(request)
         super().process_request(request, client_address)
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        if self.tls is None:
+            super().finish_request(request, client_address)
+            return
+        with contextlib.suppress(OSError), self.tls.wrap_socket(request, server_side=True) as secured:
+            self._open.add(secured)
+            super().finish_request(secured, client_address)
 
     def shutdown_request(self, request: Any) -> None:
         self._open.discard(request)
@@ -79,15 +153,25 @@ class _Server(ThreadingHTTPServer):
 class Receiver:
     """Listens on a port of the loopback interface between `start` and `stop`; the port stays the same."""
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: Path | None = None) -> None:
         self.received = Received()
+        self.certificate = certificate
         self._server: _Server | None = None
         self._port = 0
         self.start()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return f"{'https' if self.certificate else 'http'}://127.0.0.1:{self._port}"
+
+    def accept_pairing(self, state: str = handshake.ACCEPTED, message: str = "") -> None:
+        """Say at the bridge how the newest request goes on."""
+        list(self.received.pairings.values())[-1].state = handshake.State(state, message)
+
+    def code(self) -> str:
+        """What the bridge shows of the newest request."""
+        session = list(self.received.pairings.values())[-1].session
+        return session.code if session else ""
 
     def accept(self, api_key: str) -> wire.PushKey:
         key = wire.PushKey.derive(api_key)
@@ -102,6 +186,9 @@ class Receiver:
                 self.answer(received)
 
         self._server = _Server(("127.0.0.1", self._port), Handler)
+        if self.certificate:
+            self._server.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._server.tls.load_cert_chain(self.certificate)
         self._port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
@@ -147,6 +234,88 @@ class _Handler(BaseHTTPRequestHandler):
 
     def answer(self, received: Received) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        received.paths.append(self.path)
+        lost = received.lose(self.path)
+        if lost:
+            if lost == "answer":
+                self._reply = lambda *_: None  # type: ignore[method-assign]
+                self._route(received, body)
+            self.close_connection = True
+            return
+        self._route(received, body)
+
+    def _route(self, received: Received, body: bytes) -> None:
+        if self.path.startswith(PAIR):
+            self._pair(received, body)
+        elif self.path == HELLO and received.behaviour == "ok":
+            self._hello(received, body)
+        else:
+            self._push(received, body)
+
+    def _hello(self, received: Received, body: bytes) -> None:
+        if received.hello:
+            self._reply(*received.hello, {})
+            return
+        key = received.keys.get(self.headers.get(wire.KEY_ID_HEADER, ""))
+        now = wire.utc_now() + received.clock
+        said = {
+            "product": "MESBridge",
+            "version": received.version,
+            "bridge_id": "b1",
+            "bridge_name": "Hall 3",
+            "pairing": received.pairing_open,
+            "known": key is not None,
+        }
+        if key is None:
+            self._reply(200, json.dumps(said).encode(), {})
+            return
+        status = 200
+        try:
+            wire.verify(key, self.headers, body, now)
+        except wire.SignatureError as error:
+            status, said = 401, {"error": error.reason}
+        answer = json.dumps(said).encode()
+        signed = wire.sign_reply(key, self.headers[wire.ID_HEADER], now, answer)
+        self._reply(status, answer, signed if status == 200 or said["error"] == "clock" else {})
+
+    def _pair(self, received: Received, body: bytes) -> None:
+        _, _, identity, what = (self.path + "//").split("/")[:4]
+        if not identity:
+            if received.pairing_open:
+                self._reply(200, handshake.encode(_introduced(received, body)), {})
+            else:
+                self._refuse(403, "closed")
+            return
+        one = received.pairings.get(identity)
+        if one is None:
+            self._refuse(404, "unknown")
+            return
+        if what == "reveal" and one.session is None:
+            reveal = handshake.decode_reveal(body)
+            if handshake.commitment(reveal) != one.introduction.commitment:
+                self._refuse(422, "malformed")
+                return
+            one.session = one.half.session(reveal.public, one.introduction, one.answer, reveal)
+        try:
+            wire.verify(one.session.signing_key, self.headers, body, wire.utc_now())
+        except (AttributeError, wire.SignatureError):
+            self._refuse(401, "forged")
+            return
+        if what == "key" and one.state.state == handshake.ACCEPTED:
+            one.api_key = one.session.open(handshake.decode_sealed(body))
+            one.state = received.taken
+            if one.state.state == handshake.SERVED:
+                key = wire.PushKey.derive(one.api_key)
+                received.keys[key.key_id] = key
+        answer = handshake.encode(one.state)
+        message_id = self.headers[wire.ID_HEADER]
+        headers = wire.sign_reply(one.session.signing_key, message_id, wire.utc_now(), answer)
+        self._reply(200, answer, headers)
+
+    def _refuse(self, status: int, error: str) -> None:
+        self._reply(status, json.dumps({"error": error, "message": "as the test wants it"}).encode(), {})
+
+    def _push(self, received: Received, body: bytes) -> None:
         key = received.keys.get(self.headers.get(wire.KEY_ID_HEADER, ""))
         message_id = self.headers.get(wire.ID_HEADER, "")
         behaviour = received.behaviour
@@ -191,3 +360,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+
+def _introduced(received: Received, body: bytes) -> handshake.Answer:
+    introduction = handshake.decode_introduction(body)
+    half = handshake.Half()
+    identity = handshake.new_pairing_id()
+    answer = handshake.Answer(identity, half.public, half.nonce, "b1", "Hall 3", received.expires_in)
+    state = handshake.ACCEPTED if received.accept_at_once else handshake.WAITING
+    received.pairings[identity] = Paired(half, introduction, answer, handshake.State(state))
+    return answer
