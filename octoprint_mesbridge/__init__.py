@@ -18,6 +18,8 @@ def __plugin_load__() -> None:
     __plugin_hooks__ = {
         "octoprint.accesscontrol.keyvalidator": plugin.validate_key,
         "octoprint.server.api.before_request": plugin.guard_requests,
+        "octoprint.server.api.after_request": plugin.guard_answers,
+        "octoprint.server.http.access_validator": plugin.guard_download,
         "octoprint.access.permissions": plugin.additional_permissions,
         "octoprint.plugin.backup.additional_excludes": plugin.backup_excludes,
         "octoprint.plugin.softwareupdate.check_config": check_config,

@@ -9,16 +9,13 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-import flask
 import octoprint
 import octoprint.plugin
-from flask_babel import gettext
-from octoprint.access import ADMIN_GROUP
-from octoprint.access.permissions import Permissions
-from octoprint.server import current_user
-from octoprint.server.util.flask import ensure_credentials_checked_recently
 
-from .access import Access, KeyStore, NotSetUp
+from .access import Access
+from .api import Api, permissions
+from .guard import Guard
+from .keys import KeyStore
 from .notice import N_, Notice, NoticeError
 from .observer import Observer
 from .outbox import Outbox, open_or_replace
@@ -29,8 +26,6 @@ from .view import IDENTITY, OctoPrintView, stored_uuid
 KEY_FILE = "key.json"
 OUTBOX_FILE = "outbox.db"
 UUID_FILE = "printer.uuid"
-
-_SHOWN_OF_KEY = ("prefix", "created", "last_used", "user")
 
 SHUTDOWN_S = 1.0
 """Each of the two threads gets this long to finish when OctoPrint ends."""
@@ -50,14 +45,21 @@ class MESBridgePlugin(
     def __init__(self) -> None:
         super().__init__()
         self._access: Access | None = None
+        self._guard: Guard | None = None
+        self._api: Api | None = None
         self._outbox: Outbox | None = None
         self._recorder: Recorder | None = None
         self._sender: Sender | None = None
-        self._trouble: str | None = None
+        self._trouble: Notice | None = None
 
     def initialize(self) -> None:
         # Everything is wired before OctoPrint connects to the printer, which it does before `on_startup`.
-        self._access = Access(KeyStore(self._data_file(KEY_FILE)), self._user_manager, self._logger)
+        self._access = Access(
+            KeyStore(self._data_file(KEY_FILE)), self._user_manager, self._logger, self._configure
+        )
+        self._guard = Guard(self._access, self._logger)
+        self._api = Api(self._access, self._logger, self._configure)
+        self._api.add_status(self._status)
         try:
             view = OctoPrintView(
                 self._printer,
@@ -69,12 +71,14 @@ class MESBridgePlugin(
             )
             outbox = open_or_replace(self._data_file(OUTBOX_FILE), self._logger)
         except (OSError, sqlite3.Error) as error:
-            self._trouble = (
-                f"The plugin's data folder {self.get_plugin_data_folder()} cannot be used: {error}"
+            self._trouble = Notice(
+                N_(
+                    "The plugin's data folder %(folder)s cannot be used: %(reason)s. "
+                    "Nothing is sent until OctoPrint is restarted with that solved."
+                ),
+                {"folder": self.get_plugin_data_folder(), "reason": str(error)},
             )
-            self._logger.error(
-                "%s. Nothing is sent until OctoPrint is restarted with that solved.", self._trouble
-            )
+            self._logger.error("%s", self._trouble)
             return
         sender = Sender(
             outbox, self._logger, self._send_snapshot, Timing(heartbeat=self._seconds("heartbeat_interval"))
@@ -93,11 +97,15 @@ class MESBridgePlugin(
     # ~~ StartupPlugin, ShutdownPlugin
 
     def on_after_startup(self) -> None:
+        if self._access:
+            self._access.start()
         if self._recorder and self._sender:
             self._recorder.start()
             self._sender.start()
 
     def on_shutdown(self) -> None:
+        if self._access:
+            self._access.close()
         if self._recorder and self._sender:
             self._recorder.stop(SHUTDOWN_S)
             self._sender.stop(SHUTDOWN_S)
@@ -144,31 +152,13 @@ class MESBridgePlugin(
         return True
 
     def get_api_commands(self) -> dict[str, list[str]]:
-        return {"generate_key": [], "revoke_key": []}
+        return self._api.commands() if self._api else {}
 
     def on_api_get(self, request: Any) -> Any:
-        _require_permission()
-        return flask.jsonify(self._status())
+        return self._api.get()
 
     def on_api_command(self, command: str, data: dict[str, Any]) -> Any:
-        _require_permission()
-        ensure_credentials_checked_recently()
-        answer = {}
-        try:
-            if command == "generate_key":
-                answer["api_key"] = self._access.generate()
-            else:
-                self._access.revoke()
-        except NotSetUp as error:
-            flask.abort(409, description=str(error))
-        except OSError as error:
-            self._logger.error("The key's file could not be changed: %s", error)
-            flask.abort(500, description=f"The key's file could not be changed; no key is valid now: {error}")
-        finally:
-            self._configure()
-        response = flask.jsonify({**answer, **self._status()})
-        response.headers["Cache-Control"] = "no-store"
-        return response
+        return self._api.run(command, data)
 
     # ~~ TemplatePlugin, AssetPlugin
 
@@ -184,34 +174,26 @@ class MESBridgePlugin(
     # ~~ hooks
 
     def validate_key(self, api_key: str, *args: Any, **kwargs: Any) -> Any:
-        return self._access.validate(api_key) if self._access else None
+        return self._guard.user_for(api_key) if self._guard else None
 
     def guard_requests(self, *args: Any, **kwargs: Any) -> list[Any]:
         self._access.guard_attached()
-        return [self._guard]
+        return [self._guard.check]
+
+    def guard_answers(self, *args: Any, **kwargs: Any) -> list[Any]:
+        return [self._guard.without_cookie]
+
+    def guard_download(self, request: Any, *args: Any, **kwargs: Any) -> None:
+        if self._guard:
+            self._guard.check_download(request)
 
     def additional_permissions(self, *args: Any, **kwargs: Any) -> list[dict[str, Any]]:
-        return [
-            {
-                "key": "MANAGE",
-                "name": "Manage the MES connection",
-                "description": gettext(
-                    "Allows making and revoking the key of the MES bridge and seeing the connection's state"
-                ),
-                "roles": ["manage"],
-                "default_groups": [ADMIN_GROUP],
-                "dangerous": True,
-            }
-        ]
+        return permissions()
 
     def backup_excludes(self, excludes: Any, *args: Any, **kwargs: Any) -> list[str]:
         return [KEY_FILE, OUTBOX_FILE, OUTBOX_FILE + "-wal", OUTBOX_FILE + "-shm"]
 
     # ~~ wiring
-
-    def _guard(self) -> None:
-        if self._access.denies(current_user.get_id(), flask.request.method, flask.request.endpoint):
-            flask.abort(403, description="The key of the MES bridge may only read the printer's status")
 
     def _configure(self) -> None:
         """Point recorder and sender at what settings and key say now."""
@@ -222,30 +204,30 @@ class MESBridgePlugin(
         self._sender.aim(target, reason)
 
     def _target(self) -> tuple[Target | None, Notice | None]:
-        record = self._access.record
+        signers = tuple(Signer(key, ends) for key, ends in self._access.push_keys())
         address = str(self._settings.get(["bridge_url"]) or "")
         if not self._settings.get_boolean(["enabled"]):
             return None, Notice(N_("Switched off in the settings"))
         if not address:
             return None, Notice(N_("The bridge's address is not set"))
-        if record is None:
+        if not signers:
             return None, Notice(N_("No key has been generated"))
         try:
-            return Target(push_url(address), (Signer(record.push_key),)), None
+            return Target(push_url(address), signers), None
         except NoticeError as error:
             return None, error.notice
 
     def _status(self) -> dict[str, Any]:
-        record = self._access.record
-        key = {name: getattr(record, name) for name in _SHOWN_OF_KEY} if record else None
-        status = {"key": key, "trouble": self._trouble, "instance": None}
+        status: dict[str, Any] = {"instance": None}
+        if self._trouble:
+            status["trouble"] = self._trouble
         if self._recorder and self._sender and self._outbox:
             status.update(self._sender.status())
             status["instance"] = self._outbox.name
             status["dropped"] = dict(self._outbox.dropped)
             status["superseded"] = dict(+self._outbox.superseded)
             status["left_out"] = dict(self._recorder.refused)
-        return {n: v.localised(gettext) if isinstance(v, Notice) else v for n, v in status.items()}
+        return status
 
     def _send_snapshot(self) -> None:
         if self._recorder:
@@ -257,8 +239,3 @@ class MESBridgePlugin(
 
     def _data_file(self, name: str) -> Path:
         return Path(self.get_plugin_data_folder()) / name
-
-
-def _require_permission() -> None:
-    if not Permissions.PLUGIN_MESBRIDGE_MANAGE.can():
-        flask.abort(403)
