@@ -136,8 +136,13 @@ def _again(ask: Ask, request: Request) -> Request:
 
 def _tell_written(request: Request) -> None:
     written = request["written"]
-    print(f"{request['config']}:{written['line']}: the entry of {request['url']} is written")
-    print(f"{written['secret_file']}: holds the key")
+    where = f"{request['config']}:{written['line']}"
+    if written["replaced"]:
+        print(f"{where}: the entry was there, and has the new key; its name and its MES are as they were")
+    else:
+        print(f"{where}: the entry is written")
+    if written["secret_file"]:
+        print(f"{written['secret_file']}: holds the key, for its owner only")
     print(f"The machine is served as {request['machine']}.")
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from bridge import wire
-from bridge.aggregator import ConfigUnreadable, load
+from bridge.aggregator import ConfigUnreadable, edit, load
 from bridge.control import Command, Refused
 from bridge.identity import IdentityError
 from bridge.settings import Settings
@@ -30,47 +30,57 @@ class Adoption:
     """Writes an accepted machine into config.json at `path`, reads that again, and serves it on `site`."""
 
     def __init__(self, path: Path, settings: Settings, folder: Path, site: Site) -> None:
-        self.path = path
+        self.path = path.absolute()
         self._settings = settings
         self._folder = folder
         self._site = site
-        self.written: dict[str, tuple[str, Any]] = {}
+        self.written: dict[str, tuple[str, edit.Written]] = {}
         """By request: the machine, and what was written."""
 
     async def adopt(self, accepted: Accepted) -> str:
         """Take the machine in; returns what to tell the people. Raises `AdoptionError`."""
-        from bridge.aggregator import edit
-
         mes_ids = accepted.mes_ids
         if mes_ids is None:
             raise AdoptionError("the bridge's person did not say in which MES the machine is to be shown")
         try:
             written = await asyncio.to_thread(
-                edit.put,
-                self.path,
-                url=accepted.url,
-                name=accepted.name,
-                mes_ids=mes_ids,
-                key=accepted.key,
+                edit.put, self.path, url=accepted.url, name=accepted.name, mes_ids=mes_ids, key=accepted.key
             )
-            config = await asyncio.to_thread(load, self.path)
-            one = self._found(assign(config, self._settings, self._folder), accepted)
-        except (edit.EditError, ConfigUnreadable, IdentityError) as error:
-            log.error("a paired machine could not be taken in", detail=str(error))
+        except edit.EditError as error:
             raise AdoptionError(str(error)) from None
+        try:
+            config = await asyncio.to_thread(load, self.path)
+            one = self._entry(assign(config, self._settings, self._folder), accepted)
+        except (ConfigUnreadable, IdentityError) as error:
+            raise AdoptionError(
+                f"written into {self.path}, but not served: {error}; then restart the bridge"
+            ) from None
         self.written[accepted.id] = (one.machine, written)
         self._site.serve(one)
-        return f"served as {one.machine}"
-
-    def _found(self, entries: list[Served], accepted: Accepted) -> Served:
-        """The entry that was written, as the file has it now."""
-        key_id = wire.PushKey.derive(accepted.key.reveal()).key_id
-        for one in entries:
-            if one.push_key.key_id == key_id:
-                return one
-        raise AdoptionError(
-            f"the machine was written into {self.path}, but its entry cannot be served: `mesbridge check` says why"
+        log.info(
+            "machine taken in",
+            machine=one.machine,
+            url=one.url,
+            entry=one.index,
+            secret_file=str(written.secret_file or self.path),
+            replaced=written.replaced,
         )
+        return f"this machine is served as {one.machine}"
+
+    def _entry(self, entries: list[Served], accepted: Accepted) -> Served:
+        """The one that was written, as the file has it now. Raises `AdoptionError`."""
+        key_id = wire.PushKey.derive(accepted.key.reveal()).key_id
+        found = next((one for one in entries if one.push_key.key_id == key_id), None)
+        if found is None:
+            raise AdoptionError(
+                f"written into {self.path}, but its entry cannot be served: `mesbridge check` says why"
+            )
+        other = next((one for one in self._site if one.push_key.key_id == key_id), None)
+        if other is not None and other.machine != found.machine:
+            raise AdoptionError(
+                f"written into {self.path}, but machine {other.machine} has the same key: restart the bridge"
+            )
+        return found
 
 
 def commands(desk: PairingDesk, adoption: Adoption, verification: Verification) -> dict[str, Command]:
@@ -85,7 +95,12 @@ def commands(desk: PairingDesk, adoption: Adoption, verification: Verification) 
             "expires": wire.format_time(request.expires),
             "config": str(adoption.path),
             "machine": machine,
-            "written": written and {"line": written.line, "secret_file": str(written.secret_file)},
+            "written": written
+            and {
+                "line": written.line,
+                "replaced": written.replaced,
+                "secret_file": written.secret_file and str(written.secret_file),
+            },
             "verified": outcome and asdict(outcome),
         }
 
