@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import tempfile
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from bridge import wire
+
+from .files import replace_file
 
 USER_PREFIX = "mesbridge-key-"
 """No ":" in it: OctoPrint's socket authentication splits on that."""
@@ -72,11 +72,11 @@ class KeyStore:
     def load(self) -> Keys | None:
         """The keys, or None when there are none. Raises `OSError`, and `ValueError` when the file makes no sense."""
         try:
-            text = self.path.read_text(encoding="utf-8")
+            content = self.path.read_bytes()
         except FileNotFoundError:
             return None
         try:
-            values = json.loads(text)
+            values = json.loads(content)
             previous = values.pop("previous", None)
             keys = Keys(_record(values), None if previous is None else _record(previous))
             if keys.previous is not None and keys.previous.end is None:
@@ -90,16 +90,7 @@ class KeyStore:
         values = asdict(keys.current)
         if keys.previous is not None:
             values["previous"] = asdict(keys.previous)
-        handle, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=".key-")  # created with mode 0600
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(values, file)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(self.path)
-        except OSError:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        replace_file(self.path, json.dumps(values))
 
     def delete(self) -> None:
         """Delete the file, if there is one. Raises `OSError`."""

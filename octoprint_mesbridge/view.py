@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .files import replace_file
 from .observer import sound_text
 
 IDENTITY = (
@@ -85,7 +86,7 @@ def stored_uuid(path: Path) -> str:
         return str(uuid.UUID(path.read_text(encoding="ascii").strip()))
     except (FileNotFoundError, ValueError):
         made = str(uuid.uuid4())
-        path.write_text(made + "\n", encoding="ascii")
+        replace_file(path, made + "\n")
         return made
 
 

@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import stat
+import threading
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bridge import wire
-from octoprint_mesbridge.access import ALLOWED, PERMISSIONS, Access, KeyStore, NotSetUp
+from octoprint_mesbridge.access import Access, NoKey, NotSetUp
+from octoprint_mesbridge.keys import USER_PREFIX, KeyStore
+from octoprint_mesbridge.rights import JOB_CONTROL, READING, STATUS, Request, allows
 
 
 class User:
@@ -70,22 +76,58 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "key.json"
 
 
-def make(path: Path, users: Users) -> Access:
-    access = Access(KeyStore(path), users, logging.getLogger("test"))
+class Clock:
+    """The time that somebody may set, and the one that nobody can; both stand still unless moved."""
+
+    def __init__(self) -> None:
+        self.time = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
+        self.run = 1000.0
+
+    def now(self) -> datetime:
+        return self.time
+
+    def monotonic(self) -> float:
+        return self.run
+
+    def passes(self, **span: float) -> None:
+        self.time += timedelta(**span)
+        self.run += timedelta(**span).total_seconds()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+class Judged(Access):
+    """`Access` with what the hook for keys does in one step."""
+
+    def validate(self, api_key: Any, address: str | None = "192.0.2.7") -> Any:
+        record = self.find(api_key)
+        return None if record is None else self.use(record, address)
+
+
+def make(path: Path, users: Users, clock: Clock | None = None, **rest: Any) -> Judged:
+    clock = clock or Clock()
+    access = Judged(
+        KeyStore(path), users, logging.getLogger("test"), now=clock.now, monotonic=clock.monotonic, **rest
+    )
     access.guard_attached()
     return access
 
 
 @pytest.fixture
-def access(path: Path, users: Users) -> Access:
-    return make(path, users)
+def access(path: Path, users: Users, clock: Clock) -> Iterator[Judged]:
+    access = make(path, users, clock)
+    yield access
+    access.close()
 
 
 def test_a_key_stands_for_an_active_user_who_may_read_the_status_and_nothing_else(
-    access: Access, users: Users
+    access: Judged, users: Users
 ) -> None:
     user = access.validate(access.generate())
-    assert user.rights["permissions"] == list(PERMISSIONS) == ["STATUS"]
+    assert user.rights["permissions"] == list(STATUS) == ["STATUS"]
     assert user.rights["groups"] == []
     assert user.rights["active"] is True
     assert len(user.rights["password"]) >= 32
@@ -95,33 +137,18 @@ def test_a_key_stands_for_an_active_user_who_may_read_the_status_and_nothing_els
 def test_no_key_is_accepted_before_the_guard_is_in_place(path: Path, users: Users) -> None:
     access = Access(KeyStore(path), users, logging.getLogger("test"))
     api_key = access.generate()
-    assert access.validate(api_key) is None
+    assert access.find(api_key) is None
     access.guard_attached()
-    assert access.validate(api_key) is not None
+    assert access.find(api_key) is not None
 
 
 @pytest.mark.parametrize("wrong", ["", "x" * 43, None, 5, "\udc80", b"key"])
-def test_anything_else_is_no_key_and_raises_nothing(access: Access, wrong: Any) -> None:
+def test_anything_else_is_no_key_and_raises_nothing(access: Judged, wrong: Any) -> None:
     access.generate()
     assert access.validate(wrong) is None
 
 
-def test_the_validator_never_raises_and_never_logs_the_key(
-    access: Access, users: Users, caplog: pytest.LogCaptureFixture
-) -> None:
-    api_key = access.generate()
-
-    def broken(userid: str) -> None:
-        raise RuntimeError(f"no user for {api_key}")
-
-    users.find_user = broken  # type: ignore[method-assign,assignment]
-    with caplog.at_level(logging.DEBUG):
-        assert access.validate(api_key) is None
-    assert "RuntimeError" in caplog.text
-    assert api_key not in caplog.text
-
-
-def test_the_file_is_private_and_does_not_hold_the_key(access: Access, path: Path) -> None:
+def test_the_file_is_private_and_does_not_hold_the_key(access: Judged, path: Path) -> None:
     api_key = access.generate()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     text = path.read_text()
@@ -132,7 +159,7 @@ def test_the_file_is_private_and_does_not_hold_the_key(access: Access, path: Pat
     assert access.record.secret not in repr(access.record)
 
 
-def test_a_user_whom_an_administrator_deactivated_makes_the_key_dead(access: Access, users: Users) -> None:
+def test_a_user_whom_an_administrator_deactivated_makes_the_key_dead(access: Judged, users: Users) -> None:
     api_key = access.generate()
     access.validate(api_key).is_active = False
     assert access.validate(api_key) is None
@@ -143,7 +170,7 @@ def test_a_key_survives_a_restart(path: Path, users: Users) -> None:
     assert make(path, users).validate(api_key) is not None
 
 
-def test_a_new_key_ends_the_old_one_with_its_user_and_sessions(access: Access, users: Users) -> None:
+def test_a_new_key_ends_the_old_one_with_its_user_and_sessions(access: Judged, users: Users) -> None:
     old = access.generate()
     old_user = access.record.user if access.record else ""
     new = access.generate()
@@ -154,7 +181,7 @@ def test_a_new_key_ends_the_old_one_with_its_user_and_sessions(access: Access, u
 
 
 def test_revoking_ends_the_sessions_before_it_removes_the_user(
-    access: Access, users: Users, path: Path
+    access: Judged, users: Users, path: Path
 ) -> None:
     api_key = access.generate()
     name = access.record.user if access.record else ""
@@ -168,7 +195,7 @@ def test_revoking_ends_the_sessions_before_it_removes_the_user(
 
 
 def test_a_key_whose_file_cannot_be_deleted_is_dead_all_the_same(
-    access: Access, users: Users, path: Path, monkeypatch: pytest.MonkeyPatch
+    access: Judged, users: Users, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api_key = access.generate()
 
@@ -190,25 +217,72 @@ def test_a_user_whose_key_file_was_lost_is_removed_too(path: Path, users: Users)
     assert list(users.users) == ["admin"]
 
 
-def test_no_user_is_made_on_an_octoprint_that_is_not_set_up(access: Access, users: Users) -> None:
+def test_no_user_is_made_on_an_octoprint_that_is_not_set_up(access: Judged, users: Users) -> None:
     users.customized = False
     with pytest.raises(NotSetUp, match="setup wizard"):
         access.generate()
     assert list(users.users) == ["admin"]
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]", '{"user": "x"}', "\x00"])
-def test_a_damaged_file_means_no_key_and_is_said(
+@pytest.mark.parametrize(
+    "content",
+    ["", "{}", "[]", "null", '{"user": "x"}', "\x00", "\xff", '{"previous": {}}', "[" * 100_000],
+)
+def test_a_damaged_file_means_no_key_and_is_said_with_what_to_do(
     path: Path, users: Users, content: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path.write_text(content)
+    path.write_text(content, encoding="latin-1")
     access = make(path, users)
     assert access.record is None
-    assert "generate a new key" in caplog.text
+    assert access.push_keys() == ()
+    assert access.status() is None
+    told = str(access.trouble())
+    assert str(path) in told
+    assert "Generate a new key" in told
+    assert told in caplog.text
+    assert access.validate(access.generate()) is not None
+    assert access.trouble() is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("user", "admin"),
+        ("user", None),
+        ("sha256", "é" * 64),
+        ("secret", "no hex"),
+        ("created", "yesterday"),
+        ("job_control", "yes"),
+        ("last_used", 5),
+        ("more", "x"),
+    ],
+)
+def test_a_file_that_somebody_changed_is_not_believed(
+    access: Judged, path: Path, users: Users, name: str, value: Any
+) -> None:
+    api_key = access.generate()
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: value}))
+    changed = make(path, users)
+    assert changed.validate(api_key) is None
+    assert "damaged" in str(changed.trouble())
+
+
+def test_a_file_of_version_0_1_0_keeps_its_key(access: Judged, path: Path, users: Users) -> None:
+    api_key = access.generate()
+    old = json.loads(path.read_text())
+    fields = ("user", "sha256", "prefix", "created", "key_id", "secret", "last_used")
+    path.write_text(json.dumps({name: old[name] for name in fields}))
+    upgraded = make(path, users)
+    assert upgraded.validate(api_key) is not None
+    assert upgraded.trouble() is None
+    status = upgraded.status()
+    assert status is not None
+    assert status["job_control"] is False
+    assert status["previous"] is None
 
 
 def test_a_key_that_cannot_be_stored_leaves_no_user_behind(
-    access: Access, users: Users, monkeypatch: pytest.MonkeyPatch
+    access: Judged, users: Users, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
@@ -220,7 +294,7 @@ def test_a_key_that_cannot_be_stored_leaves_no_user_behind(
     assert access.record is None
 
 
-def test_a_full_disk_does_not_make_the_key_invalid(access: Access, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_does_not_make_the_key_invalid(access: Judged, monkeypatch: pytest.MonkeyPatch) -> None:
     api_key = access.generate()
 
     def full(*_: Any) -> None:
@@ -230,28 +304,320 @@ def test_a_full_disk_does_not_make_the_key_invalid(access: Access, monkeypatch: 
     assert access.validate(api_key) is not None
 
 
-def test_the_last_use_is_noted(access: Access, path: Path) -> None:
+def test_the_last_use_is_shown_exactly_and_written_every_15_minutes_at_most(
+    access: Judged, path: Path, clock: Clock
+) -> None:
+    api_key = access.generate()
+    access.validate(api_key, "192.0.2.1")
+    first = json.loads(path.read_text())
+    clock.passes(minutes=14)
+    access.validate(api_key, "192.0.2.2")
+    status = access.status()
+    assert status is not None
+    assert (status["last_used"], status["last_address"]) == ("2026-11-23T12:14:00.000000Z", "192.0.2.2")
+    assert json.loads(path.read_text()) == first
+    assert (first["last_used"], first["last_address"]) == ("2026-11-23T12:00:00.000000Z", "192.0.2.1")
+    clock.passes(minutes=1)
+    access.validate(api_key, "192.0.2.3")
+    assert json.loads(path.read_text())["last_address"] == "192.0.2.3"
+
+
+def test_the_last_use_is_written_when_octoprint_ends(access: Judged, path: Path, clock: Clock) -> None:
     api_key = access.generate()
     access.validate(api_key)
-    assert access.record is not None
-    assert access.record.last_used is not None
-    assert json.loads(path.read_text())["last_used"] == access.record.last_used
+    clock.passes(minutes=5)
+    access.validate(api_key, "x" * 1000)
+    access.close()
+    kept = json.loads(path.read_text())
+    assert kept["last_used"] == "2026-11-23T12:05:00.000000Z"
+    assert kept["last_address"] == "x" * 64
 
 
-def test_the_guard_lets_a_service_user_do_what_is_listed_and_nobody_else_is_asked(access: Access) -> None:
+def test_a_key_without_use_is_not_written_again_at_the_end(
+    access: Judged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    access.generate()
+    monkeypatch.setattr(KeyStore, "save", lambda *_: pytest.fail("nothing has changed"))
+    access.close()
+
+
+# ~~ rotation
+
+
+def test_after_a_rotation_both_keys_are_valid_and_pushes_may_be_signed_with_either(
+    access: Judged, clock: Clock
+) -> None:
+    old = access.generate()
+    new = access.rotate(timedelta(hours=2))
+    assert access.validate(old).name != access.validate(new).name
+    assert access.push_keys() == (
+        (wire.PushKey.derive(new), None),
+        (wire.PushKey.derive(old), clock.time + timedelta(hours=2)),
+    )
+    status = access.status()
+    assert status is not None
+    assert status["prefix"] == new[:4]
+    assert status["previous"] == {
+        "prefix": old[:4],
+        "last_used": "2026-11-23T12:00:00.000000Z",
+        "last_address": "192.0.2.7",
+        "valid_until": "2026-11-23T14:00:00.000000Z",
+    }
+
+
+def test_a_rotation_without_overlap_ends_the_old_key_at_once(access: Judged, users: Users) -> None:
+    old = access.generate()
+    new = access.rotate(timedelta(0))
+    assert access.validate(old) is None
+    assert [name for name in users.users if name != "admin"] == [access.validate(new).name]
+
+
+def test_a_second_rotation_ends_the_oldest_key(access: Judged, users: Users) -> None:
+    first = access.generate()
+    second = access.rotate(timedelta(hours=1))
+    third = access.rotate(timedelta(hours=1))
+    assert access.validate(first) is None
+    assert access.validate(second) is not None
+    assert access.validate(third) is not None
+    assert len(users.users) == 3
+
+
+def test_there_must_be_a_key_to_rotate(access: Judged, users: Users) -> None:
+    with pytest.raises(NoKey, match="generate one"):
+        access.rotate(timedelta(hours=1))
+    assert list(users.users) == ["admin"]
+
+
+def test_a_rotation_keeps_the_rights_unless_told_otherwise(access: Judged) -> None:
+    access.generate(job_control=True)
+    assert access.validate(access.rotate(timedelta(hours=1))).rights["permissions"] == list(JOB_CONTROL)
+    less = access.validate(access.rotate(timedelta(hours=1), job_control=False))
+    assert less.rights["permissions"] == ["STATUS"]
+
+
+def test_a_rotation_that_cannot_be_kept_leaves_the_old_key_in_use(
+    access: Judged, users: Users, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = access.generate()
+    before = (path.read_text(), sorted(users.users))
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(KeyStore, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        access.rotate(timedelta(hours=1))
+    assert (path.read_text(), sorted(users.users)) == before
+    assert access.validate(old) is not None
+    assert len(access.push_keys()) == 1
+
+
+def test_revoking_ends_both_keys(access: Judged, users: Users, path: Path) -> None:
+    old = access.generate()
+    new = access.rotate(timedelta(hours=1))
+    assert access.revoke()
+    assert access.validate(old) is None
+    assert access.validate(new) is None
+    assert list(users.users) == ["admin"]
+    assert [user.name for user in users.sessions] == ["admin"]
+    assert not path.exists()
+
+
+def test_the_old_key_is_dead_when_its_time_is_over_even_before_anybody_cleared_it_away(
+    access: Judged, clock: Clock
+) -> None:
+    old = access.generate()
+    old_user = access.validate(old).name
+    new = access.rotate(timedelta(hours=1))
+    clock.passes(minutes=59)
+    assert access.validate(old) is not None
+    assert not access.denies(old_user, Request("GET", "api.jobState"))
+    clock.passes(minutes=1)
+    assert access.validate(old) is None
+    assert access.denies(old_user, Request("GET", "api.jobState"))
+    assert access.validate(new) is not None
+    assert len(access.push_keys()) == 1
+    status = access.status()
+    assert status is not None
+    assert status["previous"] is None
+
+
+def test_the_old_keys_user_and_sessions_end_with_it_without_any_request(path: Path, users: Users) -> None:
+    changed = threading.Event()
+    access = Judged(KeyStore(path), users, logging.getLogger("test"), on_change=changed.set)
+    access.guard_attached()
+    access.generate()
+    old_user = access.record.user if access.record else ""
+    access.rotate(timedelta(seconds=0.2))
+    assert old_user in users.users
+    assert changed.wait(5)
+    assert old_user not in users.users
+    assert users.calls == [f"logout {old_user}", f"remove {old_user}"]
+    assert "previous" not in json.loads(path.read_text())
+    access.close()
+
+
+def test_nothing_watches_the_clock_without_an_old_key_or_after_the_end(access: Judged) -> None:
+    def watchers() -> list[str]:
+        return [thread.name for thread in threading.enumerate() if thread.name == "mesbridge.keys"]
+
+    access.generate()
+    assert watchers() == []
+    access.rotate(timedelta(hours=1))
+    assert watchers() == ["mesbridge.keys"]
+    access.close()
+    deadline = time.monotonic() + 5
+    while watchers() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert watchers() == []
+
+
+def test_a_clock_that_is_set_back_does_not_make_the_old_key_live_longer(access: Judged, clock: Clock) -> None:
+    old = access.generate()
+    access.rotate(timedelta(hours=1))
+    clock.passes(minutes=30)
+    clock.time -= timedelta(days=1)
+    assert access.validate(old) is not None
+    clock.passes(minutes=30)
+    assert access.validate(old) is None
+
+
+def test_a_clock_that_is_set_forward_ends_the_old_key(access: Judged, clock: Clock) -> None:
+    old = access.generate()
+    access.rotate(timedelta(hours=1))
+    clock.time += timedelta(hours=1)
+    assert access.validate(old) is None
+
+
+def test_an_old_key_lives_on_over_a_restart_and_no_longer_than_it_may(
+    access: Judged, path: Path, users: Users, clock: Clock
+) -> None:
+    old = access.generate()
+    new = access.rotate(timedelta(hours=2))
+    clock.passes(hours=1)
+    access.close()
+
+    clock.run = 5.0  # a new start, an hour later
+    later = make(path, users, clock)
+    later.start()
+    assert later.validate(old) is not None
+    clock.passes(hours=1)
+    assert later.validate(old) is None
+    assert later.validate(new) is not None
+    later.close()
+
+
+def test_a_start_with_a_clock_that_is_behind_gives_the_old_key_no_more_than_its_overlap(
+    access: Judged, path: Path, users: Users, clock: Clock
+) -> None:
+    old = access.generate()
+    access.rotate(timedelta(hours=2))
+    access.close()
+
+    clock.time -= timedelta(days=300)  # a machine without a clock of its own, and no network yet
+    later = make(path, users, clock)
+    assert later.validate(old) is not None
+    clock.passes(hours=2)
+    assert later.validate(old) is None
+
+
+def test_what_ended_while_octoprint_was_off_is_cleared_away_at_its_start(
+    access: Judged, path: Path, users: Users, clock: Clock
+) -> None:
+    access.generate()
+    new = access.rotate(timedelta(hours=1))
+    access.close()
+    clock.passes(hours=3)
+    later = make(path, users, clock)
+    assert len(users.users) == 3, "nothing is done before the start"
+    later.start()
+    assert sorted(users.users) == ["admin", later.validate(new).name]
+    assert "previous" not in json.loads(path.read_text())
+
+
+def test_a_start_removes_a_user_without_a_key_and_makes_none(path: Path, users: Users) -> None:
+    users.add_user(USER_PREFIX + "0815", "x", True, ["STATUS"], [])
+    make(path, users).start()
+    assert list(users.users) == ["admin"]
+    assert not path.exists()
+
+
+def test_a_start_with_an_unreadable_file_leaves_everything_as_it_is(path: Path, users: Users) -> None:
+    users.add_user(USER_PREFIX + "0815", "x", True, ["STATUS"], [])
+    path.write_text("{")
+    make(path, users).start()
+    assert USER_PREFIX + "0815" in users.users
+
+
+def test_a_key_whose_user_was_removed_or_deactivated_says_so_and_what_helps(
+    access: Judged, users: Users
+) -> None:
+    user = access.validate(access.generate())
+    assert access.trouble() is None
+    user.is_active = False
+    assert "deactivated" in str(access.trouble())
+    assert user.name in str(access.trouble())
+    users.remove_user(user.name)
+    assert "was removed. Generate a new key" in str(access.trouble())
+
+
+# ~~ what a key may ask
+
+
+def test_the_guard_lets_a_service_user_do_what_is_listed_and_nobody_else_is_asked(access: Judged) -> None:
     access.generate()
     name = access.record.user if access.record else ""
-    for method, endpoint in ALLOWED:
-        assert not access.denies(name, method, endpoint)
-    assert access.denies(name, "POST", "api.printerState")
-    assert access.denies(name, "GET", "api.getSettings")
-    assert access.denies(name, "GET", None)
-    assert not access.denies("admin", "GET", "api.getSettings")
-    assert not access.denies(None, "GET", "api.getSettings")
+    for method, endpoint in READING:
+        assert not access.denies(name, Request(method, endpoint, body={"passive": True}))
+    assert access.denies(name, Request("POST", "api.printerState"))
+    assert access.denies(name, Request("HEAD", "api.printerState"))
+    assert access.denies(name, Request("GET", "api.getSettings"))
+    assert access.denies(name, Request("GET", "api.readGcodeFiles"))
+    assert access.denies(name, Request("GET", None))
+    assert not access.denies("admin", Request("GET", "api.getSettings"))
+    assert not access.denies(None, Request("GET", "api.getSettings"))
 
 
-def test_the_guard_knows_a_service_user_even_without_a_key(access: Access) -> None:
+def test_the_guard_knows_a_service_user_even_without_a_key(access: Judged) -> None:
     access.generate()
     name = access.record.user if access.record else ""
     access.revoke()
-    assert access.denies(name, "GET", "api.getSettings")
+    assert access.denies(name, Request("GET", "api.jobState"))
+
+
+def test_during_an_overlap_each_key_has_the_rights_that_it_was_made_with(access: Judged) -> None:
+    old = access.validate(access.generate()).name
+    new = access.validate(access.rotate(timedelta(hours=1), job_control=True)).name
+    listing = Request("GET", "api.readGcodeFiles")
+    assert access.denies(old, listing)
+    assert not access.denies(new, listing)
+
+
+@pytest.mark.parametrize(
+    ("request_", "allowed"),
+    [
+        (Request("GET", "api.readGcodeFiles"), True),
+        (Request("POST", "api.uploadGcodeFile", {"target": "local"}, form={"print": "true"}), True),
+        (Request("POST", "api.uploadGcodeFile", {"target": "local"}, form={"foldername": "x"}), False),
+        (Request("POST", "api.uploadGcodeFile", {"target": "local"}, {"foldername": "x"}), False),
+        (Request("POST", "api.uploadGcodeFile", {"target": "local"}, {"file.path": "/etc/passwd"}), False),
+        (Request("POST", "api.uploadGcodeFile", {"target": "sdcard"}), False),
+        (Request("POST", "api.gcodeFileCommand", body={"command": "select", "print": True}), True),
+        (Request("POST", "api.gcodeFileCommand", body={"command": "copy"}), False),
+        (Request("POST", "api.gcodeFileCommand", body={"command": ["select"]}), False),
+        (Request("POST", "api.gcodeFileCommand"), False),
+        (Request("DELETE", "api.deleteGcodeFile"), False),
+        (Request("POST", "api.controlJob", body={"command": "cancel"}), True),
+        (Request("POST", "api.controlJob", body={"command": "anything new"}), False),
+        (Request("POST", "api.printerCommand", body={"command": "M112"}), False),
+        (Request("POST", "api.login", body={"passive": True}), True),
+        (Request("POST", "api.login", body={"passive": True, "user": "a", "pass": "b"}), False),
+        (Request("POST", "api.login", body={"user": "a", "pass": "b"}), False),
+    ],
+)
+def test_job_control_allows_listing_uploading_selecting_and_printing(
+    request_: Request, allowed: bool
+) -> None:
+    assert allows(True, request_) is allowed
+    if request_.endpoint != "api.login":
+        assert not allows(False, request_)

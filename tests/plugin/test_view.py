@@ -72,3 +72,15 @@ def test_a_uuid_file_that_makes_no_sense_is_replaced(tmp_path: Path) -> None:
     path.write_text("nonsense")
     made = stored_uuid(path)
     assert stored_uuid(path) == made
+
+
+def test_a_uuid_that_cannot_be_written_whole_is_not_written_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        stored_uuid(tmp_path / "printer.uuid")
+    assert list(tmp_path.iterdir()) == []
