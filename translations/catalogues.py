@@ -68,7 +68,7 @@ def po_file(folder: Path, locale: str) -> Path:
 def texts(message: Message) -> list[tuple[str, str]]:
     """(English, translation) of each form of `message`."""
     if isinstance(message.id, str):
-        return [(message.id, str(message.string))]
+        return [(message.id, str(message.string or ""))]
     # Every language of ours has the plural for "many", so its places are the ones that count.
     return [(message.id[-1], form) for form in message.string]
 
