@@ -1,0 +1,399 @@
+"""Pairing as a whole: the bridge as a process, `mesbridge pair` at its side, and a plugin that asks to be taken in."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+import requests
+from asyncua import Client
+
+from bridge import handshake, wire
+from bridge.aggregator import load
+from tests.bridge.events import DATA
+from tests.e2e.bridge_process import BridgeProcess, Plugin
+
+pytestmark = pytest.mark.e2e
+
+KEY, OTHER_KEY = "k" * 43, "o" * 43
+OCTOPRINT = "http://127.0.0.1:9"
+WITH_COMMENTS = """// the printers of hall 3
+[
+    {   // the old one
+        "type": "OCTOPRINT", "url": "http://127.0.0.1:10", "custom_name": "Old one",
+        "authentication_file_path": "%s",  /* inline */
+        "mes_id": [7],
+    },
+]
+"""
+Make = Callable[..., BridgeProcess]
+
+
+class Asking:
+    """A plugin's half of a pairing, without OctoPrint."""
+
+    def __init__(
+        self, origin: str, key: str = KEY, url: str = OCTOPRINT, name: str = "Prusa in hall 3"
+    ) -> None:
+        self.origin = origin
+        self.key = key
+        self.half = handshake.Half()
+        certificate = None
+        self.http = requests.Session()
+        if origin.startswith("https"):
+            self.http.verify, self.http.trust_env = False, False
+            certificate = seen_certificate(origin)
+        self.introduction = handshake.Introduction(
+            handshake.commitment(self.half.reveal()), "uuid-1", name, url, "1.11.8", "0.2.0", certificate
+        )
+        answer = self._post(handshake.PATH, handshake.encode(self.introduction), {})
+        self.refusal = answer.json()["error"] if answer.status_code != 200 else None
+        if self.refusal is None:
+            self.answer = handshake.decode_answer(answer.content)
+            reveal = self.half.reveal()
+            self.session = self.half.session(self.answer.public, self.introduction, self.answer, reveal)
+            assert self._say("reveal", handshake.encode(reveal)).state == handshake.WAITING
+
+    @property
+    def id(self) -> str:
+        return self.answer.id
+
+    def state(self) -> handshake.State:
+        return self._say("state", b"{}")
+
+    def hand_over(self) -> handshake.State:
+        """What the plugin does as soon as both persons have said yes."""
+        return self._say("key", handshake.encode_sealed(self.session.seal(self.key)))
+
+    def _say(self, what: str, body: bytes) -> handshake.State:
+        message_id = wire.new_message_id()
+        headers = wire.sign(self.session.signing_key, message_id, wire.utc_now(), body)
+        answer = self._post(f"{handshake.PATH}/{self.id}/{what}", body, headers)
+        assert answer.status_code == 200, answer.text
+        wire.verify_reply(self.session.signing_key, message_id, answer.headers, answer.content)
+        return handshake.decode_state(answer.content)
+
+    def _post(self, path: str, body: bytes, headers: dict[str, str]) -> requests.Response:
+        return self.http.post(self.origin + path, data=body, headers=headers, timeout=30)
+
+
+def seen_certificate(origin: str) -> str:
+    """SHA-256 of the certificate at `origin`."""
+    host, port = origin.removeprefix("https://").split(":")
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with socket.create_connection((host, int(port)), 10) as plain, context.wrap_socket(plain) as secured:
+        der = secured.getpeercert(binary_form=True)
+    assert der is not None
+    return sha256(der).hexdigest()
+
+
+class Recorder:
+    """A proxy that keeps every byte of both directions."""
+
+    def __init__(self, target_port: int) -> None:
+        self._target_port = target_port
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listening.getsockname()[1]
+        self.seen = bytearray()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listening.accept()
+                far = socket.create_connection(("127.0.0.1", self._target_port))
+            except OSError:
+                return
+            for one, other in ((near, far), (far, near)):
+                threading.Thread(target=self._pass_on, args=(one, other), daemon=True).start()
+
+    def _pass_on(self, one: socket.socket, other: socket.socket) -> None:
+        with one, other:
+            try:
+                while data := one.recv(65536):
+                    self.seen += data
+                    other.sendall(data)
+            except OSError:
+                pass
+
+    def close(self) -> None:
+        self._listening.close()
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    made: list[BridgeProcess] = []
+
+    def one(config: str = "[]", settings: str = "anonymous = true\n", https: bool = False) -> BridgeProcess:
+        bridge = BridgeProcess(tmp_path, [], settings)
+        (tmp_path / "config.json").write_text(config)
+        (tmp_path / "config.json").chmod(0o600)
+        if https:
+            path = tmp_path / "settings.toml"
+            path.write_text(path.read_text().replace("[push]", "[push]\nhttps = true"))
+        made.append(bridge)
+        return bridge
+
+    yield one
+    for bridge in made:
+        if bridge.process is not None and bridge.process.poll() is None:
+            bridge.kill()
+
+
+def origin(bridge: BridgeProcess, https: bool = False) -> str:
+    return f"http{'s' if https else ''}://127.0.0.1:{bridge.push_port}"
+
+
+def command(bridge: BridgeProcess, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "bridge.cli", "pair", *arguments, "--settings", "settings.toml"]
+
+
+def pair(bridge: BridgeProcess, *arguments: str, status: int = 0) -> str:
+    """What `mesbridge pair` says."""
+    ran = subprocess.run(
+        command(bridge, *arguments), cwd=bridge.folder, capture_output=True, text=True, timeout=60
+    )
+    assert ran.returncode == status, ran.stdout + ran.stderr
+    assert "Traceback" not in ran.stderr
+    return ran.stdout + ran.stderr
+
+
+def accept(bridge: BridgeProcess, request_id: str, *more: str) -> subprocess.Popen[str]:
+    """`pair accept`, which goes on until the key is there."""
+    return subprocess.Popen(
+        command(bridge, "accept", request_id, "--mes", "1", *more),
+        cwd=bridge.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def accepted(asking: Asking) -> None:
+    deadline = time.monotonic() + 20
+    while asking.state().state != handshake.ACCEPTED:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def paired(bridge: BridgeProcess, asking: Asking, *more: str) -> str:
+    """The whole way; what `pair accept` said."""
+    accepting = accept(bridge, asking.id, *more)
+    try:
+        accepted(asking)
+        assert asking.hand_over().state == handshake.SERVED
+        said, _ = accepting.communicate(timeout=60)
+    finally:
+        accepting.kill()
+    assert accepting.returncode == 0, said
+    return said
+
+
+async def shown_machines(endpoint_url: str) -> list[str]:
+    """The names of the machines that an OPC UA client sees."""
+    async with Client(endpoint_url) as client:
+        index = await client.get_namespace_index("http://opcfoundation.org/UA/Machinery/")
+        folder = client.get_node(f"ns={index};i=1001")
+        names = [(await child.read_display_name()).Text for child in await folder.get_children()]
+        return [name for name in names if name is not None]
+
+
+def machines(bridge: BridgeProcess) -> list[str]:
+    return asyncio.run(shown_machines(bridge.endpoint_url))
+
+
+@pytest.mark.parametrize("config", ["[]", WITH_COMMENTS % OTHER_KEY], ids=["empty", "with comments"])
+def test_an_accepted_machine_is_written_down_and_served_at_once(make: Make, config: str) -> None:
+    bridge = make(config)
+    bridge.start()
+    before = machines(bridge)
+    pair(bridge, "open", "--minutes", "5")
+    asking = Asking(origin(bridge))
+    listed = pair(bridge, "list")
+    assert f"{asking.id}  {asking.session.code}  Prusa in hall 3  {OCTOPRINT}" in listed
+    assert bridge.wait_for("pairing waits")["request"] == asking.id
+    said = paired(bridge, asking)
+    assert asking.session.code in said
+    assert "cannot be reached" in said
+
+    Plugin(bridge.push_url, KEY).push((wire.SNAPSHOT, dict(DATA[wire.SNAPSHOT])))
+    assert sorted(machines(bridge)) == sorted([*before, "Prusa in hall 3"])
+    text = (bridge.folder / "config.json").read_text()
+    without_entry = re.sub(r"\s*\{[^{}]*Prusa in hall 3[^{}]*\},?", "", text)
+    assert "".join(without_entry.split()) == "".join(config.split())
+    entry = load(bridge.folder / "config.json").machines[-1]
+    assert (entry.url, entry.custom_name, entry.mes_id, entry.served) == (
+        OCTOPRINT,
+        "Prusa in hall 3",
+        (1,),
+        True,
+    )
+    assert entry.credential.path is not None
+    assert entry.credential.path.stat().st_mode & 0o777 == 0o600
+    assert str(entry.credential.path) in said
+    assert KEY not in said + bridge.text() + text
+
+    bridge.stop()
+    bridge.output.unlink()
+    bridge.start()
+    assert sorted(machines(bridge)) == sorted([*before, "Prusa in hall 3"])
+
+
+def test_a_machine_that_is_served_already_gets_its_new_key_and_stays_the_same(make: Make) -> None:
+    bridge = make(WITH_COMMENTS % OTHER_KEY)
+    bridge.start()
+    old = Plugin(f"{origin(bridge)}{wire.PATH}", OTHER_KEY, "old")
+    old.push((wire.SNAPSHOT, dict(DATA[wire.SNAPSHOT])))
+    pair(bridge, "open")
+    said = paired(bridge, Asking(origin(bridge), url="http://127.0.0.1:10/", name="Another name"))
+    assert "the entry was there" in said
+    with pytest.raises(AssertionError, match="unknown_key"):
+        old.push((wire.STATE, dict(DATA[wire.STATE])))
+    new = Plugin(f"{origin(bridge)}{wire.PATH}", KEY, "new")
+    new.push((wire.SNAPSHOT, dict(DATA[wire.SNAPSHOT])))
+    assert machines(bridge) == ["Old one"]
+    known = json.loads((bridge.folder / "state" / "machines.json").read_text())["machines"]
+    assert [one["key_id"] for one in known] == [wire.PushKey.derive(KEY).key_id]
+    assert load(bridge.folder / "config.json").machines[0].mes_id == (7,)
+
+
+def test_a_closed_bridge_takes_no_request_and_says_so(make: Make) -> None:
+    bridge = make()
+    bridge.start()
+    assert "Pairing is closed" in pair(bridge, "list")
+    assert Asking(origin(bridge)).refusal == "closed"
+    pair(bridge, "open")
+    pair(bridge, "close")
+    assert Asking(origin(bridge)).refusal == "closed"
+    assert "There are no requests" in pair(bridge, "list")
+
+
+def test_a_refused_request_ends_without_a_key(make: Make) -> None:
+    bridge = make()
+    bridge.start()
+    pair(bridge, "open")
+    asking = Asking(origin(bridge))
+    assert "Prusa in hall 3" in pair(bridge, "refuse", asking.id)
+    assert asking.state().state == handshake.REFUSED
+    assert asking.hand_over().state == handshake.REFUSED
+    assert "does not wait any more" in pair(bridge, "accept", asking.id, "--mes", "1", status=1)
+    assert (bridge.folder / "config.json").read_text() == "[]"
+
+
+def test_what_the_person_says_goes_before_what_the_plugin_says(make: Make) -> None:
+    bridge = make()
+    bridge.start()
+    pair(bridge, "open")
+    asking = Asking(origin(bridge), url="http://octopi.local")
+    paired(bridge, asking, "--url", "http://127.0.0.1:9/octoprint", "--name", "Bay 12", "--mes", "3", "4")
+    entry = load(bridge.folder / "config.json").machines[0]
+    assert (entry.url, entry.custom_name, entry.mes_id) == (
+        "http://127.0.0.1:9/octoprint",
+        "Bay 12",
+        (3, 4),
+    )
+
+
+def test_without_a_mes_to_show_it_in_nothing_is_accepted(make: Make) -> None:
+    bridge = make()
+    bridge.start()
+    pair(bridge, "open")
+    asking = Asking(origin(bridge))
+    assert "--mes N" in pair(bridge, "accept", asking.id, status=1)
+    assert asking.state().state == handshake.WAITING
+
+
+def test_the_person_may_go_away_while_the_plugin_still_asks_its_own(make: Make) -> None:
+    bridge = make()
+    bridge.start()
+    pair(bridge, "open")
+    asking = Asking(origin(bridge))
+    accepting = accept(bridge, asking.id)
+    accepted(asking)
+    time.sleep(0.5)
+    accepting.send_signal(2)
+    said, _ = accepting.communicate(timeout=20)
+    assert accepting.returncode == 130
+    assert f"mesbridge pair refuse {asking.id}" in said
+    assert "Traceback" not in said
+    assert asking.hand_over().state == handshake.SERVED
+
+
+def test_a_bridge_that_is_killed_in_the_middle_starts_again_without_it(make: Make) -> None:
+    bridge = make()
+    bridge.start()
+    pair(bridge, "open")
+    asking = Asking(origin(bridge))
+    accepting = accept(bridge, asking.id)
+    accepted(asking)
+    bridge.kill()
+    said, _ = accepting.communicate(timeout=30)
+    assert accepting.returncode == 1
+    assert "did not end in order" in said
+    assert "did not end in order" in pair(bridge, "list", status=1)
+    bridge.output.unlink()
+    bridge.start()
+    assert "Pairing is closed" in pair(bridge, "list")
+    with pytest.raises(AssertionError, match="unknown"):
+        asking.hand_over()
+    assert (bridge.folder / "config.json").read_text() == "[]"
+    bridge.stop()
+    assert "no bridge runs with the state folder" in pair(bridge, "list", status=1)
+
+
+def test_who_listens_between_them_never_sees_the_key(make: Make) -> None:
+    bridge = make()
+    bridge.start()
+    pair(bridge, "open")
+    recorder = Recorder(bridge.push_port)
+    try:
+        asking = Asking(f"http://127.0.0.1:{recorder.port}")
+        paired(bridge, asking)
+        Plugin(f"http://127.0.0.1:{recorder.port}{wire.PATH}", KEY).push(
+            (wire.SNAPSHOT, dict(DATA[wire.SNAPSHOT]))
+        )
+    finally:
+        recorder.close()
+    assert b"Prusa in hall 3" in recorder.seen
+    assert KEY.encode() not in recorder.seen
+
+
+def test_over_https_the_certificate_stays_and_is_named_at_start(make: Make) -> None:
+    bridge = make(https=True)
+    bridge.start()
+    told = bridge.wait_for("MESBridge serves")
+    assert told["push"].startswith("https://")
+    assert told["certificate_sha256"] == seen_certificate(origin(bridge, https=True))
+    pair(bridge, "open")
+    paired(bridge, Asking(origin(bridge, https=True)))
+    bridge.stop()
+    bridge.output.unlink()
+    bridge.start()
+    assert told["certificate_sha256"] == seen_certificate(origin(bridge, https=True))
+
+
+def test_an_entry_that_cannot_be_written_is_told_on_both_sides(make: Make) -> None:
+    bridge = make("[]")
+    bridge.start()
+    pair(bridge, "open")
+    asking = Asking(origin(bridge))
+    (bridge.folder / "config.json").write_text("{ broken")
+    accepting = accept(bridge, asking.id)
+    accepted(asking)
+    ended = asking.hand_over()
+    said, _ = accepting.communicate(timeout=30)
+    assert ended.state == handshake.FAILED
+    assert "config.json" in ended.message
+    assert (accepting.returncode, "config.json" in said) == (1, True)
