@@ -1,0 +1,525 @@
+"""Writing a paired machine into config.json: what is added, and that nothing else is touched."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from bridge.aggregator import Config, Secret, edit, jsonc, load
+from bridge.aggregator.edit import EditError, Written, put
+from bridge.aggregator.insert import NotEditable, add_entry, insertions, set_value
+from bridge.aggregator.layout import find_entries
+
+ENTRY: dict[str, Any] = {
+    "type": "OCTOPRINT",
+    "url": "http://h:1",
+    "authentication_file_path": "secrets/h.txt",
+    "mes_id": (1, 2),
+}
+OLD, NEW = "A0A00B123E454H122BD513FE58B5E9BC", "Zb7-new_key_of_43_characters_0123456789abcd"
+
+
+# --------------------------------------------------------------------------- any file
+
+
+def gaps(newline: str) -> st.SearchStrategy[str]:
+    """What may stand between two tokens, with comments that look like JSON."""
+    one = st.sampled_from(["", " ", "\t", newline, f"// , ] }} [{newline}", '/* , ] } "\n */'])
+    return st.lists(one, max_size=3).map("".join)
+
+
+@st.composite
+def values(draw: st.DrawFn, value: Any, newline: str) -> str:
+    """`value` as somebody might have written it: spaces and comments anywhere, maybe a comma at the end."""
+    gap = gaps(newline)
+    if isinstance(value, dict):
+        parts = [
+            f"{jsonc_text(key)}{draw(gap)}:{draw(gap)}{draw(values(one, newline))}"
+            for key, one in value.items()
+        ]
+        opening, closing = "{}"
+    elif isinstance(value, list):
+        parts = [draw(values(one, newline)) for one in value]
+        opening, closing = "[]"
+    else:
+        return jsonc_text(value)
+    inside = ",".join(f"{draw(gap)}{part}{draw(gap)}" for part in parts)
+    if parts and draw(st.booleans()):
+        inside += "," + draw(gap)
+    return f"{opening}{inside or draw(gap)}{closing}"
+
+
+def jsonc_text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+entries = st.fixed_dictionaries(
+    {"type": st.sampled_from(["OCTOPRINT", "CARBON3D"]), "url": st.sampled_from(["http://ä:1", "x // y, ]"])},
+    optional={
+        "custom_name": st.text(max_size=5).filter(lambda name: name.isprintable()),
+        "api_key": st.just("k" * 32),
+        "authentication_file_path": st.just({"client_id": "1", "client_secret": "[2"})
+        | st.just("secret.txt"),
+        "mes_id": st.lists(st.integers(0, 9), min_size=1, max_size=3),
+    },
+)
+
+
+@st.composite
+def files(draw: st.DrawFn) -> str:
+    machines = draw(st.lists(entries, max_size=3))
+    layout = draw(st.sampled_from(["bare", "single", "named"]))
+    content: Any = machines
+    if layout == "single" and machines:
+        content = machines[0]
+    elif layout == "named":
+        content = {"version": [], "machines": machines, "log": {"a": [1]}}
+        if not machines:
+            del content["version"]
+    newline = draw(st.sampled_from(["\n", "\r\n", "\r"]))
+    return draw(gaps(newline)) + draw(values(content, newline)) + draw(gaps(newline))
+
+
+def machines_of(text: str) -> list[Any]:
+    document = jsonc.parse(text)
+    assert [fault for fault in document.faults if fault.severity == "error"] == [], text
+    assert document.root is not None
+    return [jsonc.plain(node) for node in find_entries(document.root).entries]
+
+
+COMMENT = re.compile(r'"(?:[^"\\]|\\.)*"|(//[^\r\n]*|/\*(?s:.)*?\*/)')
+
+
+def comments(text: str) -> list[str]:
+    return [match[1] for match in COMMENT.finditer(text) if match[1]]
+
+
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@given(files())
+def test_an_entry_is_added_to_any_file_and_every_other_character_stays(text: str) -> None:
+    before = machines_of(text)
+    after = add_entry(text, ENTRY)
+    assert machines_of(after) == [*before, ENTRY | {"mes_id": [1, 2]}]
+    assert comments(after) == comments(text)
+    rest, shift = after, 0
+    for offset, added in insertions(text, ENTRY):
+        assert after[offset + shift :].startswith(added)
+        rest = rest[:offset] + rest[offset + len(added) :]
+        shift += len(added)
+    assert rest == text
+
+
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+@given(files(), st.sampled_from(["authentication_file_path", "url"]), st.data())
+def test_a_value_is_set_in_any_file_and_nothing_else(text: str, key: str, data: st.DataObject) -> None:
+    before = machines_of(text)
+    assume(before)
+    index = data.draw(st.integers(0, len(before) - 1))
+    after = set_value(text, index, key, "new/ä")
+    assert machines_of(after) == [*before[:index], before[index] | {key: "new/ä"}, *before[index + 1 :]]
+    if not isinstance(before[index].get(key), dict):
+        assert comments(after) == comments(text)
+
+
+# --------------------------------------------------------------------------- how it looks
+
+
+def lines(*of: str) -> str:
+    return "\n".join(of) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param(
+            lines("[", '  {"type": "X", "url": "u"} // first', "  // the end", "]"),
+            lines(
+                "[",
+                '  {"type": "X", "url": "u"}, // first',
+                "  // the end",
+                '  {"type": "OCTOPRINT", "url": "http://h:1", "authentication_file_path": "secrets/h.txt",'
+                ' "mes_id": [1, 2]}',
+                "]",
+            ),
+            id="one entry a line, with comments",
+        ),
+        pytest.param(
+            lines("[", "\t{", '\t\t"type" : "X",', '\t\t"mes_id" : [', "\t\t\t1", "\t\t]", "\t},", "]"),
+            lines(
+                "[",
+                "\t{",
+                '\t\t"type" : "X",',
+                '\t\t"mes_id" : [',
+                "\t\t\t1",
+                "\t\t]",
+                "\t},",
+                "\t{",
+                '\t\t"type" : "OCTOPRINT",',
+                '\t\t"url" : "http://h:1",',
+                '\t\t"authentication_file_path" : "secrets/h.txt",',
+                '\t\t"mes_id" : [',
+                "\t\t\t1,",
+                "\t\t\t2",
+                "\t\t]",
+                "\t}",
+                "]",
+            ),
+            id="tabs, blanks before the colon, a comma at the end",
+        ),
+        pytest.param(
+            lines("[{", ' "type": "X",', ' "url": "u"', "}]"),
+            lines(
+                "[{",
+                ' "type": "X",',
+                ' "url": "u"',
+                "}, {",
+                ' "type": "OCTOPRINT",',
+                ' "url": "http://h:1",',
+                ' "authentication_file_path": "secrets/h.txt",',
+                ' "mes_id": [1, 2]',
+                "}]",
+            ),
+            id="brackets together",
+        ),
+        pytest.param(
+            lines("// my printer", "{", '  "type": "X",', '  "url": "u"', "}"),
+            lines(
+                "// my printer",
+                "[",
+                "{",
+                '  "type": "X",',
+                '  "url": "u"',
+                "},",
+                "{",
+                '  "type": "OCTOPRINT",',
+                '  "url": "http://h:1",',
+                '  "authentication_file_path": "secrets/h.txt",',
+                '  "mes_id": [1, 2]',
+                "}",
+                "]",
+            ),
+            id="a single entry",
+        ),
+        pytest.param(
+            lines("{", '    "machines": []', "}"),
+            lines(
+                "{",
+                '    "machines": [',
+                "        {",
+                '            "type": "OCTOPRINT",',
+                '            "url": "http://h:1",',
+                '            "authentication_file_path": "secrets/h.txt",',
+                '            "mes_id": [1, 2]',
+                "        }",
+                "    ]",
+                "}",
+            ),
+            id="an empty array in an object",
+        ),
+        pytest.param(
+            "[]",
+            lines(
+                "[",
+                "  {",
+                '    "type": "OCTOPRINT",',
+                '    "url": "http://h:1",',
+                '    "authentication_file_path": "secrets/h.txt",',
+                '    "mes_id": [1, 2]',
+                "  }",
+                "]",
+            ).rstrip(),
+            id="nothing but []",
+        ),
+    ],
+)
+def test_what_is_added_looks_like_its_neighbours(before: str, after: str) -> None:
+    assert add_entry(before, ENTRY) == after
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("// nothing yet\n", "begin it with []"),
+        ('[{"type": "X" "url": "u"}]', "line 1: a comma is missing"),
+        ('{"a": [], "b": []}', "several arrays"),
+        (
+            '{"a": [{"type": "X", "url": "u"}], "b": [{"type": "X", "url": "u"}]}',
+            "not clear which one counts",
+        ),
+        ("[1, 2]", "no machine entries"),
+        ("{}", "no array"),
+    ],
+)
+def test_a_file_in_which_the_place_is_not_clear_is_left_alone(text: str, says: str) -> None:
+    with pytest.raises(NotEditable, match=re.escape(says)):
+        add_entry(text, ENTRY)
+
+
+# --------------------------------------------------------------------------- files
+
+
+class Folder:
+    """A folder with a config.json."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.file = path / "config.json"
+
+    def write(self, text: str, encoding: str = "utf-8") -> None:
+        self.file.write_bytes(text.encode(encoding))
+        self.file.chmod(0o640)
+
+    def secret(self, name: str, key: str = OLD) -> Path:
+        file = self.path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(key + "\n")
+        file.chmod(0o600)
+        return file
+
+    def put(self, url: str = "http://b:2", name: str | None = "Prusa MK4", key: str = NEW) -> Written:
+        return put(self.file, url=url, name=name, mes_ids=(1,), key=Secret(key))
+
+    def load(self) -> Config:
+        return load(self.file)
+
+    def content(self) -> dict[str, bytes]:
+        return {str(p.relative_to(self.path)): p.read_bytes() for p in self.path.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    made = Folder(tmp_path)
+    made.write(
+        lines(
+            "[",
+            '  {"type": "OCTOPRINT", "url": "http://a:1", "authentication_file_path": "secret.txt", "mes_id": [1]},',
+            '  {"type": "OCTOPRINT", "url": "http://i:1/",  // key',
+            f'   "authentication_file_path": "{OLD[::-1]}", "mes_id": [2]}},',
+            '  {"type": "octoprint", "url": "http://k:1", "api_key": "' + OLD.lower() + '", "mes_id": [3]}',
+            "]",
+        )
+    )
+    made.secret("secret.txt")
+    return made
+
+
+def key_of(folder: Folder, index: int) -> str:
+    entry = folder.load().machines[index]
+    assert entry.served
+    assert entry.credential.key is not None
+    return entry.credential.key.reveal()
+
+
+def test_a_new_machine_is_served_with_its_key_in_a_file_of_its_own(folder: Folder) -> None:
+    written = folder.put()
+    assert (written.index, written.line, written.replaced) == (3, 6, False)
+    assert written.secret_file == folder.path / "secrets" / "octoprint-prusa-mk4.txt"
+    assert key_of(folder, 3) == NEW
+    entry = folder.load().machines[3]
+    assert (entry.url, entry.custom_name, entry.mes_id) == ("http://b:2", "Prusa MK4", (1,))
+    assert entry.problems == ()
+    assert written.secret_file.stat().st_mode & 0o777 == 0o600
+    assert written.secret_file.parent.stat().st_mode & 0o777 == 0o700
+    assert NEW not in folder.file.read_text()
+    assert folder.file.stat().st_mode & 0o777 == 0o640
+    assert sorted(one.name for one in folder.path.iterdir()) == ["config.json", "secret.txt", "secrets"]
+
+
+def test_a_secret_file_that_is_there_is_never_taken_for_another_machine(folder: Folder) -> None:
+    theirs = folder.secret("secrets/octoprint-prusa-mk4.txt", "somebody else's")
+    assert folder.put().secret_file == folder.path / "secrets" / "octoprint-prusa-mk4-2.txt"
+    assert theirs.read_text() == "somebody else's\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("../../etc/passwd", "octoprint-etc-passwd.txt"),
+        ("Größe Ü", "octoprint-gr-e.txt"),
+        ("打印机", "octoprint-b.txt"),
+        (None, "octoprint-b.txt"),
+        ("x" * 200, f"octoprint-{'x' * 40}.txt"),
+    ],
+)
+def test_a_secret_file_is_named_after_the_machine_and_stays_in_its_folder(
+    folder: Folder, name: str | None, file: str
+) -> None:
+    assert folder.put(name=name).secret_file == folder.path / "secrets" / file
+    assert key_of(folder, 3) == NEW
+
+
+def test_a_machine_whose_key_is_in_a_file_gets_the_new_one_there(folder: Folder) -> None:
+    before = folder.file.read_bytes()
+    written = folder.put("http://A:1/")
+    assert written == Written(0, 2, True, folder.path / "secret.txt")
+    assert key_of(folder, 0) == NEW
+    assert folder.file.read_bytes() == before
+
+
+def test_a_machine_whose_key_stands_in_the_entry_gets_a_file(folder: Folder) -> None:
+    before = folder.file.read_text()
+    written = folder.put("http://i:1", name=None)
+    assert written == Written(1, 3, True, folder.path / "secrets" / "octoprint-i.txt")
+    assert key_of(folder, 1) == NEW
+    assert folder.file.read_text() == before.replace(OLD[::-1], "secrets/octoprint-i.txt")
+
+
+def test_an_entry_of_the_oldest_kind_keeps_its_key_where_it_was(folder: Folder) -> None:
+    before = folder.file.read_text()
+    assert folder.put("http://k:1") == Written(2, 5, True, None)
+    assert key_of(folder, 2) == NEW
+    assert folder.file.read_text() == before.replace(OLD.lower(), NEW)
+
+
+def test_a_secret_file_that_two_machines_share_is_left_to_the_other(folder: Folder) -> None:
+    folder.write(folder.file.read_text().replace(OLD[::-1], "./secret.txt"))
+    assert folder.put("http://a:1").secret_file == folder.path / "secrets" / "octoprint-prusa-mk4.txt"
+    assert (key_of(folder, 0), key_of(folder, 1)) == (NEW, OLD)
+
+
+def test_an_entry_whose_key_is_missing_gets_one(folder: Folder) -> None:
+    (folder.path / "secret.txt").unlink()
+    assert folder.put("http://a:1").replaced
+    assert key_of(folder, 0) == NEW
+    folder.write('[{"type": "OCTOPRINT", "url": "http://a:1", "mes_id": [1]}]')
+    assert folder.put("http://a:1").replaced
+    assert key_of(folder, 0) == NEW
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_the_encoding_of_the_file_is_kept(folder: Folder, encoding: str) -> None:
+    folder.write(folder.file.read_text() + "// Größe", encoding)
+    before = folder.file.read_bytes()
+    folder.put(name="Größe")
+    assert folder.load().machines[3].custom_name == "Größe"
+    assert folder.file.read_bytes()[:4] == before[:4]
+    assert folder.file.read_bytes().decode(encoding).endswith("]\n// Größe")
+
+
+def test_a_link_stays_a_link(folder: Folder) -> None:
+    real = folder.path / "elsewhere" / "real.json"
+    real.parent.mkdir()
+    folder.file.rename(real)
+    folder.file.symlink_to(real)
+    assert folder.put().secret_file == folder.path / "secrets" / "octoprint-prusa-mk4.txt"
+    assert folder.file.is_symlink()
+    assert len(load(folder.file).machines) == 4
+    assert key_of(folder, 3) == NEW
+
+
+def test_the_owner_of_the_file_stays(folder: Folder) -> None:
+    if os.name != "posix" or os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    os.chown(folder.file, 1234, 2345)
+    folder.put()
+    assert (folder.file.stat().st_uid, folder.file.stat().st_gid) == (1234, 2345)
+
+
+@pytest.mark.parametrize("reason", [errno.EBUSY, errno.EACCES, errno.EPERM])
+def test_a_file_that_cannot_be_swapped_is_written_in_place(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, reason: int
+) -> None:
+    def refuse(file: Path, content: bytes) -> None:
+        raise OSError(reason, os.strerror(reason))
+
+    monkeypatch.setattr(edit, "_swap", refuse)
+    inode = folder.file.stat().st_ino
+    folder.put()
+    assert key_of(folder, 3) == NEW
+    assert folder.file.stat().st_ino == inode
+
+
+# --------------------------------------------------------------------------- when it goes wrong
+
+
+@pytest.fixture
+def unharmed(folder: Folder) -> Callable[..., str]:
+    """Tries, expects an error, and that nothing at all has changed; returns what was said."""
+
+    def attempt(*args: Any, **named: Any) -> str:
+        before = folder.content()
+        with pytest.raises(EditError) as caught:
+            folder.put(*args, **named)
+        assert folder.content() == before
+        assert not any((folder.path / "secrets").glob("*"))
+        assert NEW not in str(caught.value)
+        return str(caught.value)
+
+    return attempt
+
+
+def test_a_file_that_is_not_to_be_written_is_left_alone(
+    folder: Folder, unharmed: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    said = unharmed()
+    assert "may not be written" in said
+    assert "by hand" in said
+
+
+def test_a_full_disk_leaves_everything_as_it_was(
+    folder: Folder, unharmed: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(edit, "_swap", full)
+    assert "No space left on device" in unharmed()
+
+
+def test_a_file_with_faults_is_repaired_by_a_person_first(
+    folder: Folder, unharmed: Callable[..., str]
+) -> None:
+    folder.write(folder.file.read_text().replace("},\n", "}\n", 1))
+    assert "line 2: a comma is missing" in unharmed()
+
+
+def test_a_missing_file_is_told(folder: Folder, unharmed: Callable[..., str]) -> None:
+    folder.file.unlink()
+    assert "there is no such file" in unharmed()
+
+
+@pytest.mark.parametrize("url", ["http://u:p@h", "ftp://h", "http://h:0", "http://[::1", "http://h/?a", ""])
+def test_a_url_that_could_not_be_served_is_not_written(unharmed: Callable[..., str], url: str) -> None:
+    assert "url" in unharmed(url) or "address" in unharmed(url)
+
+
+def test_an_entry_that_cannot_be_served_for_another_reason_keeps_its_old_key(
+    folder: Folder, unharmed: Callable[..., str]
+) -> None:
+    folder.write(folder.file.read_text().replace("[1]", "[]").replace("[2]", "[]"))
+    assert "mes_id is empty" in unharmed("http://a:1")
+    assert "mes_id is empty" in unharmed("http://i:1")
+
+
+def test_a_change_by_somebody_else_at_the_same_moment_is_not_overwritten(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def add(text: str, entry: Any) -> str:
+        folder.write(text + "// mine\n")
+        return add_entry(text, entry)
+
+    monkeypatch.setattr(edit, "add_entry", add)
+    with pytest.raises(EditError, match="changed by somebody else"):
+        folder.put()
+    assert folder.file.read_text().endswith("// mine\n")
+    assert len(folder.load().machines) == 3
+
+
+def test_a_change_that_would_touch_other_machines_is_taken_back(
+    unharmed: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damage(text: str, entry: Any) -> str:
+        return add_entry(text, entry).replace("http://a:1", "http://z:1")
+
+    monkeypatch.setattr(edit, "add_entry", damage)
+    assert "other machines" in unharmed()
