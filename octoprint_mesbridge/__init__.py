@@ -22,5 +22,6 @@ def __plugin_load__() -> None:
         "octoprint.server.http.access_validator": plugin.guard_download,
         "octoprint.access.permissions": plugin.additional_permissions,
         "octoprint.plugin.backup.additional_excludes": plugin.backup_excludes,
+        "octoprint.plugin.health_check.get_additional_checks": plugin.health_checks,
         "octoprint.plugin.softwareupdate.check_config": check_config,
     }

@@ -12,6 +12,7 @@ from typing import Any
 import octoprint
 import octoprint.plugin
 
+from . import health
 from .access import Access
 from .api import Api, permissions
 from .guard import Guard
@@ -39,6 +40,7 @@ class MESBridgePlugin(
     octoprint.plugin.SimpleApiPlugin,
     octoprint.plugin.TemplatePlugin,
     octoprint.plugin.AssetPlugin,
+    octoprint.plugin.WizardPlugin,
 ):
     """Pushes what happens on the printer to a MESBridge, and makes the key with which that one asks back."""
 
@@ -51,6 +53,7 @@ class MESBridgePlugin(
         self._recorder: Recorder | None = None
         self._sender: Sender | None = None
         self._trouble: Notice | None = None
+        self._view: OctoPrintView | None = None
 
     def initialize(self) -> None:
         # Everything is wired before OctoPrint connects to the printer, which it does before `on_startup`.
@@ -61,7 +64,7 @@ class MESBridgePlugin(
         self._api = Api(self._access, self._logger, self._configure)
         self._api.add_status(self._status)
         try:
-            view = OctoPrintView(
+            self._view = view = OctoPrintView(
                 self._printer,
                 self._printer_profile_manager,
                 self._settings,
@@ -166,10 +169,26 @@ class MESBridgePlugin(
         return True
 
     def get_template_configs(self) -> list[dict[str, Any]]:
-        return [{"type": "settings", "name": "MESBridge", "custom_bindings": True}]
+        return [
+            {"type": "settings", "name": "MESBridge", "custom_bindings": True},
+            {"type": "navbar", "styles": ["display: none"], "data_bind": "visible: wrong"},
+            {"type": "wizard", "name": "MESBridge"},
+        ]
 
     def get_assets(self) -> dict[str, list[str]]:
-        return {"js": ["js/mesbridge.js"]}
+        return {
+            "js": ["js/mesbridge_entry.js", "js/mesbridge_words.js", "js/mesbridge.js"],
+            "css": ["css/mesbridge.css"],
+        }
+
+    # ~~ WizardPlugin
+
+    def is_wizard_required(self) -> bool:
+        has_key = self._access is not None and self._access.record is not None
+        return not has_key and not self._settings.get(["bridge_url"])
+
+    def get_wizard_version(self) -> int:
+        return 1
 
     # ~~ hooks
 
@@ -189,6 +208,9 @@ class MESBridgePlugin(
 
     def additional_permissions(self, *args: Any, **kwargs: Any) -> list[dict[str, Any]]:
         return permissions()
+
+    def health_checks(self, *args: Any, **kwargs: Any) -> list[Any]:
+        return health.checks(self._health)
 
     def backup_excludes(self, excludes: Any, *args: Any, **kwargs: Any) -> list[str]:
         return [KEY_FILE, OUTBOX_FILE, OUTBOX_FILE + "-wal", OUTBOX_FILE + "-shm"]
@@ -227,7 +249,13 @@ class MESBridgePlugin(
             status["dropped"] = dict(self._outbox.dropped)
             status["superseded"] = dict(+self._outbox.superseded)
             status["left_out"] = dict(self._recorder.refused)
+        if self._view:
+            status["identity_suggestions"] = self._view.identity_suggestions()
         return status
+
+    def _health(self) -> dict[str, Any]:
+        # The first check may come before this plugin is initialised.
+        return {"trouble": self._access.trouble(), **self._status()} if self._access else {}
 
     def _send_snapshot(self) -> None:
         if self._recorder:

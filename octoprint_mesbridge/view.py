@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +53,30 @@ class OctoPrintView:
     def progress(self) -> Mapping[str, Any]:
         return self._printer.get_current_data().get("progress") or {}
 
-    def heaters(self) -> Mapping[str, Any]:
+    def heaters(self, since: datetime | None = None) -> Mapping[str, Any]:
+        if since is not None:
+            history = self._printer.get_temperature_history()  # with times, in whole seconds
+            if not history or history[-1].get("time", 0) < int(since.timestamp()):
+                return {}
         return self._printer.get_current_temperatures() or {}
+
+    def identity_suggestions(self) -> dict[str, str | None]:
+        """What a machine is told as where the owner says nothing: the bridge's rule, see its ``identify``."""
+        profile = profile_record(self._profiles.get_current_or_default())
+        model = profile["model"] or profile["name"]
+        known = {
+            "model": model,
+            "product_code": self._identity()["model"] or model,
+            "serial_number": self._fixed["uuid"],
+        }
+        return {key: known.get(key) for key in IDENTITY}
+
+    def _identity(self) -> dict[str, str | None]:
+        return {key: _text(self._settings.get(["identity", key])) for key in IDENTITY}
 
     def printer(self) -> Mapping[str, Any]:
         firmware = self._printer.firmware_info or {}
-        identity = {key: _text(self._settings.get(["identity", key])) for key in IDENTITY}
+        identity = self._identity()
         return {
             **self._fixed,
             "name": _text(self._settings.global_get(["appearance", "name"])),

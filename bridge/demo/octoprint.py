@@ -415,6 +415,7 @@ def _configuration() -> dict[str, Any]:
                 "classicwebcam": 1,
                 "corewizard": 4,
                 "file_check": 1,
+                "mesbridge": 1,
                 "tracking": None,
             },
         },

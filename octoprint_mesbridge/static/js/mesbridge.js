@@ -1,5 +1,16 @@
+/*
+ * Settings tab, wizard page and mark in the navigation bar: one view model over the plugin's API.
+ * What a status means in words is in mesbridge_words.js, the entry for config.json in mesbridge_entry.js.
+ * Names and messages come from other machines: they are bound as text, and escaped where OctoPrint wants HTML.
+ */
 $(function () {
-    const POLL_MS = 2000;
+    const TAB = "#settings_plugin_mesbridge";
+    const POLL_MS = 3000;
+    const POLL_PAIRING_MS = 1000;
+    const SEEN_LOST = "plugin.mesbridge.seenLost";
+    const PAIRING_OPEN = ["requesting", "comparing", "confirmed"];
+    const ALERTS = {error: "alert-error", warning: "", info: "alert-info", success: "alert-success"};
+    const ADDRESS = /^https?:\/\/[^\s/@?#]+(\/[^\s?#]*)?$/;
 
     function MESBridgeViewModel(parameters) {
         const self = this;
@@ -8,111 +19,611 @@ $(function () {
         self.access = parameters[2];
 
         self.settings = undefined;
-        self.status = ko.observable({key: null, waiting: 0});
-        self.newKey = ko.observable("");
-        let timer = null;
+        self.status = ko.observable({});
+        self.unreadable = ko.observable("");
+        self.known = ko.observable(false);
+        self.busy = ko.observable(false);
 
-        self.mayManage = ko.pureComputed(() =>
-            self.loginState.hasPermission(
-                self.access.permissions.PLUGIN_MESBRIDGE_MANAGE
-            )
-        );
-        self.mayRevoke = ko.pureComputed(
-            () => self.mayManage() && !!self.status().key
-        );
+        // ------------------------------------------------------------ permissions
 
-        self.generateLabel = ko.pureComputed(() =>
-            self.status().key ? gettext("Generate a new key") : gettext("Generate a key")
-        );
+        const may = (name) =>
+            ko.pureComputed(() =>
+                self.loginState.hasPermission(self.access.permissions["PLUGIN_MESBRIDGE_" + name])
+            );
+        self.mayAsk = may("STATUS");
+        self.mayGenerate = may("GENERATE");
+        self.mayRotate = may("ROTATE");
+        self.mayRevoke = may("REVOKE");
 
-        self.keyPrefix = ko.pureComputed(() => (self.status().key || {}).prefix);
-        self.keyCreated = ko.pureComputed(() => shown((self.status().key || {}).created));
-        self.keyLastUsed = ko.pureComputed(() => shown((self.status().key || {}).last_used));
-        self.acknowledged = ko.pureComputed(() => shown(self.status().acknowledged));
-        self.problem = ko.pureComputed(
-            () => self.status().trouble || self.status().error || gettext("none")
-        );
-        self.connection = ko.pureComputed(() => {
-            const status = self.status();
-            if (status.idle) return status.idle;
-            return status.connected ? gettext("Connected") : gettext("Not connected");
-        });
+        // ------------------------------------------------------------ talking to the plugin
 
-        // The server judges the address in full; this only marks what cannot be one.
-        self.addressUsable = ko.pureComputed(() => {
-            const text = self.settings ? self.settings.bridge_url() : "";
-            return !text || /^https?:\/\/[^\s/@?#]+\/?[^\s?#]*$/.test(text.trim());
-        });
-
-        self.onBeforeBinding = () => {
-            self.settings = self.settingsViewModel.settings.plugins.mesbridge;
-        };
-
-        self.onSettingsShown = () => {
-            fetchStatus();
-            timer = window.setInterval(fetchStatus, POLL_MS);
-        };
-
-        self.onSettingsHidden = () => {
-            window.clearInterval(timer);
-            self.forgetKey();
-        };
-
-        self.generateKey = () => {
-            const generate = () =>
-                command("generate_key").done((response) => {
-                    self.newKey(response.api_key);
-                    $("#settings_mesbridge_key").trigger("focus").trigger("select");
-                });
-            self.loginState.reauthenticateIfNecessary(() => {
-                if (!self.status().key) return generate();
-                showConfirmationDialog(
-                    gettext("The key in use stops working at once. The bridge needs the new one."),
-                    generate
-                );
-            });
-        };
-
-        self.revokeKey = () => {
-            self.loginState.reauthenticateIfNecessary(() => {
-                showConfirmationDialog(
-                    gettext("The key stops working at once, and this printer is no longer reported."),
-                    () => command("revoke_key").done(self.forgetKey)
-                );
-            });
-        };
-
-        self.copyKey = () => copyToClipboard(self.newKey());
-        self.forgetKey = () => self.newKey("");
-
-        function shown(time) {
-            return time ? new Date(time).toLocaleString() : gettext("never");
+        function command(name, payload) {
+            self.busy(true);
+            return OctoPrint.simpleApiCommand("mesbridge", name, payload)
+                .done(show)
+                .fail(complain)
+                .always(() => self.busy(false));
         }
 
+        const authenticated = (callback) => self.loginState.reauthenticateIfNecessary(callback);
+
         function show(response) {
-            self.status(_.omit(response, "api_key"));
+            self.unreadable("");
+            self.status(_.omit(response, ["api_key", "test", "bridges", "note"]));
+            self.known(true);
+            followError();
+        }
+
+        function complain(answer) {
+            if (answer.status === 403 && (answer.responseJSON || {}).error === undefined) return;
+            new PNotify({
+                title: gettext("MES connection"),
+                text: _.escape((answer.responseJSON || {}).error || answer.statusText),
+                type: "error"
+            });
         }
 
         function fetchStatus() {
-            if (self.mayManage()) OctoPrint.simpleApiGet("mesbridge").done(show);
+            if (!self.mayAsk()) return $.Deferred().reject().promise();
+            return OctoPrint.simpleApiGet("mesbridge")
+                .done(show)
+                .fail((answer) =>
+                    self.unreadable(
+                        _.sprintf(gettext("OctoPrint does not answer (%(reason)s)."), {
+                            reason: answer.statusText
+                        })
+                    )
+                );
         }
 
-        function command(name) {
-            return OctoPrint.simpleApiCommand("mesbridge", name)
-                .done(show)
-                .fail((answer) => {
-                    new PNotify({
-                        title: gettext("MES connection"),
-                        text: _.escape((answer.responseJSON || {}).error || answer.statusText),
-                        type: "error"
-                    });
-                });
+        let timer = null;
+
+        function poll() {
+            window.clearTimeout(timer);
+            const look = $(TAB).is(":visible") && !document.hidden;
+            (look ? fetchStatus() : $.Deferred().resolve()).always(() => {
+                window.clearTimeout(timer);
+                timer = window.setTimeout(poll, self.pairingOpen() ? POLL_PAIRING_MS : POLL_MS);
+            });
         }
+
+        // ------------------------------------------------------------ 1. how it stands
+
+        const saved = () => ((self.settingsViewModel.lastReceivedSettings || {}).plugins || {}).mesbridge || {};
+
+        self.summary = ko.pureComputed(() => {
+            const told = (level, headline, advice) => ({level, headline, advice});
+            if (!self.mayAsk())
+                return told(
+                    "info",
+                    gettext("You may not see the state of the MES connection"),
+                    gettext("An administrator can allow it in Settings > Access Control.")
+                );
+            if (self.unreadable())
+                return told("warning", gettext("The state cannot be read"), self.unreadable());
+            if (!self.known()) return told("info", gettext("Asking OctoPrint ..."), "");
+            return MESBridge.summary(self.status(), saved());
+        });
+        self.summaryClass = ko.pureComputed(() => ALERTS[self.summary().level]);
+
+        // ------------------------------------------------------------ 2. which bridge
+
+        const looksRight = (address) => ADDRESS.test((address || "").trim());
+        const typed = () => ((self.settings && self.settings.bridge_url()) || "").trim();
+
+        // The server judges addresses in full; this only marks what cannot be one.
+        self.addressUsable = ko.pureComputed(() => !typed() || looksRight(typed()));
+        self.addressGiven = ko.pureComputed(() => looksRight(typed()));
+
+        self.finding = ko.observable(false);
+        self.bridges = ko.observableArray([]);
+        self.findAnswer = ko.observable("");
+        self.testing = ko.observable(false);
+        self.test = ko.observable(null);
+
+        self.findBridges = () => {
+            self.finding(true);
+            self.bridges([]);
+            self.findAnswer("");
+            command("find_bridges")
+                .done((response) => {
+                    const found = response.bridges || [];
+                    self.bridges(found);
+                    self.findAnswer(found.length ? foundText(found.length) : notFoundText(response.note));
+                })
+                .always(() => self.finding(false));
+        };
+
+        const foundText = (count) =>
+            count === 1
+                ? gettext("One bridge found:")
+                : _.sprintf(gettext("%(count)d bridges found:"), {count: count});
+
+        const notFoundText = (note) =>
+            note ||
+            gettext("No bridge announces itself in this network. Type in its address; whoever looks after it knows it.");
+
+        self.versionOf = (bridge) =>
+            bridge.version ? _.sprintf(gettext("version %(version)s"), {version: bridge.version}) : "";
+
+        self.chooseLabel = (bridge) =>
+            _.sprintf(gettext("Use %(bridge)s"), {bridge: bridge.name || bridge.url});
+
+        self.chooseBridge = (bridge, event) => {
+            const field = $(event.currentTarget).closest(".controls").find("input[type=url]");
+            self.settings.bridge_url(bridge.url);
+            self.bridges([]);
+            self.findAnswer("");
+            self.test(null);
+            field.trigger("focus");
+        };
+
+        self.testConnection = () => {
+            self.testing(true);
+            self.test(null);
+            command("test_connection", {bridge_url: typed()})
+                .done((response) => self.test(response.test))
+                .always(() => self.testing(false));
+        };
+
+        self.testHeadline = (test) =>
+            test.ok ? gettext("The bridge can be reached.") : gettext("The bridge cannot be used like this.");
+
+        // ------------------------------------------------------------ 3. pairing
+
+        self.octoprintUrl = ko.observable((window.location.origin + BASEURL).replace(/\/+$/, ""));
+        self.octoprintUsable = ko.pureComputed(() => looksRight(self.octoprintUrl()));
+        self.octoprintLoopback = ko.pureComputed(() => MESBridge.isLoopback(self.octoprintUrl()));
+
+        self.pairing = ko.pureComputed(() => {
+            const pairing = self.status().pairing;
+            if (!pairing) return null;
+            const open = PAIRING_OPEN.includes(pairing.state);
+            const code = open && pairing.code ? String(pairing.code) : "";
+            return {
+                ...MESBridge.pairing(pairing),
+                open: open,
+                comparing: pairing.state === "comparing",
+                code: code,
+                shownCode: code.length === 6 ? code.slice(0, 3) + " " + code.slice(3) : code,
+                spelledCode: code.split("").join(" "),
+                expires: pairing.expires
+                    ? _.sprintf(gettext("The request ends %(when)s."), {when: moment(pairing.expires).fromNow()})
+                    : ""
+            };
+        });
+        self.pairingOpen = ko.pureComputed(() => !!(self.pairing() || {}).open);
+        self.pairingClass = ko.pureComputed(() => ALERTS[(self.pairing() || {}).level] || "");
+        self.mayRequest = ko.pureComputed(
+            () => self.mayGenerate() && !self.busy() && self.addressGiven() && self.octoprintUsable()
+        );
+
+        self.requestPairing = () => {
+            const request = () =>
+                command("request_pairing", {
+                    bridge_url: typed(),
+                    octoprint_url: self.octoprintUrl().trim()
+                }).done(() => {
+                    poll();
+                    $("#settings_mesbridge_pairing").trigger("focus");
+                });
+            authenticated(request);
+        };
+
+        self.confirmPairing = () =>
+            authenticated(() =>
+                command("confirm_pairing", {code: self.pairing().code}).done(() => {
+                    poll();
+                    $("#settings_mesbridge_pairing").trigger("focus");
+                })
+            );
+
+        const endPairing = () =>
+            command("cancel_pairing").done(() => {
+                poll();
+                $("#settings_mesbridge_request").trigger("focus");
+            });
+        self.cancelPairing = endPairing;
+        self.dismissPairing = endPairing;
+
+        // The plugin has saved the address of the bridge that it is paired with; the form must not undo that.
+        self.status.subscribe((status) => {
+            const pairing = status.pairing || {};
+            if (pairing.state === "done" && pairedWith !== pairing.bridge_url) {
+                pairedWith = pairing.bridge_url;
+                if (self.settings && pairedWith) self.settings.bridge_url(pairedWith);
+            } else if (self.pairingOpen()) {
+                pairedWith = null;
+            }
+        });
+        let pairedWith = null;
+
+        // ------------------------------------------------------------ 4. the key
+
+        self.newKey = ko.observable("");
+        self.rotating = ko.observable(false);
+        self.jobControl = ko.observable(false);
+        self.overlap = ko.observable("24");
+
+        self.keyForm = ko.pureComputed(() => {
+            if (!self.known()) return "";
+            if (!self.status().key) return "generate";
+            return self.rotating() ? "rotate" : "";
+        });
+
+        self.keyInUse = ko.pureComputed(() => {
+            const key = self.status().key || {};
+            return _.sprintf(gettext("The key in use begins with %(prefix)s and was made %(when)s."), {
+                prefix: key.prefix,
+                when: MESBridge.ago(key.created)
+            });
+        });
+        self.keyRights = ko.pureComputed(() =>
+            (self.status().key || {}).job_control
+                ? gettext("It reads the printer's status and controls jobs.")
+                : gettext("It reads the printer's status and nothing else.")
+        );
+        self.keyBefore = ko.pureComputed(() => {
+            const previous = (self.status().key || {}).previous;
+            if (!previous) return "";
+            return _.sprintf(gettext("The one before, %(prefix)s, works until %(time)s (%(used)s)."), {
+                prefix: previous.prefix,
+                time: moment(previous.valid_until).format("L LT"),
+                used: usedText(previous)
+            });
+        });
+
+        function usedText(key) {
+            if (!key.last_used) return gettext("never used");
+            return key.last_address
+                ? _.sprintf(gettext("last used %(when)s by %(address)s"), {
+                      when: MESBridge.ago(key.last_used),
+                      address: key.last_address
+                  })
+                : _.sprintf(gettext("last used %(when)s"), {when: MESBridge.ago(key.last_used)});
+        }
+
+        const showNewKey = (response) => {
+            self.newKey(response.api_key);
+            self.rotating(false);
+            self.jobControl(false);
+            $("#settings_mesbridge_key").trigger("focus").trigger("select");
+        };
+
+        self.generateKey = () =>
+            authenticated(() => command("generate_key", {job_control: self.jobControl()}).done(showNewKey));
+
+        self.openRotation = () => {
+            self.jobControl(!!(self.status().key || {}).job_control);
+            self.overlap("24");
+            self.rotating(true);
+            $("#settings_mesbridge_overlap").trigger("focus");
+        };
+
+        self.closeKeyForm = () => {
+            self.rotating(false);
+            self.jobControl(false);
+            $("#settings_mesbridge_rotate").trigger("focus");
+        };
+
+        self.rotateKey = () =>
+            authenticated(() =>
+                command("rotate_key", {
+                    job_control: self.jobControl(),
+                    overlap_hours: Number(self.overlap())
+                }).done(showNewKey)
+            );
+
+        self.revokeKey = () =>
+            authenticated(() =>
+                showConfirmationDialog(
+                    gettext("The key stops working at once, and this printer is no longer reported."),
+                    () => command("revoke_key").done(self.forgetKey)
+                )
+            );
+
+        self.copyKey = () => copyField("#settings_mesbridge_key");
+        self.forgetKey = () => self.newKey("");
+
+        // The field itself is copied from: the dialog would not let another one have the focus.
+        function copyField(field) {
+            $(field).trigger("focus").trigger("select");
+            const copied = document.execCommand("copy");
+            new PNotify({
+                title: gettext("MES connection"),
+                text: copied
+                    ? gettext("Copied.")
+                    : gettext("The browser does not let this page copy. The text is selected: press Ctrl+C."),
+                type: copied ? "success" : "notice",
+                delay: 2000
+            });
+        }
+
+        // ------------------------------------------------------------ 4. the entry for config.json
+
+        self.entryVersions = [
+            {version: "1.4", label: gettext("Aggregator 1.4 and later")},
+            {version: "1.2", label: gettext("1.2 and 1.3")},
+            {version: "1.1", label: "1.1"}
+        ];
+        self.entryWanted = ko.observable(false);
+        self.entryShown = ko.pureComputed(() => self.entryWanted() || !!self.newKey());
+        self.showEntry = () => {
+            self.entryWanted(true);
+            $("#settings_mesbridge_entry_name").trigger("focus");
+        };
+        self.entryVersion = ko.observable("1.4");
+        self.entryName = ko.observable("");
+        self.entryMes = ko.observable("1");
+        self.entryPort = ko.observable("");
+
+        self.entryMesIds = ko.pureComputed(() => MESBridge.mesIds(self.entryMes()));
+        self.entryPortNumber = ko.pureComputed(() => MESBridge.port(self.entryPort()));
+        self.entryTabId = ko.pureComputed(
+            () =>
+                "settings_mesbridge_version_" +
+                _.findIndex(self.entryVersions, {version: self.entryVersion()})
+        );
+        self.secretFile = ko.pureComputed(() => "secret-" + MESBridge.slug(self.entryName()) + ".txt");
+        self.secretMode = ko.pureComputed(() => "chmod 600 " + self.secretFile());
+        self.secretLabel = ko.pureComputed(() =>
+            _.sprintf(gettext("Download %(file)s"), {file: self.secretFile()})
+        );
+
+        self.entryProblem = ko.pureComputed(() => {
+            if (!self.entryMesIds()) return gettext("Enter the numbers of the MES instances, such as 1.");
+            if (!self.octoprintUsable()) return gettext("Enter the address of this OctoPrint above.");
+            if (self.entryVersion() !== "1.4" && self.entryPortNumber() === undefined)
+                return gettext("Enter a port from 1 to 65535, or none.");
+            if (self.entryVersion() === "1.1" && !self.newKey())
+                return gettext("Version 1.1 has the key in the entry itself: the entry can be made only while a new key is shown.");
+            return "";
+        });
+
+        self.entryText = ko.pureComputed(() =>
+            self.entryProblem()
+                ? ""
+                : MESBridge.entry(self.entryVersion(), {
+                      url: self.octoprintUrl().trim().replace(/\/+$/, ""),
+                      name: self.entryName().trim(),
+                      mesIds: self.entryMesIds(),
+                      secretFile: self.secretFile(),
+                      port: self.entryPortNumber(),
+                      key: self.newKey()
+                  })
+        );
+        self.entryRows = ko.pureComputed(() => self.entryText().split("\n").length);
+
+        self.chooseVersion = (of) => self.entryVersion(of.version);
+
+        self.versionKey = (of, event) => {
+            const step = {ArrowLeft: -1, ArrowRight: 1}[event.key];
+            if (!step) return true;
+            const count = self.entryVersions.length;
+            const next = (self.entryVersions.indexOf(of) + step + count) % count;
+            self.chooseVersion(self.entryVersions[next]);
+            $("#settings_mesbridge_version_" + next).trigger("focus");
+            return false;
+        };
+
+        self.copyEntry = () => copyField("#settings_mesbridge_entry");
+        self.saveEntry = () =>
+            MESBridge.save(
+                "config-" + MESBridge.slug(self.entryName()) + ".json",
+                "application/json",
+                self.entryText() + "\n"
+            );
+        self.saveSecret = () => MESBridge.save(self.secretFile(), "text/plain", self.newKey() + "\n");
+
+        // ------------------------------------------------------------ 5. what is happening
+
+        self.facts = ko.pureComputed(() => {
+            const status = self.status();
+            const fact = (label, value, note) => ({label, value, note: note || ""});
+            const facts = [];
+            const bridge = status.bridge;
+            if (bridge) {
+                facts.push(fact(gettext("Bridge"), MESBridge.bridgeName(status), self.versionOf(bridge)));
+            }
+            facts.push(acknowledgedFact(fact, status));
+            facts.push(
+                fact(
+                    gettext("Last contact"),
+                    status.acknowledged ? MESBridge.ago(status.acknowledged) : gettext("none since OctoPrint started")
+                )
+            );
+            facts.push(
+                fact(
+                    gettext("Events waiting"),
+                    status.waiting || 0,
+                    status.oldest_waiting
+                        ? _.sprintf(gettext("the oldest is from %(when)s"), {
+                              when: MESBridge.ago(status.oldest_waiting)
+                          })
+                        : ""
+                )
+            );
+            facts.push(
+                fact(
+                    gettext("Lost"),
+                    MESBridge.counts(status.dropped),
+                    MESBridge.lost(status)
+                        ? gettext("More events waited than there is room for; the bridge was told.")
+                        : ""
+                )
+            );
+            facts.push(
+                fact(
+                    gettext("Left out"),
+                    MESBridge.counts(status.left_out),
+                    _.size(status.left_out) ? gettext("They could not be kept; see octoprint.log.") : ""
+                )
+            );
+            if (_.size(status.superseded)) {
+                facts.push(
+                    fact(
+                        gettext("Replaced by newer values"),
+                        MESBridge.counts(status.superseded),
+                        gettext("This is as it should be: only the newest counts.")
+                    )
+                );
+            }
+            facts.push(fact(gettext("Last error"), status.trouble || status.error || gettext("none")));
+            facts.push(fact(gettext("Clocks"), MESBridge.clock(status.clock_offset)));
+            if (status.key) {
+                facts.push(
+                    fact(
+                        gettext("Key"),
+                        status.key.last_used ? usedText(status.key) : gettext("not needed so far"),
+                        gettext("The bridge uses it only to ask back; events are signed without it.")
+                    )
+                );
+            }
+            return facts;
+        });
+
+        function acknowledgedFact(fact, status) {
+            const event = status.acknowledged_event;
+            return fact(
+                gettext("Last acknowledged event"),
+                event
+                    ? _.sprintf(gettext("%(kind)s, %(time)s"), {
+                          kind: MESBridge.kind(event.kind),
+                          time: MESBridge.time(event.time)
+                      })
+                    : gettext("none since OctoPrint started"),
+                event ? _.sprintf(gettext("no. %(seq)d"), {seq: event.seq}) : ""
+            );
+        }
+
+        // ------------------------------------------------------------ 6. which machine
+
+        self.suggestion = (key) => (self.status().identity_suggestions || {})[key] || "";
+
+        // ------------------------------------------------------------ the mark in the navigation bar
+
+        const errorBegan = ko.observable(null);
+        const now = ko.observable(Date.now());
+        const seenLost = ko.observable(null);
+        let patience = null;
+
+        // A status is fetched when the plugin says that something changed; only how long an error lasts is
+        // watched here.
+        function followError() {
+            const status = self.status();
+            if (!status.error || status.idle) {
+                errorBegan(null);
+                window.clearTimeout(patience);
+                patience = null;
+            } else if (errorBegan() === null) {
+                errorBegan(Date.now());
+                patience = window.setTimeout(fetchStatus, MESBridge.PATIENCE_MS + 500);
+            }
+            now(Date.now());
+            if ($(TAB).is(":visible")) rememberLost();
+        }
+
+        // Lost events are shown until the tab has been looked at; the count begins anew with each OctoPrint start.
+        function rememberLost() {
+            const status = self.status();
+            const value = {instance: status.instance, count: MESBridge.lost(status)};
+            seenLost(value);
+            localStorage[SEEN_LOST] = JSON.stringify(value);
+        }
+
+        function lostSeen() {
+            let value = seenLost();
+            if (value === null) {
+                try {
+                    value = JSON.parse(localStorage[SEEN_LOST] || "{}");
+                } catch (error) {
+                    value = {};
+                }
+            }
+            return value.instance === self.status().instance ? value.count || 0 : 0;
+        }
+
+        self.wrong = ko.pureComputed(() => {
+            if (!self.mayAsk() || !self.known()) return "";
+            const errorFor = errorBegan() === null ? 0 : now() - errorBegan();
+            return MESBridge.wrong(self.status(), errorFor, lostSeen());
+        });
+
+        self.showWhatIsWrong = () => {
+            if (self.loginState.hasPermission(self.access.permissions.SETTINGS)) {
+                self.settingsViewModel.show("settings_plugin_mesbridge");
+                return;
+            }
+            const summary = self.summary();
+            new PNotify({
+                title: _.escape(summary.headline),
+                text: _.escape(summary.advice),
+                type: "notice"
+            });
+        };
+
+        // ------------------------------------------------------------ OctoPrint's health check
+
+        self.getAdditionalHealthCheckHandlers = () => ({
+            mesbridge: (result, context) => ({
+                title: gettext("MES connection"),
+                html:
+                    "<p>" +
+                    _.escape(healthText(context.reason)) +
+                    "</p><p>" +
+                    _.escape(self.status().trouble || self.status().error || context.message) +
+                    "</p><p>" +
+                    _.escape(gettext("See Settings > MESBridge, where the connection can be tested.")) +
+                    "</p>",
+                result: result
+            })
+        });
+
+        function healthText(reason) {
+            if (reason === "trouble") return gettext("Nothing is recorded for the MES.");
+            if (reason === "full") return gettext("The disk is full: events for the MES cannot be kept.");
+            return gettext("The MES bridge cannot be reached. Events are kept and sent later.");
+        }
+
+        // ------------------------------------------------------------ OctoPrint's life cycle
+
+        self.onBeforeBinding = () => {
+            self.settings = self.settingsViewModel.settings.plugins.mesbridge;
+            self.entryName(self.settingsViewModel.appearance_name() || "");
+        };
+
+        self.onUserPermissionsChanged =
+            self.onUserLoggedIn =
+            self.onUserLoggedOut =
+                () => {
+                    if (self.mayAsk()) fetchStatus();
+                    else self.known(false);
+                };
+
+        self.onDataUpdaterPluginMessage = (plugin) => {
+            if (plugin === "mesbridge") fetchSoon();
+        };
+        self.onDataUpdaterReconnect = () => fetchSoon();
+
+        const fetchSoon = _.debounce(fetchStatus, 500, {maxWait: 2000});
+
+        self.onSettingsShown = () => poll();
+
+        self.onSettingsHidden = () => {
+            window.clearTimeout(timer);
+            self.forgetKey();
+            self.rotating(false);
+            self.jobControl(false);
+            self.entryWanted(false);
+            self.bridges([]);
+            self.findAnswer("");
+            self.test(null);
+        };
     }
 
     OCTOPRINT_VIEWMODELS.push({
         construct: MESBridgeViewModel,
         dependencies: ["settingsViewModel", "loginStateViewModel", "accessViewModel"],
-        elements: ["#settings_plugin_mesbridge"]
+        elements: [TAB, "#navbar_plugin_mesbridge", "#wizard_plugin_mesbridge"]
     });
 });

@@ -1,0 +1,192 @@
+/*
+ * What the plugin's status means to a person. In flow the status as the API tells it; out flow texts.
+ * No document, no network.
+ */
+$(function () {
+    window.MESBridge = window.MESBridge || {};
+
+    /** How long an error lasts before it is called one, in ms: a bridge that restarts is nobody's business. */
+    MESBridge.PATIENCE_MS = 30000;
+
+    const KINDS = () => ({
+        snapshot: gettext("Full picture"),
+        state: gettext("State"),
+        job_started: gettext("Print started"),
+        job_paused: gettext("Print paused"),
+        job_resumed: gettext("Print resumed"),
+        job_ended: gettext("Print ended"),
+        progress: gettext("Progress"),
+        heaters: gettext("Temperatures"),
+        filament_change: gettext("Filament change"),
+        error: gettext("Printer error"),
+        shutdown: gettext("Shutdown")
+    });
+
+    MESBridge.kind = (kind) => KINDS()[kind] || kind;
+
+    const sum = (counts) => Object.values(counts || {}).reduce((total, count) => total + count, 0);
+
+    /** "Progress: 12, Temperatures: 3", or "none". */
+    MESBridge.counts = (counts) => {
+        const told = Object.entries(counts || {}).filter(([, count]) => count > 0);
+        if (!told.length) return gettext("none");
+        return told
+            .map(([kind, count]) =>
+                _.sprintf(gettext("%(kind)s: %(count)d"), {kind: MESBridge.kind(kind), count: count})
+            )
+            .join(", ");
+    };
+
+    /** The day too, unless it is today. */
+    MESBridge.time = (text) => {
+        const moment_ = moment(text);
+        return moment_.isSame(moment(), "day") ? moment_.format("LTS") : moment_.format("L LTS");
+    };
+
+    MESBridge.ago = (text) => moment.min(moment(text), moment()).fromNow();
+
+    MESBridge.bridgeName = (status, address) => {
+        const bridge = status.bridge || {};
+        return bridge.name || bridge.id || address || gettext("the bridge");
+    };
+
+    /**
+     * One line that says how it stands, and one that says what to do: {level, headline, advice}. `level` is
+     * "error", "warning", "info" or "success"; `saved` are the plugin's settings as the server has them.
+     */
+    MESBridge.summary = (status, saved) => {
+        const told = (level, headline, advice) => ({level, headline, advice: advice || ""});
+        const full = status.storage && status.storage.full;
+        if (status.trouble)
+            return told("error", gettext("Nothing is recorded"), status.trouble);
+        if (full)
+            return told(
+                "error",
+                gettext("The disk is full: new events cannot be kept"),
+                gettext("Printing goes on, and what was kept is still sent. Make room on the disk of this OctoPrint.")
+            );
+        if (status.idle) return idle(status, saved, told);
+        if (status.connected)
+            return told(
+                "success",
+                _.sprintf(gettext("Connected to %(bridge)s"), {
+                    bridge: MESBridge.bridgeName(status, saved.bridge_url)
+                }),
+                status.waiting
+                    ? gettext("What waited is being delivered.")
+                    : gettext("Everything that happened has arrived. There is nothing to do.")
+            );
+        if (status.error)
+            return told(
+                "warning",
+                gettext("Not connected; events are kept and sent later"),
+                status.error
+            );
+        return told("info", gettext("Connecting ..."));
+    };
+
+    function idle(status, saved, told) {
+        if (!saved.enabled)
+            return told(
+                "info",
+                gettext("This printer is not reported"),
+                gettext("Tick \"Report this printer\" and save to begin.")
+            );
+        if (!saved.bridge_url && !status.key)
+            return told(
+                "info",
+                gettext("Not set up yet"),
+                gettext("Choose the bridge, then pair with it. Nothing is sent until then.")
+            );
+        if (!saved.bridge_url)
+            return told(
+                "info",
+                gettext("The address of the bridge is missing"),
+                gettext("Type it in or find the bridge, then save.")
+            );
+        if (!status.key)
+            return told(
+                "info",
+                gettext("The bridge has no key of this printer yet"),
+                gettext("Pair with the bridge, or generate a key and take it there by hand.")
+            );
+        return told("warning", gettext("Nothing is sent"), status.idle);
+    }
+
+    /** How many events are lost for ever, in this run of OctoPrint. */
+    MESBridge.lost = (status) => sum(status.dropped);
+
+    /**
+     * What is wrong enough for a mark in the navigation bar, as a text; "" when nothing is. `errorFor`: for how many
+     * ms the present error has lasted; `seenLost`: how many lost events the person knows of. What is not set up is
+     * not wrong.
+     */
+    MESBridge.wrong = (status, errorFor, seenLost) => {
+        if (status.trouble) return gettext("Nothing is recorded for the MES");
+        if (status.storage && status.storage.full)
+            return gettext("The disk is full: events for the MES cannot be kept");
+        if (status.error && !status.idle && errorFor >= MESBridge.PATIENCE_MS)
+            return gettext("The MES bridge cannot be reached");
+        if (MESBridge.lost(status) > seenLost)
+            return gettext("Events for the MES were lost");
+        return "";
+    };
+
+    /** How the clocks of bridge and OctoPrint differ; `seconds` is what the bridge's is ahead. */
+    MESBridge.clock = (seconds) => {
+        if (!seconds || Math.abs(seconds) < 1) return gettext("in step");
+        return _.sprintf(
+            seconds > 0
+                ? gettext("the bridge's is %(seconds)d s ahead; set the clock of this computer (NTP)")
+                : gettext("the bridge's is %(seconds)d s behind; set the clock of this computer (NTP)"),
+            {seconds: Math.round(Math.abs(seconds))}
+        );
+    };
+
+    /** What a pairing's state says: {level, headline, advice}. */
+    MESBridge.pairing = (pairing) => {
+        const told = (level, headline, advice) => ({
+            level,
+            headline,
+            advice: pairing.message || advice || ""
+        });
+        switch (pairing.state) {
+            case "requesting":
+                return told("info", gettext("Asking the bridge ..."));
+            case "comparing":
+                return told(
+                    "info",
+                    gettext("Does the bridge show the same code?"),
+                    gettext("Look it up at the bridge. If it shows another one, cancel: somebody may stand in between.")
+                );
+            case "confirmed":
+                return told(
+                    "info",
+                    gettext("Confirmed here; the bridge has to accept"),
+                    gettext("Accept the request at the bridge. This page then goes on by itself.")
+                );
+            case "done":
+                return told(
+                    "success",
+                    gettext("Paired: the bridge serves this printer"),
+                    gettext("There is nothing more to do.")
+                );
+            case "refused":
+                return told(
+                    "error",
+                    gettext("The bridge refused the request"),
+                    gettext("Ask whoever looks after the bridge, then request again.")
+                );
+            case "expired":
+                return told(
+                    "warning",
+                    gettext("The request has expired"),
+                    gettext("Nobody answered in time. Request again.")
+                );
+            case "cancelled":
+                return told("info", gettext("Pairing was cancelled"), gettext("No key was handed over."));
+            default:
+                return told("error", gettext("Pairing failed"), gettext("Request again."));
+        }
+    };
+});
