@@ -226,6 +226,25 @@ class Access:
                 self._logger.info("The key was revoked and its user removed")
             return had_key or ended
 
+    def withdraw(self, key_id: str) -> bool:
+        """End the key in use if it is `key_id`, and put the one before it, if still valid, in its place for good.
+
+        Whether there was anything to end. Raises `OSError` when that cannot be kept.
+        """
+        with self._lock:
+            if self._keys is None or self._keys.current.key_id != key_id:
+                return False
+            valid = self._valid()
+            if len(valid) < 2:
+                return self.revoke()
+            restored = Keys(replace(valid[1], valid_until=None))
+            self._store.save(restored)
+            self._keys = restored
+            self._stop_timer()
+            self._end_users()
+            self._logger.info("The newest key was withdrawn; the one before it is in use again")
+            return True
+
     # ~~ the course of time
 
     def start(self) -> None:

@@ -15,6 +15,7 @@ import octoprint.plugin
 from . import health
 from .access import Access
 from .api import Api, permissions
+from .connection import Connection
 from .guard import Guard
 from .keys import KeyStore
 from .notice import N_, Notice, NoticeError
@@ -54,6 +55,7 @@ class MESBridgePlugin(
         self._sender: Sender | None = None
         self._trouble: Notice | None = None
         self._view: OctoPrintView | None = None
+        self._connection: Connection | None = None
 
     def initialize(self) -> None:
         # Everything is wired before OctoPrint connects to the printer, which it does before `on_startup`.
@@ -95,6 +97,16 @@ class MESBridgePlugin(
             self._seconds("sample_interval"),
         )
         self._outbox, self._sender = outbox, sender
+        self._connection = Connection(
+            self._settings,
+            self._access,
+            self._logger,
+            view.introduction,
+            self._zeroconf_browse,
+            self._configure,
+            self._tell_changed,
+        )
+        self._connection.add_to(self._api)
         self._configure()
 
     # ~~ StartupPlugin, ShutdownPlugin
@@ -107,6 +119,8 @@ class MESBridgePlugin(
             self._sender.start()
 
     def on_shutdown(self) -> None:
+        if self._connection:
+            self._connection.stop(SHUTDOWN_S)
         if self._access:
             self._access.close()
         if self._recorder and self._sender:
@@ -131,6 +145,7 @@ class MESBridgePlugin(
         return {
             "enabled": True,
             "bridge_url": "",
+            "bridge_certificate": None,
             "sample_interval": 2.0,
             "heartbeat_interval": 10.0,
             "identity": dict.fromkeys(IDENTITY, ""),
@@ -235,7 +250,8 @@ class MESBridgePlugin(
         if not signers:
             return None, Notice(N_("No key has been generated"))
         try:
-            return Target(push_url(address), signers), None
+            certificate = self._connection.certificate(address) if self._connection else None
+            return Target(push_url(address), signers, certificate), None
         except NoticeError as error:
             return None, error.notice
 
@@ -260,6 +276,14 @@ class MESBridgePlugin(
     def _send_snapshot(self) -> None:
         if self._recorder:
             self._recorder.request_snapshot("requested")
+
+    def _tell_changed(self) -> None:
+        # Every client gets this, whatever it may see: the ones that may ask for the status then do.
+        self._plugin_manager.send_plugin_message(self._identifier, {"changed": True})
+
+    def _zeroconf_browse(self) -> Any:
+        helpers = self._plugin_manager.get_helpers("discovery", "zeroconf_browse") or {}
+        return helpers.get("zeroconf_browse")
 
     def _seconds(self, key: str) -> float:
         value = self._settings.get_float([key], min=0.2, max=60)

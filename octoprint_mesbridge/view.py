@@ -74,6 +74,13 @@ class OctoPrintView:
     def _identity(self) -> dict[str, str | None]:
         return {key: _text(self._settings.get(["identity", key])) for key in IDENTITY}
 
+    def introduction(self) -> dict[str, str]:
+        """Who this OctoPrint is, for a bridge that does not know it yet."""
+        return {
+            **self._fixed,
+            "name": _text(self._settings.global_get(["appearance", "name"])) or "OctoPrint",
+        }
+
     def printer(self) -> Mapping[str, Any]:
         firmware = self._printer.firmware_info or {}
         identity = self._identity()
