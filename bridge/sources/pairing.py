@@ -137,7 +137,7 @@ class PairingDesk:
         clock: Callable[[], datetime] = wire.utc_now,
     ) -> None:
         self._bridge_id = bridge_id
-        self._bridge_name = bridge_name
+        self._bridge_name = _printable(bridge_name)[:128]
         self._certificate = certificate
         self._adopt = adopt
         self._clock = clock
@@ -402,7 +402,7 @@ class PairingDesk:
     # ----------------------------------------------------------------- time
 
     def _end(self, one: _Pairing, state: str, message: str) -> None:
-        one.state, one.message = state, "".join(c if c.isprintable() else " " for c in message)[:2048]
+        one.state, one.message = state, _printable(message)[:2048]
         one.expires = self._clock() + REQUEST_LASTS
         log.info("pairing ended", request=one.answer.id, name=one.name, state=state, detail=one.message)
 
@@ -457,5 +457,9 @@ def _is_url(text: str) -> bool:
     return sound and not any(c in text for c in " @?#\\") and text.isprintable()
 
 
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
 def _shown(text: str) -> str:
-    return repr("".join(c for c in text if c.isprintable())[:100])
+    return repr(_printable(text)[:100])
