@@ -71,8 +71,8 @@ class View(Protocol):
     def progress(self) -> Mapping[str, Any]:
         """``get_current_data()["progress"]``."""
 
-    def heaters(self) -> Mapping[str, Any]:
-        """``get_current_temperatures()``."""
+    def heaters(self, since: datetime | None = None) -> Mapping[str, Any]:
+        """``get_current_temperatures()``; empty when nothing was measured at `since` or later."""
 
     def printer(self) -> Mapping[str, Any]:
         """The wire's ``printer`` record."""
@@ -96,6 +96,9 @@ class Observer:
         self._progress: dict[str, Any] | None = None
         self._heaters: dict[str, Any] = {}
         self._firmware: str | None = None
+        self._halted = False
+        self.measured_since: datetime | None = None
+        """What was measured before this is of an earlier connection; None once that is sure."""
         self._error_since: datetime | None = None
         self._error_at = datetime.min.replace(tzinfo=timezone.utc)
         self._handlers: Mapping[str, Callable[[datetime, Mapping[str, Any], View], list[Occurrence]]] = {
@@ -112,6 +115,16 @@ class Observer:
         }
         self.events = frozenset(self._handlers)
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a printer to be sampled."""
+        return self.state not in _NOT_CONNECTED
+
+    @property
+    def awaits_words(self) -> bool:
+        """Whether there is an error about which OctoPrint has not said more yet; `sample` waits no longer."""
+        return self._error_since is not None
+
     def observe(self, moment: datetime, name: str, payload: Any, view: View) -> list[Occurrence]:
         """What OctoPrint's event `name`, seen at `moment`, means on the wire: nothing, one thing or several."""
         handler = self._handlers.get(name)
@@ -125,7 +138,7 @@ class Observer:
         overdue = self._error_without_text()
         printer = dict(view.printer())
         self._firmware = printer["firmware"]
-        self._heaters = {} if self.state in _NOT_CONNECTED else _heaters(view.heaters())
+        self._heaters = _heaters(view.heaters(self.measured_since)) if self.connected else {}
         data = {
             "reason": reason,
             "state": self.state,
@@ -143,10 +156,12 @@ class Observer:
         """What was read from `View.heaters` and `View.progress`, where it differs noticeably from what was told."""
         if self._error_since is not None and moment - self._error_since > ERROR_TEXT_WITHIN:
             return self._error_without_text()
-        if self.state in _NOT_CONNECTED:
+        if not self.connected:
             return []
         occurrences = []
         heaters = _heaters(temperatures)
+        if heaters:
+            self.measured_since = None
         if heaters and _differ(heaters, self._heaters):
             self._heaters = heaters
             occurrences.append(Occurrence(moment, wire.HEATERS, {"heaters": heaters}))
@@ -177,7 +192,8 @@ class Observer:
         else:
             self.error = None
         occurrences.append(Occurrence(moment, wire.STATE, {"state": state, "error": self.error}))
-        if view is not None and before in _NOT_CONNECTED and state not in _NOT_CONNECTED:
+        if view is not None and before in _NOT_CONNECTED and self.connected:
+            self.measured_since = moment
             occurrences += self.snapshot(moment, "connected", view)
         return occurrences
 
@@ -190,16 +206,20 @@ class Observer:
         return self._turn_to("error", moment)
 
     def _started(self, moment: datetime, payload: Mapping[str, Any], view: View) -> list[Occurrence]:
-        occurrences = self._end(moment, "failed", "Another print began without an end of this one")
+        # A paused print that is begun anew is given up by a person; only OctoPrint 2.0 says so.
+        result = "cancelled" if self._halted else "failed"
+        occurrences = self._end(moment, result, "Another print began without an end of this one")
         self.job = _job(self._new_run(), moment, payload, view.job())
         self._progress = None
         occurrences.append(Occurrence(moment, wire.JOB_STARTED, self.job))
         return occurrences
 
     def _paused(self, moment: datetime, payload: Mapping[str, Any], view: View) -> list[Occurrence]:
+        self._halted = self.job is not None
         return self._of_job(moment, wire.JOB_PAUSED)
 
     def _resumed(self, moment: datetime, payload: Mapping[str, Any], view: View) -> list[Occurrence]:
+        self._halted = False
         return self._of_job(moment, wire.JOB_RESUMED)
 
     def _done(self, moment: datetime, payload: Mapping[str, Any], view: View) -> list[Occurrence]:
@@ -222,7 +242,7 @@ class Observer:
         return [Occurrence(moment, wire.ERROR, {"text": self.error}), *self._error_without_text()]
 
     def _firmware_known(self, moment: datetime, payload: Mapping[str, Any], view: View) -> list[Occurrence]:
-        if self.state in _NOT_CONNECTED or view.printer()["firmware"] == self._firmware:
+        if not self.connected or view.printer()["firmware"] == self._firmware:
             return []
         return self.snapshot(moment, "connected", view)
 
@@ -250,6 +270,7 @@ class Observer:
         }
         self.job = None
         self._progress = None
+        self._halted = False
         return [Occurrence(moment, wire.JOB_ENDED, data)]
 
 

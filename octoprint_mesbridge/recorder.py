@@ -22,7 +22,7 @@ from typing import Any
 
 from bridge import wire
 
-from .observer import Observer, View
+from .observer import ERROR_TEXT_WITHIN, Observer, View
 from .outbox import DAMAGED, Occurrence, Outbox, is_damage
 
 _SNAPSHOT = object()
@@ -32,8 +32,8 @@ _STOP = object()
 RETRY_S = 2.0
 """How long to wait before writing again after the disk refused."""
 
-MAX_PENDING = 10_000
-"""How many events are kept in memory while the disk refuses; the oldest go first, counted."""
+WORDS_WITHIN_S = ERROR_TEXT_WITHIN.total_seconds() + 0.1
+"""When to tell of an error that got no words."""
 
 
 class Recorder:
@@ -54,12 +54,12 @@ class Recorder:
         self._logger = logger
         self._on_stored = on_stored
         self.sample_interval = sample_interval
+        self._next_sample = 0.0
         self._events = observer.events
         self._queue: queue.SimpleQueue[tuple[float, Any, Any]] = queue.SimpleQueue()
         self._recording = False
         self._pending: list[Occurrence] = []
         self._disk_refused = False
-        self._lost = False
         self._told_of_dropped = False
         self.refused: Counter[str] = Counter()
         self._thread = threading.Thread(target=self._run, name="mesbridge.recorder", daemon=True)
@@ -87,27 +87,34 @@ class Recorder:
             self._thread.join(timeout)
 
     def _run(self) -> None:
-        next_sample = 0.0
         stopping = False
         while not stopping:
-            items = self._wait(max(0.0, next_sample - time.monotonic()))
-            for seen, name, payload in items:
+            for seen, name, payload in self._wait():
                 stopping = stopping or name is _STOP
                 self._take(datetime.fromtimestamp(seen, timezone.utc), name, payload)
-            if not stopping and time.monotonic() >= next_sample and self._sample():
-                next_sample = time.monotonic() + self.sample_interval
+            if self._observer.awaits_words:
+                self._next_sample = min(self._next_sample, time.monotonic() + WORDS_WITHIN_S)
+            if not stopping and self._sees_something() and time.monotonic() >= self._next_sample:
+                self._sample()
             with self._tolerant("the storing of events"):
                 self._store()
 
-    def _wait(self, timeout: float) -> list[tuple[float, Any, Any]]:
-        """Everything queued, after waiting for the first of it."""
+    def _wait(self) -> list[tuple[float, Any, Any]]:
+        """Everything queued, after waiting for the first of it until something is to be done unasked."""
+        timeout = max(0.0, self._next_sample - time.monotonic()) if self._sees_something() else None
+        if self._pending or self._outbox.refusal is not None:
+            timeout = RETRY_S if timeout is None else min(RETRY_S, timeout)
         items = []
         try:
-            items.append(self._queue.get(timeout=RETRY_S if self._pending else timeout))
+            items.append(self._queue.get(timeout=timeout))
             while True:
                 items.append(self._queue.get_nowait())
         except queue.Empty:
             return items
+
+    def _sees_something(self) -> bool:
+        """Whether a look at the printer could tell anything that somebody wants to know."""
+        return self._recording and (self._observer.connected or self._observer.awaits_words)
 
     def _take(self, moment: datetime, name: Any, payload: Any) -> None:
         if name is _RECORD:
@@ -124,15 +131,14 @@ class Recorder:
             with self._tolerant(name):
                 self._keep(self._observer.observe(moment, name, payload, self._view))
 
-    def _sample(self) -> bool:
-        """Read the printer; False when events came meanwhile: what was read may already be what follows them."""
+    def _sample(self) -> None:
         with self._tolerant("a sample"):
-            heaters = self._view.heaters()
+            heaters = self._view.heaters(self._observer.measured_since)
             progress = self._view.progress() if self._observer.job else {}  # costs a copy of all data
             if not self._queue.empty():
-                return False
+                return  # what was read may already be what follows those events
             self._keep(self._observer.sample(datetime.now(timezone.utc), heaters, progress))
-        return True
+        self._next_sample = time.monotonic() + self.sample_interval
 
     @contextmanager
     def _tolerant(self, what: str) -> Iterator[None]:
@@ -159,62 +165,46 @@ class Recorder:
             self._pending.append(one._replace(data=checked))
 
     def _store(self) -> None:
-        if not self._pending:
-            return
-        try:
+        if self._pending:
             self._outbox.append(self._pending)
-        except sqlite3.Error as error:
-            self._shorten()
-            if is_damage(error):
-                self._begin_afresh(error)
-                return
-            if not self._disk_refused:
-                self._logger.error(
-                    "Events cannot be stored (%s). They are kept in memory and tried again; printing goes on. "
-                    "Check the free space of the disk that holds OctoPrint's data.",
-                    error,
-                )
-            self._disk_refused = True
-            return
-        if self._disk_refused:
+            self._pending = []
+            self._on_stored()
+        elif self._outbox.refusal is not None:
+            self._outbox.save()
+        self._tell_of_storage()
+
+    def _tell_of_storage(self) -> None:
+        refusal = self._outbox.refusal
+        if refusal is not None and is_damage(refusal):
+            self._begin_afresh(refusal)
+        elif refusal is not None and not self._disk_refused:
+            self._logger.error(
+                "Events cannot be stored (%s). They are sent from memory, and lost if OctoPrint ends before the "
+                "bridge has them; printing goes on. Check the free space of the disk that holds OctoPrint's data.",
+                refusal,
+            )
+        elif refusal is None and self._disk_refused:
             self._logger.info("Events are stored again")
-        self._disk_refused = False
-        self._pending = []
-        self._on_stored()
-        if self._lost:
-            self._lost = False
-            self.request_snapshot("requested")  # it makes up for them
+        self._disk_refused = self._outbox.refusal is not None
         if self._outbox.dropped and not self._told_of_dropped:
             self._told_of_dropped = True
             self._logger.error(
-                "The bridge has been away for so long that the oldest events were dropped to make room; "
-                "check the bridge and its address in the MESBridge settings."
+                "The bridge has been away for so long that the oldest events, job events apart, were dropped to "
+                "make room; check the bridge and its address in the MESBridge settings."
             )
 
-    def _shorten(self) -> None:
-        """Keep of what is pending only what matters, and of that no more than memory should bear."""
-        kept = _coalesced(self._pending)
-        self._pending = kept[-MAX_PENDING:]
-        for one in kept[:-MAX_PENDING]:
-            self._lost = True
-            self.refused[one.kind] += 1
-
     def _begin_afresh(self, damage: sqlite3.Error) -> None:
-        """A new file and instance; what is pending goes there, after a snapshot that makes up for what is lost."""
+        """A new file and instance; what was not stored goes there, after a snapshot that makes up for the rest."""
         try:
-            aside = self._outbox.begin_afresh()
+            aside, unsaved = self._outbox.begin_afresh()
         except (OSError, sqlite3.Error) as error:
             self._logger.error(
                 "The queue of events is damaged (%s) and cannot be begun afresh: %s", damage, error
             )
             return
         self._logger.error(DAMAGED, "the plugin's data folder", damage, aside)
-        pending, self._pending = self._pending, []
         self._take(wire.utc_now(), _SNAPSHOT, "start")
-        self._pending += pending
-
-
-def _coalesced(occurrences: list[Occurrence]) -> list[Occurrence]:
-    """The same without the samples that a later one of their kind supersedes."""
-    newest = {one.kind: index for index, one in enumerate(occurrences) if one.kind in wire.COALESCED}
-    return [one for index, one in enumerate(occurrences) if newest.get(one.kind, index) == index]
+        self._pending += unsaved
+        self._outbox.append(self._pending)
+        self._pending = []
+        self._on_stored()

@@ -26,6 +26,7 @@ class StillView:
 
     def __init__(self) -> None:
         self.firmware: str | None = "Marlin 2.1"
+        self.measured = datetime.max.replace(tzinfo=timezone.utc)
         self.current: dict[str, Any] = {
             "file": {**FILE, "display": "part", "date": 1},
             "estimatedPrintTime": 3600.5,
@@ -38,7 +39,9 @@ class StillView:
     def progress(self) -> Mapping[str, Any]:
         return {}
 
-    def heaters(self) -> Mapping[str, Any]:
+    def heaters(self, since: datetime | None = None) -> Mapping[str, Any]:
+        if since is not None and since > self.measured:
+            return {}
         return {"tool0": {"actual": 20.0, "target": 0.0, "offset": 0}}
 
     def printer(self) -> Mapping[str, Any]:
@@ -271,6 +274,29 @@ def test_a_print_that_begins_during_another_ends_that_one() -> None:
     printer.event("PrintStarted", FILE)
     assert [one.data["run"] for one in printer.told] == ["run1", "run2"]
     assert printer.summary()[0] == ("job_ended", "failed")
+
+
+def test_a_paused_print_that_is_begun_anew_was_given_up() -> None:
+    printer = Printer().printing()
+    printer.states("PAUSED")
+    printer.event("PrintPaused", FILE)
+    printer.states("STARTING")
+    printer.event("PrintStarted", FILE)
+    printer.event("PrintStarted", FILE)
+    ends = [one.data["result"] for one in printer.told if one.kind == wire.JOB_ENDED]
+    assert ends == ["cancelled", "failed"]
+
+
+def test_temperatures_of_an_earlier_connection_are_not_told() -> None:
+    printer = Printer()
+    printer.view.measured = printer.now
+    printer.states("CONNECTING", "OPERATIONAL")
+    assert printer.told[-1].data["heaters"] == {}
+    assert printer.observer.measured_since == printer.now
+    printer.sample({"tool0": {"actual": 21.0, "target": 0.0}})
+    assert printer.observer.measured_since is None
+    (taken,) = printer.observer.snapshot(printer.now, "requested", printer.view)
+    assert taken.data["heaters"] == {"tool0": {"actual": 20.0, "target": 0.0}}
 
 
 def test_a_filament_change_names_the_job_if_there_is_one() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from octoprint_mesbridge.outbox import Outbox
 from octoprint_mesbridge.recorder import Recorder
 
 from .test_observer import StillView
+from .test_outbox import Malformed
 from .test_sender import eventually
 
 
@@ -115,54 +115,34 @@ def test_samples_are_taken_by_itself(desk: Desk) -> None:
     desk.recorder.set_recording(True)
     desk.recorder.start()
     eventually(lambda: desk.kinds() == ["snapshot"])
-    desk.view.heaters = lambda: {"tool0": {"actual": 99.0, "target": 100.0}}  # type: ignore[method-assign]
+    desk.view.heaters = lambda since=None: {"tool0": {"actual": 99.0, "target": 100.0}}  # type: ignore[method-assign]
     told = eventually(lambda: [e for e in desk.outbox.next_batch().events if e.kind == wire.HEATERS])
     assert told[0].data["heaters"]["tool0"] == {"actual": 99.0, "target": 100.0}
 
 
-def test_while_the_disk_refuses_events_are_kept_in_memory_and_it_is_said_once(
+def test_while_the_disk_is_full_events_are_sent_from_memory_and_it_is_said_once(
     desk: Desk, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO)
     monkeypatch.setattr("octoprint_mesbridge.recorder.RETRY_S", 0.05)
-    append = desk.outbox.append
-    refusals = []
-
-    def full(occurrences: Any) -> None:
-        refusals.append(len(list(occurrences)))
-        raise sqlite3.OperationalError("database or disk is full")
-
-    monkeypatch.setattr(desk.outbox, "append", full)
     desk.recorder.set_recording(True)
     desk.recorder.start()
-    desk.recorder.put("Error", {"error": "one"})
-    eventually(lambda: len(refusals) >= 3)
-    monkeypatch.setattr(desk.outbox, "append", append)
-    desk.recorder.put("Error", {"error": "two"})
-    eventually(lambda: desk.kinds() == ["snapshot", "error", "error"])
+    eventually(lambda: desk.kinds() == ["snapshot"])
+    desk.outbox._database.execute("PRAGMA max_page_count=1")  # SQLite takes what is there already
+    for number in range(30):
+        desk.recorder.put("Error", {"error": str(number) * 500})
+    eventually(lambda: desk.outbox.storage()["full"])
+    assert "full" in desk.outbox.storage()["error"]
+    eventually(lambda: desk.kinds() == ["snapshot"] + ["error"] * 30)
+    desk.recorder.put("Error", {"error": "one more"})
+    eventually(lambda: len(desk.kinds()) == 32)
+
+    desk.outbox._database.execute("PRAGMA max_page_count=1000000")
+    eventually(lambda: desk.outbox.storage() == {"full": False, "error": None})
+    assert desk.kinds() == ["snapshot"] + ["error"] * 31
     messages = [record.getMessage() for record in caplog.records]
     assert sum("cannot be stored" in message for message in messages) == 1
     assert sum("stored again" in message for message in messages) == 1
-
-
-def test_a_disk_that_refuses_for_long_costs_the_oldest_events_and_a_snapshot_makes_up_for_them(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("octoprint_mesbridge.recorder.RETRY_S", 0.05)
-    monkeypatch.setattr("octoprint_mesbridge.recorder.MAX_PENDING", 5)
-    append = desk.outbox.append
-
-    def full(occurrences: Any) -> None:
-        raise sqlite3.OperationalError("database or disk is full")
-
-    monkeypatch.setattr(desk.outbox, "append", full)
-    desk.recorder.set_recording(True)
-    desk.recorder.start()
-    for number in range(20):
-        desk.recorder.put("Error", {"error": str(number)})
-    eventually(lambda: sum(desk.recorder.refused.values()) == 16)  # with the snapshot at the beginning
-    monkeypatch.setattr(desk.outbox, "append", append)
-    eventually(lambda: desk.kinds() == ["error"] * 5 + ["snapshot"])
 
 
 def test_a_fault_that_nobody_foresaw_does_not_end_the_thread(
@@ -187,6 +167,7 @@ def test_a_fault_that_nobody_foresaw_does_not_end_the_thread(
 def test_progress_is_not_asked_for_while_nothing_is_printed(desk: Desk) -> None:
     asked = threading.Event()
     desk.view.progress = lambda: (asked.set(), {})[1]  # type: ignore[method-assign,func-returns-value]
+    desk.recorder.set_recording(True)
     desk.recorder.start()
     time.sleep(0.3)
     assert not asked.is_set()
@@ -194,21 +175,38 @@ def test_progress_is_not_asked_for_while_nothing_is_printed(desk: Desk) -> None:
     assert asked.wait(5)
 
 
-def test_a_queue_that_turns_out_damaged_is_begun_afresh_with_a_snapshot(
-    desk: Desk, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    append, old = desk.outbox.append, desk.outbox.name
+def test_the_printer_is_not_looked_at_while_nobody_wants_to_know(desk: Desk) -> None:
+    looked = threading.Event()
+    desk.view.heaters = lambda since=None: (looked.set(), {})[1]  # type: ignore[method-assign,func-returns-value]
+    desk.recorder.start()
+    assert not looked.wait(0.3)
+    desk.recorder.set_recording(True)
+    assert looked.wait(5)
+    desk.recorder.put("PrinterStateChanged", {"state_id": "OFFLINE"})
+    eventually(lambda: desk.kinds() == ["snapshot", "state"])
+    looked.clear()
+    assert not looked.wait(0.3)
 
-    def damaged(occurrences: Any) -> None:
-        monkeypatch.setattr(desk.outbox, "append", append)
-        raise sqlite3.DatabaseError("database disk image is malformed")
 
+def test_an_error_that_gets_no_words_is_told_soon_however_rarely_the_printer_is_looked_at(desk: Desk) -> None:
+    desk.recorder.sample_interval = 60.0
     desk.recorder.set_recording(True)
     desk.recorder.start()
     eventually(lambda: desk.kinds() == ["snapshot"])
-    monkeypatch.setattr(desk.outbox, "append", damaged)
-    monkeypatch.setattr("octoprint_mesbridge.recorder.RETRY_S", 0.05)
+    time.sleep(0.1)
+    desk.recorder.put("PrinterStateChanged", {"state_id": "ERROR"})
+    eventually(lambda: desk.kinds() == ["snapshot", "state"])
+
+
+def test_a_queue_that_turns_out_damaged_is_begun_afresh_with_a_snapshot(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = desk.outbox.name
+    desk.recorder.set_recording(True)
+    desk.recorder.start()
+    eventually(lambda: desk.kinds() == ["snapshot"])
+    desk.outbox._database = Malformed()  # type: ignore[assignment]
     desk.recorder.put("Error", {"error": "one"})
-    eventually(lambda: desk.kinds() == ["snapshot", "error"])
-    assert desk.outbox.name != old
+    eventually(lambda: desk.outbox.name != old and desk.kinds()[1:] == ["error"])
+    assert desk.outbox.storage() == {"full": False, "error": None}
     assert "damaged" in caplog.text
