@@ -146,7 +146,7 @@ class MESBridgePlugin(
             "enabled": True,
             "bridge_url": "",
             "bridge_certificate": None,
-            "sample_interval": 2.0,
+            "sample_interval": 5.0,
             "heartbeat_interval": 10.0,
             "identity": dict.fromkeys(IDENTITY, ""),
         }
@@ -262,6 +262,8 @@ class MESBridgePlugin(
         if self._recorder and self._sender and self._outbox:
             status.update(self._sender.status())
             status["instance"] = self._outbox.name
+            status["acknowledged_event"] = self._outbox.last_acknowledged
+            status["storage"] = self._outbox.storage()
             status["dropped"] = dict(self._outbox.dropped)
             status["superseded"] = dict(+self._outbox.superseded)
             status["left_out"] = dict(self._recorder.refused)
