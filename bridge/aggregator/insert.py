@@ -144,7 +144,9 @@ def _appended(text: str, node: Array | Object, source: str, gap: str) -> list[In
     found = list(_BETWEEN.finditer(text, last, closing))
     end = _content_end(text, last, closing)
     if any(one["comment"] and one["comment"].startswith("//") and one.end() == end for one in found):
-        gap = gap if _NEWLINE.search(gap) else _newline(text) + _indent(text, last) + gap
+        gap = gap.lstrip(" \t")
+        if not _NEWLINE.match(gap):
+            gap = _newline(text) + _indent(text, last) + gap
     comma = "" if any(one["comma"] for one in found) else ","
     return [Insertion(last, comma), Insertion(end, gap + source)]
 
