@@ -3,7 +3,7 @@ PYTHON ?= python3
 OCTOPRINTS := 1.11.8 2.0.0rc7
 BIN := .venv/bin
 
-.PHONY: demo test lint bench translations clean
+.PHONY: demo test lint bench translations test-pythons clean
 
 demo: .venv/.bridge
 	@$(BIN)/mesbridge demo || [ $$? -eq 130 ]
@@ -19,12 +19,16 @@ lint: .venv/.dev
 bench: .venv/.dev
 	$(BIN)/python -m benchmarks
 
+# The plugin's tests in every Python from 3.9 to 3.13 that this machine has.
+test-pythons: .venv/.dev
+	$(BIN)/python -m tests.pythons
+
 # Extracts, updates, compiles and bundles; fails while a text is not translated, and says which.
 translations: .venv/.dev
 	$(BIN)/python -m translations.catalogues
 
 clean:
-	rm -rf .venv .octoprint tests/e2e/node_modules build *.egg-info
+	rm -rf .venv .octoprint .pythons tests/e2e/node_modules build *.egg-info
 
 .venv/.bridge: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; give one with: make PYTHON=python3.11")'

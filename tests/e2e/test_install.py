@@ -197,6 +197,7 @@ def test_a_zip_is_installed_and_uninstalled_without_a_trace(
     # The real Software Update takes the check; without the internet it says so and nothing worse.
     for scheme in ("http", "https"):
         monkeypatch.setenv(f"{scheme}_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     installation.manage("enable", plugin="softwareupdate")
     installation.restart()
     told = installation.administrator().get("/plugin/softwareupdate/check?targets=mesbridge").json()
