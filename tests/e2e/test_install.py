@@ -133,11 +133,11 @@ class Installation:
         return {path.name for path in _site_packages(self.environment).iterdir() if _is_ours(path.name)}
 
     def traces(self) -> list[str]:
-        """Files of OctoPrint, other than its logs, that name the plugin in their path or in their text."""
+        """Files that name the plugin in their path or text, but for OctoPrint's logs and its cache of updates."""
         found = []
         for path in self.base.rglob("*"):
             place = path.relative_to(self.base)
-            if place.parts[0] in ("logs", "console.log"):
+            if place.parts[0] in ("logs", "console.log") or place.parts[:2] == ("data", "softwareupdate"):
                 continue
             if "mesbridge" in str(place).lower() or (
                 path.is_file() and b"mesbridge" in path.read_bytes().lower()
