@@ -118,6 +118,7 @@ class Sender:
         """Push to `target` from now on; with None, push nothing, and say why in the status."""
         with self._condition:
             self._reason_idle = reason_idle
+            self._refused = {}  # what was changed may be what the bridge has learnt, too
             if target != self._target:
                 self._target = target
                 self._changed = True
@@ -183,7 +184,6 @@ class Sender:
             if changed:
                 self._line.close()
                 self._line = Line(target.certificate if target else None)
-                self._refused.clear()
             stopping = deadline is not None
             if deadline is not None and (target is None or failures or time.monotonic() >= deadline):
                 return

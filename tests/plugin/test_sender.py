@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
@@ -166,6 +167,98 @@ def test_a_key_that_the_bridge_does_not_know_is_said_in_words(plant: Plant) -> N
     assert "does not know this key" in plant.error()
     plant.bridge.accept(KEY)
     eventually(lambda: plant.arrived() == ["1"])
+
+
+def two_signers(plant: Plant, seconds: float = 3600) -> Target:
+    ends = wire.utc_now() + timedelta(seconds=seconds)
+    newest = Signer(wire.PushKey.derive("the new key"))
+    return Target(push_url(plant.bridge.url), (newest, Signer(plant.key, ends)))
+
+
+def test_a_bridge_that_knows_only_the_key_before_is_pushed_to_with_that(
+    plant: Plant, caplog: pytest.LogCaptureFixture
+) -> None:
+    plant.sender.aim(two_signers(plant))
+    plant.sender.start()
+    for number in range(5):
+        plant.happen()
+        eventually(lambda number=number: len(plant.arrived()) == number + 1)
+    assert plant.bridge.received.refused == ["unknown_key"]  # and not again with each push
+    assert plant.sender.status()["previous_key_in_use"]
+    assert plant.error() == ""
+    assert caplog.text.count("does not know the newest key yet") == 1
+
+
+def test_the_newest_key_is_used_again_as_soon_as_the_one_before_is_refused(
+    plant: Plant, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    plant.sender.aim(two_signers(plant))
+    plant.sender.start()
+    plant.happen()
+    eventually(lambda: plant.arrived() == ["1"])
+    plant.bridge.accept("the new key")
+    plant.happen()
+    eventually(lambda: plant.arrived() == ["1", "2"])
+    assert not plant.sender.status()["previous_key_in_use"]
+    assert "knows the newest key now" in caplog.text
+    assert plant.error() == ""
+
+
+def test_a_bridge_that_knows_both_keys_is_asked_about_the_newest_again(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant.sender.aim(two_signers(plant))
+    plant.sender.start()
+    eventually(lambda: plant.sender.status()["previous_key_in_use"])
+    newest = wire.PushKey.derive("the new key")
+    plant.bridge.received.keys[newest.key_id] = newest
+    time.sleep(0.2)
+    assert plant.sender.status()["previous_key_in_use"]
+    monkeypatch.setattr("octoprint_mesbridge.sender._AGAIN_S", 0.01)
+    eventually(lambda: not plant.sender.status()["previous_key_in_use"])
+
+
+def test_being_aimed_anew_tries_the_newest_key_at_once(plant: Plant) -> None:
+    target = two_signers(plant)
+    plant.sender.aim(target)
+    plant.sender.start()
+    eventually(lambda: plant.sender.status()["previous_key_in_use"])
+    newest = wire.PushKey.derive("the new key")
+    plant.bridge.received.keys[newest.key_id] = newest
+    plant.sender.aim(target)
+    eventually(lambda: not plant.sender.status()["previous_key_in_use"])
+
+
+def test_a_previous_key_whose_time_is_over_signs_nothing(plant: Plant) -> None:
+    plant.sender.aim(two_signers(plant, seconds=-1))
+    plant.happen()
+    plant.sender.start()
+    eventually(plant.error)
+    assert "does not know this key" in plant.error()
+    assert plant.arrived() == []
+
+
+def test_two_unknown_keys_are_not_tried_hotly(plant: Plant) -> None:
+    target = two_signers(plant)
+    plant.bridge.accept("a third key")
+    plant.sender.timing = Timing(heartbeat=60, first_retry=0.01)
+    plant.sender.aim(target)
+    plant.happen()
+    plant.sender.start()
+    eventually(plant.error)
+    time.sleep(0.3)
+    assert plant.bridge.received.refused == ["unknown_key"] * 2
+
+
+def test_a_bridge_that_says_nothing_is_said_to_be_waited_for_before_the_time_is_over(plant: Plant) -> None:
+    plant.sender.timing = Timing(read=2.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        plant.sender.aim(Target(push_url(place), (Signer(plant.key),)))
+        plant.sender.start()
+        eventually(lambda: f"No answer from the bridge at {place} yet" in plant.error(), timeout=2)
+        eventually(lambda: "does not answer in the time allowed" in plant.error())
 
 
 @pytest.mark.parametrize("hours", [5, -5])
