@@ -24,7 +24,6 @@ from bridge.aggregator.fields import same_place
 from bridge.aggregator.insert import NotEditable, Value, add_entry, set_value
 from bridge.aggregator.problem import ConfigUnreadable
 from bridge.aggregator.text import decode
-from bridge.files import write_private
 
 SECRETS_FOLDER: Final = "secrets"
 _MOST_FILES_OF_A_NAME: Final = 1000
@@ -117,13 +116,13 @@ class _Edit:
         return created
 
     def _rewrite(self, file: Path) -> bool:
-        """Whether the secret file could be replaced."""
+        """Whether the secret file could be replaced; it keeps its owner, and is closed to all but him and his group."""
         before = file.read_bytes()
         try:
-            write_private(file, self._secret())
+            _swap(file, self._secret(), ~0o007)
         except OSError:
             return False
-        self._undo.callback(write_private, file, before)
+        self._undo.callback(_swap, file, before)
         return True
 
     def _new_secret(self, name: str | None, url: str) -> Path:
@@ -145,6 +144,7 @@ class _Edit:
                 file.write(self._secret())
                 file.flush()
                 os.fsync(file.fileno())
+            _settle(folder)
             return path
         raise EditError(
             f"{folder} is full of secret files named octoprint-{stem}; remove those no longer used"
@@ -249,7 +249,7 @@ def _overwrite(file: Path, content: bytes) -> None:
             os.fsync(there.fileno())
 
 
-def _swap(file: Path, content: bytes) -> None:
+def _swap(file: Path, content: bytes, allowed: int = 0o7777) -> None:
     before = file.stat()
     handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     temporary = Path(name)
@@ -261,10 +261,23 @@ def _swap(file: Path, content: bytes) -> None:
                 mine = os.fstat(new.fileno())
                 if (mine.st_uid, mine.st_gid) != (before.st_uid, before.st_gid):
                     os.fchown(new.fileno(), before.st_uid, before.st_gid)
-                os.fchmod(new.fileno(), before.st_mode & 0o7777)
+                os.fchmod(new.fileno(), before.st_mode & 0o7777 & allowed)
             os.fsync(new.fileno())
         temporary.replace(file)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+    _settle(file.parent)
+
+
+def _settle(folder: Path) -> None:
+    """Have the disk hold which files are in `folder`, where that can be asked for."""
+    if os.name != "posix":
+        return
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

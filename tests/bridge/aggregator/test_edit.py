@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -365,6 +366,31 @@ def test_a_machine_whose_key_is_in_a_file_gets_the_new_one_there(folder: Folder)
     assert folder.file.read_bytes() == before
 
 
+@pytest.mark.parametrize(("mode", "after"), [(0o600, 0o600), (0o640, 0o640), (0o644, 0o640)])
+def test_a_secret_file_keeps_its_mode_but_is_closed_to_the_world(
+    folder: Folder, mode: int, after: int
+) -> None:
+    (folder.path / "secret.txt").chmod(mode)
+    folder.put("http://a:1")
+    assert (folder.path / "secret.txt").stat().st_mode & 0o777 == after
+
+
+def test_a_secret_file_that_cannot_be_replaced_is_left_and_another_one_named(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swap = edit._swap
+
+    def refuse(file: Path, content: bytes, allowed: int = 0o7777) -> None:
+        if file.name == "secret.txt":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        swap(file, content, allowed)
+
+    monkeypatch.setattr(edit, "_swap", refuse)
+    assert folder.put("http://a:1").secret_file == folder.path / "secrets" / "octoprint-prusa-mk4.txt"
+    assert key_of(folder, 0) == NEW
+    assert (folder.path / "secret.txt").read_text() == OLD + "\n"
+
+
 def test_a_machine_whose_key_stands_in_the_entry_gets_a_file(folder: Folder) -> None:
     before = folder.file.read_text()
     written = folder.put("http://i:1", name=None)
@@ -393,6 +419,19 @@ def test_an_entry_whose_key_is_missing_gets_one(folder: Folder) -> None:
     folder.write('[{"type": "OCTOPRINT", "url": "http://a:1", "mes_id": [1]}]')
     assert folder.put("http://a:1").replaced
     assert key_of(folder, 0) == NEW
+
+
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+@given(files())
+def test_a_machine_is_served_from_any_file_beside_those_that_were(text: str) -> None:
+    with tempfile.TemporaryDirectory() as path:
+        folder = Folder(Path(path))
+        folder.write(text)
+        before = folder.load().machines
+        assert folder.put().index == len(before)
+        assert key_of(folder, len(before)) == NEW
+        after = folder.load().machines
+        assert [one.served for one in after[:-1]] == [one.served for one in before]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
