@@ -18,7 +18,6 @@ from .discovery import Browse, find_bridges
 from .line import BadAddress, base_url, origin
 from .notice import N_, Notice, NoticeError
 from .pairing import Pairing
-from .probe import Greeting
 
 URL, CERTIFICATE = "bridge_url", "bridge_certificate"
 """Settings. The second is ``{"origin": "https://host:port", "sha256": hex}``, and holds for that origin only."""
@@ -49,7 +48,6 @@ class Connection:
         self._browse = browse
         self._on_change = on_change
         self._tell = tell
-        self._greeting: tuple[str, Greeting] | None = None
         self._made: str | None = None
         self._pairing = Pairing(self, logger)
 
@@ -77,16 +75,7 @@ class Connection:
     def status(self) -> dict[str, Any]:
         address = str(self._settings.get([URL]) or "")
         certificate = self.certificate(address)
-        where, greeting = self._greeting or ("", None)
-        known = None
-        if greeting is not None and where == address:
-            known = {
-                "id": greeting.bridge_id,
-                "name": greeting.bridge_name or None,
-                "version": greeting.version or None,
-            }
         return {
-            "bridge": known,
             "pinned": certificate and {"origin": origin(base_url(address)), "sha256": certificate},
             "pairing": self._pairing.status(),
         }
@@ -97,10 +86,7 @@ class Connection:
         address = _text(data, "bridge_url") or str(self._settings.get([URL]) or "")
         keys = [key for key, _ in self._access.push_keys()]
         version = self._introduction()["plugin_version"]
-        report = probe.test_connection(address, keys, self.certificate(address), version)
-        if report.greeting is not None:
-            self._greeting = (address, report.greeting)
-        return {"test": report.record()}
+        return {"test": probe.test_connection(address, keys, self.certificate(address), version).record()}
 
     def _request(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
         self._pairing.request(_text(data, "bridge_url"), _text(data, "octoprint_url"))

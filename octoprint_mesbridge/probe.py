@@ -40,6 +40,10 @@ class Greeting:
     bridge_name: str
     pairing: bool
 
+    def record(self) -> dict[str, str | None]:
+        """As the settings tab gets it."""
+        return {"id": self.bridge_id, "name": self.bridge_name or None, "version": self.version or None}
+
 
 @dataclass(frozen=True)
 class Findings:
@@ -134,9 +138,9 @@ def examine(base: str, keys: Sequence[wire.PushKey], certificate: str | None) ->
             return findings
         findings = replace(findings, known=False)
         for number, key in enumerate(keys):
-            moment = _proof(line, base, key)
-            if moment is not None:
-                return replace(findings, known=True, newest=number == 0, offset=moment)
+            offset, _ = meet(line, base, key)
+            if offset is not None:
+                return replace(findings, known=True, newest=number == 0, offset=offset)
         return findings
     except Unreachable as error:
         return replace(findings, ended=error.stage, trouble=error.notice)
@@ -148,14 +152,18 @@ def _ask(line: Line, base: str, headers: Mapping[str, str]) -> Any:
     return line.post(base + HELLO, _QUESTION, {**_HEADERS, **headers}, _CONNECT_S, _READ_S, _MOST)
 
 
-def _proof(line: Line, base: str, key: wire.PushKey) -> timedelta | None:
-    """What the bridge's clock is ahead of this one, if it answers with the same key."""
+def meet(line: Line, base: str, key: wire.PushKey) -> tuple[timedelta | None, Greeting | None]:
+    """What the clock of a bridge with the same `key` is ahead of this one, and what that one says of itself.
+
+    Both are None when nobody answers who has the key. Raises `Unreachable`.
+    """
     message_id, now = wire.new_message_id(), wire.utc_now()
     answer = _ask(line, base, wire.sign(key, message_id, now, _QUESTION))
     try:
-        return wire.verify_reply(key, message_id, answer.headers, answer.body or b"") - wire.utc_now()
+        moment = wire.verify_reply(key, message_id, answer.headers, answer.body or b"")
     except wire.SignatureError:
-        return None
+        return None, None
+    return moment - wire.utc_now(), _greeting(answer.status, answer.body)
 
 
 def _greeting(status: int, body: bytes | None) -> Greeting | None:

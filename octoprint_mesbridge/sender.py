@@ -22,6 +22,7 @@ from bridge import wire
 from .line import Answer, Line, Unreachable, base_url
 from .notice import N_, Notice, NoticeError
 from .outbox import Outbox
+from .probe import Greeting, meet
 
 _MAX_REPLY_BYTES = 64 * 1024
 _ANSWER_HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}
@@ -107,6 +108,7 @@ class Sender:
         self._trying_since: float | None = None
         self._acknowledged: str | None = None
         self._signing: Signer | None = None
+        self._bridge: Greeting | None = None
         self._refused: dict[str, float] = {}
         self._line = Line()
         self._thread = threading.Thread(target=self._run, name="mesbridge.sender", daemon=True)
@@ -123,7 +125,7 @@ class Sender:
                 self._target = target
                 self._changed = True
                 self._connected = False
-                self._error = self._trying_since = self._signing = None
+                self._error = self._trying_since = self._signing = self._bridge = None
                 self._condition.notify_all()
 
     def wake(self) -> None:
@@ -148,6 +150,7 @@ class Sender:
                 "connected": self._connected,
                 "idle": None if self._target else self._reason_idle,
                 "error": self._error or self._patience(),
+                "bridge": self._bridge and self._bridge.record(),
                 "acknowledged": self._acknowledged,
                 "clock_offset": self._offset.total_seconds(),
                 "previous_key_in_use": bool(self._signing and self._signing.valid_until),
@@ -214,10 +217,21 @@ class Sender:
         self._outbox.acknowledge(batch.instance, reply.ack)
         if batch.events and reply.ack <= batch.after:
             raise _Failed(Notice(N_("The bridge answered, but did not take the events")))
-        self._note_success(target, signer)
+        begins = self._note_success(target, signer)
         # The bridge repeats its wish until it is met, and a snapshot that meets it may be waiting already.
         if reply.snapshot and not self._outbox.backlog().waiting:
             self._on_snapshot()
+        if begins:
+            self._ask_who_it_is(target, signer)
+
+    def _ask_who_it_is(self, target: Target, signer: Signer) -> None:
+        try:
+            _, greeting = meet(self._line, _place(target), signer.key)
+        except Unreachable:
+            return  # the next push will say it
+        with self._condition:
+            if not self._changed:
+                self._bridge = greeting
 
     def _after(self, error: Exception, failures: int) -> float:
         """Tell what went wrong, the `failures`-th time in a row; returns the seconds until the next attempt."""
@@ -309,10 +323,11 @@ class Sender:
         log = self._logger.warning if begins else self._logger.debug
         log("%s. Events are kept and sent later.", failure)
 
-    def _note_success(self, target: Target, signer: Signer) -> None:
+    def _note_success(self, target: Target, signer: Signer) -> bool:
+        """Whether the connection begins with this."""
         with self._condition:
             if self._changed:
-                return
+                return False
             begins = not self._connected
             changed = not begins and signer != self._signing
             self._connected = True
@@ -329,6 +344,7 @@ class Sender:
             )
         elif changed:
             self._logger.info("The bridge knows the newest key now")
+        return begins
 
 
 def _place(target: Target | None) -> str:

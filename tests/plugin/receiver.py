@@ -247,7 +247,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _route(self, received: Received, body: bytes) -> None:
         if self.path.startswith(PAIR):
             self._pair(received, body)
-        elif self.path == HELLO and received.behaviour == "ok":
+        elif self.path == HELLO:
             self._hello(received, body)
         else:
             self._push(received, body)

@@ -169,6 +169,25 @@ def test_a_key_that_the_bridge_does_not_know_is_said_in_words(plant: Plant) -> N
     eventually(lambda: plant.arrived() == ["1"])
 
 
+def test_who_the_bridge_is_is_asked_once_for_a_connection(plant: Plant) -> None:
+    plant.connect()
+    known = eventually(lambda: plant.sender.status()["bridge"])
+    assert known == {"id": "b1", "name": "Hall 3", "version": "0.0.test"}
+    plant.happen()
+    eventually(lambda: plant.arrived())
+    assert plant.bridge.received.paths.count("/hello") == 1
+    plant.sender.aim(None)
+    assert plant.sender.status()["bridge"] is None
+
+
+def test_a_bridge_that_says_nothing_of_itself_is_pushed_to_all_the_same(plant: Plant) -> None:
+    plant.bridge.received.hello = (404, b"")
+    plant.happen()
+    plant.connect()
+    eventually(lambda: plant.arrived() == ["1"])
+    assert plant.sender.status()["bridge"] is None
+
+
 def two_signers(plant: Plant, seconds: float = 3600) -> Target:
     ends = wire.utc_now() + timedelta(seconds=seconds)
     newest = Signer(wire.PushKey.derive("the new key"))

@@ -1,0 +1,170 @@
+"""Pairing from the settings tab's side: a real OctoPrint, a real bridge, and `mesbridge pair` between them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.demo import octoprint as demo
+from bridge.demo.octoprint import ADMIN, OctoPrint
+from tests.e2e.bridge_process import BridgeProcess
+from tests.e2e.octoprint_server import Visitor, running, versions
+
+pytestmark = pytest.mark.e2e
+
+HTTPS = "[push]\nhttps = true"
+
+
+class Tab:
+    """What the settings tab of an OctoPrint does."""
+
+    def __init__(self, octoprint: OctoPrint) -> None:
+        self.octoprint = octoprint
+        self._visitor = Visitor(octoprint.url).log_in(ADMIN, octoprint.password)
+
+    def status(self) -> Any:
+        return self._visitor.get("/api/plugin/mesbridge").json()
+
+    def command(self, command: str, **data: Any) -> Any:
+        answer = self._visitor.post("/api/plugin/mesbridge", {"command": command, **data})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def wait(self, holds: Callable[[Any], Any], timeout: float = 30.0) -> Any:
+        deadline = time.monotonic() + timeout
+        while True:
+            status = self.status()
+            if holds(status):
+                return status
+            assert time.monotonic() < deadline, status
+            time.sleep(0.2)
+
+    def wait_pairing(self, state: str) -> Any:
+        return self.wait(lambda status: status["pairing"]["state"] == state)["pairing"]
+
+
+@pytest.fixture(scope="module", params=versions() or ["1.11.8"])
+def tab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
+    with running(request.param, tmp_path_factory.mktemp("octoprint")) as octoprint:
+        yield Tab(octoprint)
+
+
+@pytest.fixture(params=["http", "https"])
+def bridge(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BridgeProcess]:
+    bridge = BridgeProcess(tmp_path, [], "anonymous = true\n")
+    (tmp_path / "config.json").chmod(0o600)
+    if request.param == "https":
+        settings = tmp_path / "settings.toml"
+        settings.write_text(settings.read_text().replace("[push]", HTTPS))
+    bridge.start()
+    yield bridge
+    bridge.stop()
+
+
+def url(bridge: BridgeProcess) -> str:
+    secure = HTTPS in (bridge.folder / "settings.toml").read_text()
+    return f"http{'s' if secure else ''}://127.0.0.1:{bridge.push_port}"
+
+
+def pair(bridge: BridgeProcess, *arguments: str) -> str:
+    command = [sys.executable, "-m", "bridge.cli", "pair", *arguments, "--settings", "settings.toml"]
+    ran = subprocess.run(command, cwd=bridge.folder, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
+
+
+def request_pairing(tab: Tab, bridge: BridgeProcess) -> tuple[str, str]:
+    """The request's id at the bridge, and the code that the tab shows."""
+    tab.command("request_pairing", bridge_url=url(bridge), octoprint_url=tab.octoprint.url)
+    code = tab.wait_pairing("comparing")["code"]
+    listed = pair(bridge, "list")
+    assert code in listed
+    line = next(line for line in listed.splitlines() if code in line)
+    found = re.search(r"\b[0-9a-f]{8}\b", line)
+    assert found, listed
+    return found[0], code
+
+
+def test_a_printer_is_paired_and_paired_again_without_anything_being_copied(
+    tab: Tab, bridge: BridgeProcess
+) -> None:
+    tab.command("request_pairing", bridge_url=url(bridge), octoprint_url=tab.octoprint.url)
+    assert "mesbridge pair open" in tab.wait_pairing("failed")["message"]
+
+    pair(bridge, "open")
+    before = tab.status()["key"]
+    identity, code = request_pairing(tab, bridge)
+    tab.command("confirm_pairing", code=code)
+    assert tab.status()["key"] == before
+    pair(bridge, "accept", identity, "--mes", "1")
+    tab.wait_pairing("done")
+    status = tab.wait(lambda status: status["connected"])
+    assert status["error"] is None
+    assert not status["previous_key_in_use"]
+    assert (status["pinned"] is not None) == url(bridge).startswith("https")
+    settings = tab.octoprint.base_folder / "config.yaml"
+    assert url(bridge) in settings.read_text()
+
+    test = tab.command("test_connection", bridge_url=url(bridge))["test"]
+    assert test["ok"], test
+    assert tab.status()["bridge"]["version"]
+
+    first = status["key"]["prefix"]
+    identity, code = request_pairing(tab, bridge)
+    tab.command("confirm_pairing", code=code)
+    pair(bridge, "accept", identity, "--mes", "1")
+    tab.wait_pairing("done")
+    status = tab.wait(lambda status: status["connected"] and status["key"]["prefix"] != first)
+    assert status["key"]["previous"]["prefix"] == first
+    tab.wait(lambda status: status["connected"] and not status["previous_key_in_use"], timeout=15)
+
+
+def test_a_refused_request_leaves_the_keys_as_they_were(tab: Tab, bridge: BridgeProcess) -> None:
+    pair(bridge, "open")
+    before = tab.status()["key"]
+    identity, code = request_pairing(tab, bridge)
+    tab.command("confirm_pairing", code=code)
+    pair(bridge, "refuse", identity)
+    assert "refused" in tab.wait_pairing("refused")["message"]
+    now = tab.status()["key"]
+    assert (now and now["prefix"]) == (before and before["prefix"])
+
+
+@pytest.mark.parametrize("version", versions() or ["1.11.8"])
+def test_bridges_are_found_through_octoprints_own_discovery(
+    version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zeroconf = pytest.importorskip("zeroconf")
+    monkeypatch.setattr(
+        demo, "_DISABLED_PLUGINS", tuple(p for p in demo._DISABLED_PLUGINS if p != "discovery")
+    )
+    announced = zeroconf.ServiceInfo(
+        "_mesbridge._tcp.local.",
+        "Hall 3._mesbridge._tcp.local.",
+        port=8484,
+        properties={"version": "0.2.0", "id": "b1", "https": "1"},
+        parsed_addresses=["192.0.2.7"],
+        server="hall3.local.",
+    )
+    advertiser = zeroconf.Zeroconf()
+    try:
+        with running(version, tmp_path) as octoprint:
+            advertiser.register_service(announced)
+            found = Tab(octoprint).command("find_bridges")
+    finally:
+        advertiser.close()
+    expected = {"name": "Hall 3", "url": "https://192.0.2.7:8484", "version": "0.2.0", "https": True}
+    assert expected in found["bridges"], found["note"]
+
+
+def test_without_octoprints_discovery_the_address_is_to_be_typed(tab: Tab) -> None:
+    found = tab.command("find_bridges")
+    assert found["bridges"] == []
+    assert "type the bridge's address in" in found["note"]
