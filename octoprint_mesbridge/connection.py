@@ -13,7 +13,6 @@ from bridge import wire
 
 from . import probe
 from .access import Access
-from .api import GENERATE, STATUS, Api, Command
 from .discovery import Browse, find_bridges
 from .line import BadAddress, base_url, origin
 from .notice import N_, Notice, NoticeError
@@ -51,14 +50,6 @@ class Connection:
         self._made: str | None = None
         self._pairing = Pairing(self, logger)
 
-    def add_to(self, api: Api) -> None:
-        api.add_status(self.status)
-        api.add_command("test_connection", Command(STATUS, self._test))
-        api.add_command("find_bridges", Command(STATUS, lambda data: find_bridges(self._browse())))
-        api.add_command("request_pairing", Command(GENERATE, self._request))
-        api.add_command("confirm_pairing", Command(GENERATE, self._confirm, reauthenticate=True))
-        api.add_command("cancel_pairing", Command(GENERATE, self._cancel))
-
     def stop(self, timeout: float) -> None:
         self._pairing.stop(timeout)
 
@@ -80,26 +71,29 @@ class Connection:
             "pairing": self._pairing.status(),
         }
 
-    # ~~ commands
+    # ~~ commands: each gets a JSON object, and returns what its answer has beside the status
 
-    def _test(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
+    def find(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        return find_bridges(self._browse())
+
+    def test(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
         address = _text(data, "bridge_url") or str(self._settings.get([URL]) or "")
         keys = [key for key, _ in self._access.push_keys()]
         version = self._introduction()["plugin_version"]
         return {"test": probe.test_connection(address, keys, self.certificate(address), version).record()}
 
-    def _request(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
+    def request(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
         self._pairing.request(_text(data, "bridge_url"), _text(data, "octoprint_url"))
         return {}
 
-    def _confirm(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
+    def confirm(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
         if not self._pairing.confirm(_text(data, "code") or None):
             raise NoticeError(
                 Notice(N_("There is no such code to confirm (any more): request pairing again"))
             )
         return {}
 
-    def _cancel(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
+    def cancel(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
         self._pairing.cancel()
         return {}
 

@@ -14,7 +14,7 @@ import octoprint.plugin
 
 from . import health
 from .access import Access
-from .api import Api, permissions
+from .api import GENERATE, STATUS, Api, Command, permissions
 from .connection import Connection
 from .guard import Guard
 from .keys import KeyStore
@@ -97,7 +97,7 @@ class MESBridgePlugin(
             self._seconds("sample_interval"),
         )
         self._outbox, self._sender = outbox, sender
-        self._connection = Connection(
+        self._connection = connection = Connection(
             self._settings,
             self._access,
             self._logger,
@@ -106,7 +106,12 @@ class MESBridgePlugin(
             self._configure,
             self._tell_changed,
         )
-        self._connection.add_to(self._api)
+        self._api.add_status(connection.status)
+        self._api.add_command("test_connection", Command(STATUS, connection.test))
+        self._api.add_command("find_bridges", Command(STATUS, connection.find))
+        self._api.add_command("request_pairing", Command(GENERATE, connection.request))
+        self._api.add_command("confirm_pairing", Command(GENERATE, connection.confirm, reauthenticate=True))
+        self._api.add_command("cancel_pairing", Command(GENERATE, connection.cancel))
         self._configure()
 
     # ~~ StartupPlugin, ShutdownPlugin
