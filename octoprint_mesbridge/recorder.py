@@ -32,6 +32,9 @@ _STOP = object()
 RETRY_S = 2.0
 """How long to wait before writing again after the disk refused."""
 
+GATHER_S = 0.05
+"""Events seldom come alone: what follows within this is stored and sent together with the first."""
+
 WORDS_WITHIN_S = ERROR_TEXT_WITHIN.total_seconds() + 0.1
 """When to tell of an error that got no words."""
 
@@ -107,6 +110,8 @@ class Recorder:
         items = []
         try:
             items.append(self._queue.get(timeout=timeout))
+            if items[0][1] is not _STOP:
+                time.sleep(GATHER_S)
             while True:
                 items.append(self._queue.get_nowait())
         except queue.Empty:
