@@ -25,6 +25,7 @@ log = structlog.get_logger(__name__)
 SERVICE = "_mesbridge._tcp.local."
 _LONGEST_LABEL = 63  # bytes, RFC 1035
 _END_WITHIN_S = 2.0
+_LOOK_EVERY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,23 +41,29 @@ class Announcement:
 
 
 async def announce(what: Announcement) -> None:
-    """Until cancelled. A bridge that only its own computer can reach is not announced."""
-    try:
-        addresses = await asyncio.to_thread(_addresses, what.host)
-        if not addresses:
-            log.debug("not announced: only this computer can reach the bridge", host=what.host)
-        else:
-            await _register(what, addresses)
-    except Exception as error:  # noqa: BLE001 (a convenience must not stop the bridge)
-        log.warning(
-            "the bridge cannot be announced by mDNS: enter its address in the plugin's settings tab, or set"
-            " push.announce = false",
-            error=str(error) or type(error).__name__,
-        )
-    await asyncio.Event().wait()
+    """Until cancelled, whatever this computer's addresses become. A bridge on loopback is not announced."""
+    failed = ""
+    while True:
+        try:
+            addresses = await asyncio.to_thread(_addresses, what.host)
+            if addresses:
+                await _tell(what, addresses)
+            elif what.host not in WILDCARDS:
+                log.debug("not announced: only this computer can reach the bridge", host=what.host)
+                return
+            failed = ""
+        except Exception as error:  # noqa: BLE001 (a convenience must not stop the bridge)
+            if failed != (failed := str(error) or type(error).__name__):
+                log.warning(
+                    "the bridge cannot be announced by mDNS: enter its address in the plugin's settings tab, or set"
+                    " push.announce = false",
+                    error=failed,
+                )
+        await asyncio.sleep(_LOOK_EVERY_S)
 
 
-async def _register(what: Announcement, addresses: list[str]) -> None:
+async def _tell(what: Announcement, addresses: list[str]) -> None:
+    """As long as these are the addresses."""
     # Only now, and beside the loop: it takes as long as a tenth of the start.
     module = await asyncio.to_thread(__import__, "zeroconf.asyncio")
     zeroconf = module.asyncio.AsyncZeroconf(interfaces=[a for a in addresses if ":" not in a] or addresses)
@@ -64,7 +71,8 @@ async def _register(what: Announcement, addresses: list[str]) -> None:
         info = await asyncio.to_thread(_info, what, addresses)
         await (await zeroconf.async_register_service(info, allow_name_change=True))
         log.info("announced by mDNS", name=info.name, addresses=addresses)
-        await asyncio.Event().wait()
+        while await asyncio.to_thread(_addresses, what.host) == addresses:  # noqa: ASYNC110 (nobody tells)
+            await asyncio.sleep(_LOOK_EVERY_S)
     finally:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_END_WITHIN_S):
