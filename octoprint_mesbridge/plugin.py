@@ -133,6 +133,8 @@ class MESBridgePlugin(
             self._sender.stop(SHUTDOWN_S)
 
     def on_plugin_pending_uninstall(self) -> None:
+        if self._connection:
+            self._connection.stop(SHUTDOWN_S)
         if self._access:
             self._access.revoke()
             self._configure()
