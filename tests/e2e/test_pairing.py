@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import socket
+import sqlite3
 import ssl
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -21,8 +24,10 @@ from asyncua import Client
 
 from bridge import handshake, wire
 from bridge.aggregator import load
+from bridge.demo.octoprint import ADMIN, OctoPrint, slow_gcode
 from tests.bridge.events import DATA
 from tests.e2e.bridge_process import BridgeProcess, Plugin
+from tests.e2e.octoprint_server import Visitor, running, versions
 
 pytestmark = pytest.mark.e2e
 
@@ -397,3 +402,69 @@ def test_an_entry_that_cannot_be_written_is_told_on_both_sides(make: Make) -> No
     assert ended.state == handshake.FAILED
     assert "config.json" in ended.message
     assert (accepting.returncode, "config.json" in said) == (1, True)
+
+
+class Tab:
+    """The settings tab of a real OctoPrint."""
+
+    def __init__(self, octoprint: OctoPrint) -> None:
+        self._visitor = Visitor(octoprint.url).log_in(ADMIN, octoprint.password)
+
+    def command(self, command: str, **values: str) -> None:
+        answer = self._visitor.post("/api/plugin/mesbridge", {"command": command, **values})
+        assert answer.status_code == 200, answer.text
+
+    def wait(self, holds: Callable[[Any], Any], timeout: float = 60.0) -> Any:
+        deadline = time.monotonic() + timeout
+        while not holds(status := self._visitor.get("/api/plugin/mesbridge").json()):
+            assert time.monotonic() < deadline, status
+            time.sleep(0.2)
+        return status
+
+
+def logged(bridge: BridgeProcess) -> list[str]:
+    """The kinds of all events in the log of a bridge that does not run."""
+    with contextlib.closing(sqlite3.connect(bridge.folder / "state" / "log.sqlite")) as connection:
+        return [kind for (kind,) in connection.execute("SELECT kind FROM record ORDER BY position")]
+
+
+@pytest.mark.parametrize("version", versions() or ["1.11.8"])
+def test_a_real_octoprint_minds_another_certificate_and_loses_nothing_meanwhile(
+    make: Make, version: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    bridge = make(WITH_COMMENTS % OTHER_KEY, https=True)
+    bridge.start()
+    pair(bridge, "open")
+    with running(version, tmp_path_factory.mktemp("octoprint")) as octoprint:
+        tab = Tab(octoprint)
+        tab.command("request_pairing", bridge_url=origin(bridge, https=True), octoprint_url=octoprint.url)
+        code = tab.wait(lambda status: status["pairing"]["code"])["pairing"]["code"]
+        request_id = next(line.split()[0] for line in pair(bridge, "list").splitlines() if code in line)
+        tab.command("confirm_pairing", code=code)
+        said = pair(bridge, "accept", request_id, "--mes", "1", "--name", "Bay 12")
+        assert f"OctoPrint {version} answers, state Operational" in said
+        tab.wait(lambda status: status["connected"] and status["pairing"]["state"] == "done")
+        assert machines(bridge) == ["Old one", "Bay 12"]
+        assert "// the printers of hall 3" in (bridge.folder / "config.json").read_text()
+
+        bridge.kill()
+        own = bridge.folder / "state" / "https.pem"
+        kept = own.rename(bridge.folder / "kept.pem")
+        bridge.output.unlink()
+        bridge.start()
+        refused = tab.wait(lambda status: "certificate" in (status["error"] or ""))
+        assert not refused["connected"]
+        octoprint.upload("part.gcode", slow_gcode(5, 100))
+        octoprint.print("part.gcode")
+        tab.wait(lambda status: status["waiting"] > 0)
+        octoprint.wait_state("Operational")
+        bridge.kill()
+        assert wire.JOB_STARTED not in logged(bridge)
+
+        kept.replace(own)
+        bridge.output.unlink()
+        bridge.start()
+        tab.wait(lambda status: status["connected"] and not status["waiting"])
+        bridge.stop()
+    told = logged(bridge)
+    assert [told.count(kind) for kind in (wire.JOB_STARTED, wire.JOB_ENDED)] == [1, 1]

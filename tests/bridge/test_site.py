@@ -1,0 +1,176 @@
+"""Machines that join, change and hand over their keys while the bridge runs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge import identity, wire
+from bridge.aggregator import Secret, load
+from bridge.fleet import Fleet
+from bridge.log.sqlite import SqliteLog
+from bridge.machine import Machine, Transition
+from bridge.mes import Registration
+from bridge.settings import IdentificationSettings, Settings
+from bridge.site import Served, Site, assign
+from bridge.sources.presence import Presence
+from bridge.sources.push import PushReceiver
+from bridge.sources.verification import Verification
+from bridge.umati import MachineIdentity
+from tests.bridge.events import DATA
+
+FIRST, SECOND = "a" * 43, "b" * 43
+
+
+@dataclass
+class Umati:
+    """What the OPC UA server was told to show."""
+
+    endpoint_url: str = "opc.tcp://here:4840/"
+    shown: dict[str, tuple[MachineIdentity, Machine]] = field(default_factory=dict)
+    changed: list[Transition] = field(default_factory=list)
+
+    def add_machine(self, machine: str, who: MachineIdentity, now: Machine) -> None:
+        assert machine not in self.shown
+        self.shown[machine] = (who, now)
+
+    def remove_machine(self, machine: str) -> None:
+        del self.shown[machine]
+
+    def node_id(self, machine: str) -> str:
+        return f"nsu=x;s={machine}"
+
+    def handle(self, transition: Transition) -> None:
+        self.changed.append(transition)
+
+
+@dataclass
+class Mes:
+    registered: list[tuple[str, tuple[int, ...], Registration, Machine]] = field(default_factory=list)
+
+    def unknown(self, mes_ids: tuple[int, ...]) -> tuple[int, ...]:
+        return ()
+
+    def register(self, *what: Any) -> None:
+        self.registered.append(what)
+
+
+@dataclass
+class Parts:
+    site: Site
+    fleet: Fleet
+    store: SqliteLog
+    umati: Umati
+    mes: Mes
+    receiver: PushReceiver
+    presence: Presence
+
+
+@pytest.fixture
+async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
+    fleet, umati, mes = Fleet(), Umati(), Mes()
+    store = SqliteLog(tmp_path / "log.sqlite", fleet.take)
+    presence = Presence(store, 30.0, lambda: 0.0)
+    receiver = PushReceiver(store, presence.heard)
+    verification = Verification(lambda machine: fleet[machine].link)
+    site = Site(fleet, umati, mes, presence, receiver, verification)  # type: ignore[arg-type]
+    fleet.sinks = [umati, site]
+    yield Parts(site, fleet, store, umati, mes, receiver, presence)
+    await store.close()
+
+
+def served(machine: str, key: str, **changes: Any) -> Served:
+    one = Served(
+        machine=machine,
+        index=0,
+        name="Bay 12",
+        url=f"http://{machine}",
+        key=Secret(key),
+        push_key=wire.PushKey.derive(key),
+        mes_ids=(1,),
+        identification=IdentificationSettings(),
+    )
+    return replace(one, **changes)
+
+
+async def push(parts: Parts, machine: str, *kinds: str) -> None:
+    now = wire.utc_now()
+    events = tuple(wire.Event(n, now, kind, DATA[kind]) for n, kind in enumerate(kinds, 1))
+    await parts.store.append(machine, wire.Batch("i", 0, len(events), events, now))
+
+
+def believed(parts: Parts, key: str) -> str | None:
+    sender = parts.receiver.sender(wire.PushKey.derive(key).key_id)
+    return sender and sender.machine
+
+
+async def test_a_machine_that_joins_is_in_every_part(parts: Parts) -> None:
+    parts.site.serve(served("m", FIRST))
+    assert list(parts.umati.shown) == ["m"]
+    assert [one[:2] for one in parts.mes.registered] == [("m", (1,))]
+    assert believed(parts, FIRST) == "m"
+    await parts.presence.heard("m")
+    assert (len(parts.site), "m" in parts.site) == (1, True)
+
+
+async def test_a_machine_of_which_the_log_knows_joins_as_it_is_now(parts: Parts) -> None:
+    await push(parts, "m", wire.SNAPSHOT)
+    parts.site.serve(served("m", FIRST))
+    assert parts.umati.shown["m"][1] is parts.fleet["m"]
+    assert parts.mes.registered[0][3] is parts.fleet["m"]
+    assert parts.fleet["m"] != Machine()
+
+
+async def test_a_new_key_takes_the_place_of_the_old_and_nothing_else_changes(parts: Parts) -> None:
+    parts.site.serve(served("m", FIRST))
+    shown = parts.umati.shown["m"]
+    parts.site.serve(served("m", SECOND))
+    assert (believed(parts, FIRST), believed(parts, SECOND)) == (None, "m")
+    assert parts.umati.shown["m"] is shown
+    assert len(parts.site) == 1
+
+
+async def test_another_name_is_shown_under_the_same_machine(parts: Parts) -> None:
+    parts.site.serve(served("m", FIRST))
+    parts.site.serve(served("m", FIRST, name="Bay 13"))
+    assert parts.umati.shown["m"][0].custom_name == "Bay 13"
+    assert parts.mes.registered[-1][2].name == "Bay 13"
+
+
+async def test_the_key_of_one_machine_leaves_the_others_alone(parts: Parts) -> None:
+    parts.site.serve(served("m", FIRST))
+    parts.site.serve(served("n", "n" * 43))
+    parts.site.serve(served("m", SECOND))
+    assert believed(parts, "n" * 43) == "n"
+
+
+async def test_what_comes_after_it_joined_reaches_it_and_another_printer_is_registered(parts: Parts) -> None:
+    parts.site.serve(served("m", FIRST))
+    await push(parts, "m", wire.SNAPSHOT)
+    assert [one.record.kind for one in parts.umati.changed] == [wire.SNAPSHOT]
+    assert len(parts.mes.registered) == 2
+    assert parts.mes.registered[-1][3].printer == parts.fleet["m"].printer
+
+
+def test_ids_are_kept_when_the_file_is_read_again_with_one_machine_more(tmp_path: Path) -> None:
+    def entry(n: int, key: str) -> str:
+        return (
+            f'{{"type": "OCTOPRINT", "url": "http://10.0.0.{n}", "authentication_file_path": "{key}",'
+            ' "mes_id": [1]}'
+        )
+
+    path = tmp_path / "config.json"
+    path.write_text(f"[{entry(1, FIRST)}]")
+    before = assign(load(path), Settings(), tmp_path)
+    path.write_text(f"[{entry(2, SECOND)}, {entry(1, FIRST)}]")
+    after = assign(load(path), Settings(), tmp_path)
+    assert after[1].machine == before[0].machine
+    path.write_text(f"[{entry(1, 'c' * 43)}]")
+    rekeyed = assign(load(path), Settings(), tmp_path)
+    assert [one.machine for one in rekeyed] == [before[0].machine]
+    known = {one.machine: one.key_id for one in identity.load(tmp_path / "machines.json")}
+    assert known[before[0].machine] == wire.PushKey.derive("c" * 43).key_id
