@@ -26,6 +26,7 @@ from bridge.aggregator.problem import ConfigUnreadable
 from bridge.aggregator.text import decode
 
 SECRETS_FOLDER: Final = "secrets"
+_BY_HAND: Final = "generate a key in OctoPrint and add the entry that the plugin shows by hand"
 _MOST_FILES_OF_A_NAME: Final = 1000
 _NOT_REPLACEABLE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV})
 
@@ -62,7 +63,7 @@ def put(path: Path, *, url: str, name: str | None, mes_ids: tuple[int, ...], key
     except OSError as error:
         where = error.filename or path
         raise EditError(
-            f"{where} cannot be written: {error.strerror}; let the user of the bridge write there, and pair again"
+            f"{where} cannot be written: {error.strerror}; put that right and pair again, or {_BY_HAND}"
         ) from None
 
 
@@ -161,8 +162,7 @@ class _Edit:
     def _check_writable(self) -> None:
         if not os.access(self._file, os.W_OK):
             raise EditError(
-                f"{self._file} may not be written by the bridge's user; allow that and pair again, or generate a key"
-                " in OctoPrint and add the entry that the plugin shows by hand"
+                f"{self._file} may not be written by the bridge's user; allow that and pair again, or {_BY_HAND}"
             )
 
     def _replace(self, text: str) -> None:

@@ -248,10 +248,17 @@ class PairingDesk:
             message = "this bridge takes no requests now; its administrator opens pairing with `mesbridge pair open`"
             raise _refused(web.HTTPForbidden, "closed", message)
         said = _decoded(handshake.decode_introduction, body)
-        self._check(said)
+        if said.url and not _is_url(said.url):
+            message = "url: the address of this OctoPrint is expected, such as http://192.168.1.41:5000"
+            raise _refused(web.HTTPUnprocessableEntity, "malformed", message)
         self._tidy()
         address = request.remote or "unknown"
-        self._make_room(address, said.uuid)
+        replaced = self._replaced(address, said.uuid)
+        self._count()
+        self._check_certificate(said)
+        for earlier in replaced:
+            del self._pairings[earlier.answer.id]
+            log.info("pairing requested again", request=earlier.answer.id)
         # A thread would gain nothing: the interpreter is held for these milliseconds either way.
         half, now = handshake.Half(), self._clock()
         answer = handshake.Answer(
@@ -267,35 +274,18 @@ class PairingDesk:
         log.info("pairing requested", request=answer.id, name=said.name, url=said.url, address=address)
         return web.Response(body=handshake.encode(answer), content_type="application/json")
 
-    def _check(self, said: handshake.Introduction) -> None:
-        if said.url and not _is_url(said.url):
-            message = "url: the address of this OctoPrint is expected, such as http://192.168.1.41:5000"
-            raise _refused(web.HTTPUnprocessableEntity, "malformed", message)
-        if said.certificate is not None and said.certificate != self._certificate:
-            log.warning(
-                "pairing refused: the plugin saw another certificate than this bridge's", name=said.name
-            )
-            message = (
-                "the certificate that this plugin saw is not the bridge's: something stands between them. If that"
-                " is a proxy of your own, give it a certificate that the plugin's computer trusts; if not, do not"
-                " go on, and look who is in your network"
-            )
-            raise _refused(web.HTTPForbidden, "certificate", message)
-
-    def _make_room(self, address: str, uuid: str) -> None:
-        """Drop what the new request replaces. Raises the refusal if there is no room for it, or no try left."""
+    def _replaced(self, address: str, uuid: str) -> list[_Pairing]:
+        """The requests that a new one takes the place of. Raises the refusal if there is no room for it."""
         alive = [one for one in self._pairings.values() if one.state not in _ENDED]
+        theirs = [one for one in alive if one.address == address]
         # An accepted one stays: the new one may come from anybody who knows that OctoPrint's uuid.
-        replaced = [
-            one
-            for one in alive
-            if one.state == WAITING and one.address == address and one.introduction.uuid == uuid
-        ]
-        others = len(alive) - len(replaced)
-        theirs = sum(one.address == address for one in alive) - len(replaced)
-        if others >= MOST_AT_ONCE or theirs >= MOST_OF_ONE_ADDRESS:
+        replaced = [one for one in theirs if one.state == WAITING and one.introduction.uuid == uuid]
+        if len(alive) - len(replaced) >= MOST_AT_ONCE or len(theirs) - len(replaced) >= MOST_OF_ONE_ADDRESS:
             message = "too many requests wait at this bridge; refuse some there, or wait until they expire"
             raise _refused(web.HTTPTooManyRequests, "too_many", message)
+        return replaced
+
+    def _count(self) -> None:
         if self._tries_left <= 0:
             log.warning("pairing is closed: too many requests came to nothing", limit=MOST_IN_VAIN)
             self._open_until = None
@@ -304,9 +294,17 @@ class PairingDesk:
             )
             raise _refused(web.HTTPTooManyRequests, "too_many", message)
         self._tries_left -= 1
-        for one in replaced:
-            del self._pairings[one.answer.id]
-            log.info("pairing requested again", request=one.answer.id)
+
+    def _check_certificate(self, said: handshake.Introduction) -> None:
+        if said.certificate is None or said.certificate == self._certificate:
+            return
+        log.warning("pairing refused: the plugin saw another certificate than this bridge's", name=said.name)
+        message = (
+            "the certificate that this plugin saw is not the bridge's: something stands between them. If that is a"
+            " proxy of your own, give it a certificate that the plugin's computer trusts; if not, do not go on,"
+            " and look who is in your network"
+        )
+        raise _refused(web.HTTPForbidden, "certificate", message)
 
     async def _revealed(self, request: web.Request) -> web.Response:
         body = await _body(request)
@@ -323,8 +321,10 @@ class PairingDesk:
                 raise _refused(web.HTTPUnprocessableEntity, "malformed", str(error)) from None
         message_id = self._believed(request, one, session, body)
         if one.session is None:
-            one.session, one.message = session, _TO_COMPARE.format(one.answer.id)
-            log.info("pairing waits for its codes to be compared", request=one.answer.id)
+            one.session = session
+            if one.state == WAITING:
+                one.message = _TO_COMPARE.format(one.answer.id)
+                log.info("pairing waits for its codes to be compared", request=one.answer.id)
         return self._state(one, session, message_id)
 
     async def _asked(self, request: web.Request) -> web.Response:

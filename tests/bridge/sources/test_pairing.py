@@ -236,6 +236,14 @@ async def test_a_refused_plugin_hears_it_and_its_key_is_not_taken(bridge: Bridge
     assert bridge.adopted == []
 
 
+async def test_a_plugin_that_shows_its_number_too_late_hears_how_it_ended(bridge: Bridge) -> None:
+    plugin = Plugin(bridge)
+    await plugin.introduce()
+    bridge.desk.refuse(bridge.only().id)
+    assert await plugin.show() == State(REFUSED, "refused at the bridge")
+    assert bridge.only().message == "refused at the bridge"
+
+
 async def test_an_accepted_request_can_still_be_refused_until_the_key_has_come(bridge: Bridge) -> None:
     plugin = Plugin(bridge)
     request = await plugin.begin()
@@ -493,6 +501,14 @@ async def test_a_plugin_that_saw_another_certificate_is_warned(own: str | None) 
         assert "something stands between" in said
         assert bridge.desk.requests() == []
         assert (await Plugin(bridge).introduce()).status == 200  # one that its system trusts is not told
+
+
+async def test_wrong_certificates_come_to_an_end_too_and_replace_nothing(bridge: Bridge) -> None:
+    request = await Plugin(bridge).begin()
+    for _ in range(pairing.MOST_IN_VAIN - 1):
+        await refused(await Plugin(bridge, certificate="b" * 64).introduce(), 403, "certificate")
+    assert bridge.only() == request
+    await refused(await Plugin(bridge, certificate="b" * 64).introduce(), 429, "too_many")
 
 
 async def test_the_right_certificate_is_part_of_the_code() -> None:
