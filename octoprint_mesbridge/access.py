@@ -250,9 +250,13 @@ class Access:
     def start(self) -> None:
         """Clear away what is left of keys that ended while OctoPrint was not running. Makes no user, ever."""
         with self._lock:
-            if self._damage is None:
-                self._end_overlap()
+            if self._damage is not None:
+                return
+            self._end_overlap()
+            try:
                 self._end_users()
+            except OSError as error:
+                self._logger.warning("A user of an ended key could not be removed: %s", error)
 
     def close(self) -> None:
         """Keep the last use, and watch the clock no more."""
@@ -279,12 +283,15 @@ class Access:
             return False
         self._keys = Keys(keys.current)
         self._stop_timer()
-        self._end_users()
         try:
+            self._end_users()
             self._store.save(self._keys)
         except OSError as error:
-            self._logger.warning("That the previous key ended could not be noted: %s", error)
-        self._logger.info("The previous key has ended and its user was removed")
+            self._logger.warning(
+                "The previous key has ended, but what is left of it stays for now: %s", error
+            )
+        else:
+            self._logger.info("The previous key has ended and its user was removed")
         return True
 
     def _valid(self) -> tuple[KeyRecord, ...]:

@@ -54,7 +54,7 @@ class Guard:
             flask.abort(403, description=gettext("The key of the MES bridge does not allow this"))
 
     def without_cookie(self, response: Any) -> Any:
-        """After a request: a key's holder gets no cookie."""
+        """After a request: a key's holder gets no cookie, which OctoPrint 1.11.4 would set against its own intent."""
         if is_service_user(current_user.get_id()):
             flask.session.clear()
             flask.session.modified = False  # OctoPrint cannot delete a cookie; not to set it is enough

@@ -136,8 +136,10 @@ class MESBridgePlugin(
         if self._connection:
             self._connection.stop(SHUTDOWN_S)
         if self._access:
-            self._access.revoke()
-            self._configure()
+            try:
+                self._access.revoke()
+            finally:
+                self._configure()
 
     # ~~ EventHandlerPlugin: one thread serves all plugins, so nothing is done here
 

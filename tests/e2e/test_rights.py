@@ -12,6 +12,7 @@ import json
 import os
 import re
 import stat
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from bridge import wire
 from bridge.demo.octoprint import ADMIN, TREE, OctoPrint
 from octoprint_mesbridge.keys import USER_PREFIX
 from octoprint_mesbridge.rights import CONTROLLING, READING
-from tests.e2e.octoprint_server import Visitor, running, versions
+from tests.e2e.octoprint_server import Visitor, environment, running, versions
 
 pytestmark = pytest.mark.e2e
 
@@ -375,6 +376,32 @@ def test_the_last_use_is_told_with_its_address(site: Site) -> None:
     after = site.octoprint.plugin_status()["key"]
     assert after["last_address"] == "127.0.0.1"
     assert abs((wire.utc_now() - wire.parse_time(after["last_used"])).total_seconds()) < 10
+
+
+CHECK_OF_A_BROKEN_ACCESS = """
+import logging, sys
+import flask
+from octoprint_mesbridge.guard import Guard
+
+class Broken:
+    def find(self, api_key):
+        raise RuntimeError("no user for " + api_key)
+
+logging.basicConfig(level=logging.DEBUG)
+guard = Guard(Broken(), logging.getLogger("guard"))
+with flask.Flask("x").test_request_context("/api/version", headers={"X-Api-Key": sys.argv[1]}):
+    print(guard.user_for(sys.argv[1]))
+print(guard.user_for(sys.argv[1]))
+"""
+
+
+def test_a_check_that_goes_wrong_refuses_the_key_and_never_logs_it(site: Site) -> None:
+    """OctoPrint would log the key if anything were raised; outside of a request it is no key either."""
+    script = [environment(site.version).python, "-c", CHECK_OF_A_BROKEN_ACCESS, "s3cret"]
+    ran = subprocess.run(script, capture_output=True, text=True, cwd="/")
+    assert ran.stdout.split() == ["None", "None"], ran.stderr
+    assert "RuntimeError" in ran.stderr
+    assert "s3cret" not in ran.stderr
 
 
 # --------------------------------------------------------------------------- permissions of people

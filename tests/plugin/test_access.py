@@ -542,6 +542,24 @@ def test_a_start_removes_a_user_without_a_key_and_makes_none(path: Path, users: 
     assert not path.exists()
 
 
+def test_users_that_cannot_be_removed_keep_nothing_from_starting_and_nothing_alive(
+    access: Judged, path: Path, users: Users, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = access.generate()
+    new = access.rotate(timedelta(hours=1))
+    access.close()
+    clock.passes(hours=1)
+
+    def read_only(name: str) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(users, "remove_user", read_only)
+    later = make(path, users, clock)
+    later.start()
+    assert later.validate(old) is None
+    assert later.validate(new) is not None
+
+
 def test_a_start_with_an_unreadable_file_leaves_everything_as_it_is(path: Path, users: Users) -> None:
     users.add_user(USER_PREFIX + "0815", "x", True, ["STATUS"], [])
     path.write_text("{")
