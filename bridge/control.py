@@ -84,6 +84,7 @@ def ask(folder: Path, command: str, **values: Any) -> dict[str, Any]:
     """What the bridge with this state folder answers to `command`. Raises `ControlError`."""
     import requests
 
+    folder = folder.absolute()
     path = folder / FILE
     none_runs = (
         f"no bridge runs with the state folder {folder}: start it with `mesbridge run`, or give --settings"

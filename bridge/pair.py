@@ -95,6 +95,11 @@ def _accept(ask: Ask, options: argparse.Namespace, chosen: Settings) -> int:
     print(f"                 mesbridge pair refuse {request['id']}")
     print(f"To be written into {request['config']}:")
     print(f"  custom_name {request['name']!r}, url {request['url']}, mes_id {mes_ids}")
+    unknown = sorted(set(mes_ids) - {one.id for one in chosen.mes})
+    if unknown:
+        print(
+            f"  (the settings have no section [[mes]] with id {unknown[0]}: nothing is told there until they do)"
+        )
     try:
         request = _ended(ask, request)
         if request["state"] != "served":
