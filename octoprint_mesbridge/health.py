@@ -24,8 +24,9 @@ def judge(status: Mapping[str, Any], now: datetime) -> tuple[str, dict[str, str]
     """
     if status.get("trouble"):
         return ISSUE, {"reason": "trouble", "message": str(status["trouble"])}
-    if (status.get("storage") or {}).get("full"):
-        return ISSUE, {"reason": "full", "message": ""}
+    refusal = (status.get("storage") or {}).get("error")
+    if refusal:
+        return ISSUE, {"reason": "storage", "message": str(refusal)}
     if status.get("error") and not status.get("idle") and not _recent(status.get("acknowledged"), now):
         return WARNING, {"reason": "unreachable", "message": str(status["error"])}
     return OK, {}

@@ -29,7 +29,7 @@ input, select, textarea { background: #14171a !important; color: #dfe3e6 !import
 border-color: #3a4149 !important; }
 .btn { background: #333a42 none !important; color: #e4e7ea !important; text-shadow: none !important;
 border-color: #454d56 !important; box-shadow: none !important; }
-.btn-primary { background: #2f6f9f none !important; }
+.btn-primary { background: #27608c none !important; }
 .btn-danger { background: #9c3531 none !important; }
 .table th, .table td, .modal-header, .modal-footer { border-color: #33393f !important; box-shadow: none !important; }
 code, pre { background: #14171a !important; color: #e8837e !important; border-color: #33393f !important; }
@@ -42,11 +42,17 @@ text-shadow: none !important; }
 """What the usual dark themes for OctoPrint do to Bootstrap's parts; nothing of it is for the plugin's own."""
 
 
-def log_in(page: Any, url: str, password: str, language: str = "en") -> None:
-    page.goto(f"{url}/login/?redirect=%2F%3Fl10n%3D{language}")
+def log_in(page: Any, url: str, password: str) -> None:
+    page.goto(f"{url}/login/")
     page.fill("#login-user", ADMIN)
     page.fill("#login-password", password)
     page.click("#login-button")
+    page.wait_for_selector("#navbar_show_settings")
+
+
+def go_to(page: Any, url: str, language: str = "en") -> None:
+    """OctoPrint's page for somebody who is logged in; waits until it can be used."""
+    page.goto(f"{url}/?l10n={language}")
     page.wait_for_selector("#navbar_show_settings")
     page.wait_for_function("!document.querySelector('#page-container-loading:not([style*=none])')")
 
@@ -81,7 +87,7 @@ def blank() -> dict[str, Any]:
         "pinned": None,
         "identity_suggestions": {"manufacturer": None, "model": "Prusa i3 MK3S"},
         "pairing": None,
-        "storage": {"full": False},
+        "storage": {"full": False, "error": None},
     }
 
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bridge import wire
-from bridge.demo.octoprint import ADMIN, OctoPrint
+from bridge.aggregator import load
+from bridge.demo.octoprint import OctoPrint
+from tests.e2e import settings_tab
 from tests.e2e.browser import chromium
 from tests.e2e.octoprint_server import running, versions
+from tests.e2e.settings_tab import DARK, TAB, Answers, ago, blank, connected, go_to, key, log_in, open_tab
 from tests.plugin.receiver import Receiver
 
 pytestmark = pytest.mark.e2e
 
-TAB = "#settings_plugin_mesbridge"
+HOSTILE = "\"'><img src=x onerror='window.pwned=1'><script>window.pwned=1</script>{{7*7}}"
+KEY = "mRk3Zq0aBcDeFgHiJkLmNoPqRsTuVwXyZ0123456789"
 
 
 @pytest.fixture(scope="module", params=versions() or ["1.11.8"])
@@ -26,41 +32,82 @@ def octoprint(
         yield octoprint
 
 
-@pytest.fixture
-def page(octoprint: OctoPrint) -> Iterator[Any]:
-    """OctoPrint's page with an administrator logged in; nothing in it may go wrong."""
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
     with chromium() as browser:
-        page = browser.new_page(viewport={"width": 1280, "height": 1000})
-        faults: list[str] = []
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.goto(octoprint.url)
-        page.fill("#login-user", ADMIN)
-        page.fill("#login-password", octoprint.password)
-        page.click("#login-button")
-        page.wait_for_selector("#navbar_show_settings")
-        page.wait_for_function("!document.querySelector('#page-container-loading:not([style*=none])')")
-        yield page
-        assert faults == []
+        yield browser
 
 
-def open_tab(page: Any) -> None:
-    page.click("#navbar_show_settings")
-    page.click("#settings_plugin_mesbridge_link a")
-    page.wait_for_selector(TAB, state="visible")
+@pytest.fixture(scope="module")
+def context(browser: Any, octoprint: OctoPrint) -> Iterator[Any]:
+    """A browser's profile in which an administrator is logged in."""
+    context = browser.new_context(viewport={"width": 1280, "height": 1000})
+    context.set_default_timeout(20_000)
+    page = context.new_page()
+    log_in(page, octoprint.url, octoprint.password)
+    page.close()
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context: Any) -> Iterator[Any]:
+    """A page in which nothing may go wrong."""
+    page = context.new_page()
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda line: faults.append(line.text) if "Could not bind" in line.text else None)
+    yield page
+    page.close()
+    assert faults == []
+
+
+@pytest.fixture
+def opened(octoprint: OctoPrint, page: Any) -> Any:
+    """Opens the tab over made up answers of the plugin: `opened(status)` returns them."""
+
+    def open_over(status: dict[str, Any], **commands: Any) -> Answers:
+        answers = Answers(page, status)
+        answers.commands = commands
+        go_to(page, octoprint.url)
+        open_tab(page)
+        page.wait_for_function(f"!document.querySelector('{TAB}').innerText.includes('Asking OctoPrint')")
+        return answers
+
+    return open_over
+
+
+def summary(page: Any) -> str:
+    return str(page.inner_text("#settings_mesbridge_summary"))
+
+
+def wait_for_text(page: Any, text: str) -> None:
+    """Wait until the tab says `text`."""
+    page.locator(TAB).get_by_text(text).first.wait_for(state="visible", timeout=15_000)
+
+
+def fact(page: Any, label: str) -> str:
+    return str(page.inner_text(f"{TAB} tr:has(th:text-is('{label}')) td"))
+
+
+# --------------------------------------------------------------------------- with the plugin itself
 
 
 def test_from_an_empty_tab_to_a_connection(octoprint: OctoPrint, page: Any) -> None:
     bridge = Receiver()
     try:
+        go_to(page, octoprint.url)
         open_tab(page)
+        wait_for_text(page, "Not set up yet")
         page.get_by_label("Address of the bridge").fill("bridge:8484")
-        assert "such as http://" in page.inner_text(f"{TAB} [role=alert]")
+        assert "such as http://" in page.inner_text("#settings_mesbridge_url_error")
         page.get_by_label("Address of the bridge").fill(bridge.url)
-        assert page.inner_text(f"{TAB} [role=alert]").strip() == ""
+        assert page.inner_text("#settings_mesbridge_url_error").strip() == ""
 
         page.get_by_role("button", name="Generate a key").click()
         page.wait_for_function("document.activeElement.id === 'settings_mesbridge_key'")
-        bridge.accept(page.get_by_label("The new key").input_value())
+        api_key = page.get_by_label("The new key").input_value()
+        bridge.accept(api_key)
         page.get_by_label("Serial number").fill("4711")
         page.click("#settings_dialog > .modal-footer .btn-primary")
 
@@ -68,13 +115,497 @@ def test_from_an_empty_tab_to_a_connection(octoprint: OctoPrint, page: Any) -> N
         assert snapshot.data["printer"]["identity"] == {"serial_number": "4711"}
         page.wait_for_selector("#settings_dialog", state="hidden")
         open_tab(page)
-        page.wait_for_selector(f"{TAB} dd:text-is('Connected')")
+        wait_for_text(page, "Connected to")
         assert page.input_value("#settings_mesbridge_key") == ""
+        assert api_key not in page.content()
+        assert fact(page, "Events waiting").strip() == "0"
+        assert "Generic RepRap Printer" in str(
+            page.get_by_role("textbox", name="Model").get_attribute("placeholder")
+        )
+
+        page.get_by_role("button", name="Replace the key").click()
+        page.select_option("#settings_mesbridge_overlap", "1")
+        page.get_by_role("button", name="Make the new key").click()
+        page.wait_for_function("document.activeElement.id === 'settings_mesbridge_key'")
+        wait_for_text(page, "The one before, ")
+        assert page.get_by_label("The new key").input_value() != api_key
 
         bridge.stop()
         page.get_by_role("button", name="Revoke the key").click()
         page.get_by_role("link", name="Proceed").click()
-        page.wait_for_selector(f"{TAB} dd:text-is('No key has been generated')")
+        wait_for_text(page, "The bridge has no key of this printer yet")
         assert octoprint.plugin_status()["key"] is None
     finally:
         bridge.stop()
+        octoprint.configure_plugin("")
+
+
+# --------------------------------------------------------------------------- what it says
+
+
+def test_that_a_fresh_plugin_says_what_to_do_first(page: Any, opened: Any) -> None:
+    opened(blank())
+    assert "Not set up yet" in summary(page)
+    assert "alert-info" in page.get_attribute("#settings_mesbridge_summary", "class")
+    page.wait_for_selector("#navbar_plugin_mesbridge", state="hidden")
+
+
+def test_that_an_ordinary_day_needs_no_attention(page: Any, opened: Any) -> None:
+    opened(connected(key=key(last_used=None, last_address=None)))
+    assert "Connected to Hall 2" in summary(page)
+    assert "alert-success" in page.get_attribute("#settings_mesbridge_summary", "class")
+    assert "Print started" in fact(page, "Last acknowledged event")
+    assert fact(page, "Lost").strip() == "none"
+    assert "not needed so far" in fact(page, "Key")
+    assert "never" not in fact(page, "Key")
+
+
+def test_that_a_bridge_that_is_away_is_told_with_its_error_and_what_waits(page: Any, opened: Any) -> None:
+    error = "The bridge at http://192.168.1.5:8484 cannot be reached: connection refused"
+    opened(connected(connected=False, error=error, waiting=14, oldest_waiting=ago(7300)))
+    assert error in summary(page)
+    assert "14" in fact(page, "Events waiting")
+    assert "2 hours ago" in fact(page, "Events waiting")
+
+
+def test_that_a_full_disk_comes_before_everything_else(page: Any, opened: Any) -> None:
+    opened(connected(storage={"full": True, "error": "database or disk is full"}))
+    assert "The disk is full" in summary(page)
+
+
+# --------------------------------------------------------------------------- finding and testing a bridge
+
+
+BRIDGES = [
+    {"name": "Hall 2", "url": "http://192.168.1.5:8484", "version": "0.1.0", "https": False},
+    {"name": HOSTILE, "url": "https://10.0.0.9:8484", "version": HOSTILE, "https": True},
+]
+
+
+def test_that_a_bridge_that_was_found_can_be_chosen_with_the_keyboard(page: Any, opened: Any) -> None:
+    opened(blank(), find_bridges=lambda _: {"bridges": BRIDGES, "note": None})
+    page.get_by_role("button", name="Find bridges").press("Enter")
+    wait_for_text(page, "2 bridges found")
+    page.get_by_role("button", name="Use Hall 2").press("Enter")
+    assert page.evaluate("document.activeElement.id") == "settings_mesbridge_url"
+    assert page.input_value("#settings_mesbridge_url") == "http://192.168.1.5:8484"
+
+
+def test_that_finding_none_says_what_to_do(page: Any, opened: Any) -> None:
+    note = "OctoPrint's discovery plugin is switched off: type the address in"
+    opened(blank(), find_bridges=lambda _: {"bridges": [], "note": note})
+    page.get_by_role("button", name="Find bridges").click()
+    wait_for_text(page, note)
+
+
+def test_that_a_test_tells_each_step_and_what_to_do(page: Any, opened: Any) -> None:
+    steps = [{"text": "Port 8484 answers", "ok": True}, {"text": "A bridge answers", "ok": False}]
+    test = {"ok": False, "steps": steps, "advice": "Something else answers at this port."}
+    answers = opened(blank(), test_connection=lambda _: {"test": test})
+    page.get_by_label("Address of the bridge").fill("http://bridge.local:8484")
+    page.get_by_role("button", name="Test connection").click()
+    wait_for_text(page, "Something else answers")
+    assert answers.asked == [{"command": "test_connection", "bridge_url": "http://bridge.local:8484"}]
+    told = page.locator(".mesbridge-steps li").all_inner_texts()
+    assert [" ".join(line.split()) for line in told] == [
+        "Passed: Port 8484 answers",
+        "Failed: A bridge answers",
+    ]
+
+
+# --------------------------------------------------------------------------- pairing
+
+
+def pairing(state: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "state": state,
+        "code": "481207" if state in ("comparing", "confirmed") else None,
+        "bridge_url": "http://192.168.1.5:8484",
+        "bridge_name": "Hall 2",
+        "message": None,
+        "expires": ago(-540),
+        **changes,
+    }
+
+
+def test_pairing_from_the_request_to_the_end(page: Any, opened: Any) -> None:
+    answers = opened(blank())
+
+    def becomes(**status: Any) -> Any:
+        def change(_: dict[str, Any]) -> dict[str, Any]:
+            answers.status.update(status)
+            return {}
+
+        return change
+
+    answers.commands["request_pairing"] = becomes(pairing=pairing("comparing"))
+    answers.commands["confirm_pairing"] = becomes(pairing=pairing("confirmed"))
+    answers.commands["cancel_pairing"] = becomes(pairing=None)
+    page.get_by_label("Address of the bridge").fill("http://192.168.1.5:8484/")
+    page.get_by_label("Address of this OctoPrint").fill("http://192.168.1.41:5000")
+    page.get_by_role("button", name="Request pairing").click()
+    wait_for_text(page, "481 207")
+    assert page.evaluate("document.activeElement.id") == "settings_mesbridge_pairing"
+    page.get_by_role("button", name="The bridge shows the same code").click()
+    wait_for_text(page, "Confirmed here")
+    answers.status.update(connected(pairing=pairing("done")))
+    wait_for_text(page, "Paired: the bridge serves this printer")
+    assert page.is_hidden("text=481 207")
+    page.wait_for_function(
+        "document.querySelector('#settings_mesbridge_url').value === 'http://192.168.1.5:8484'"
+    )
+    assert page.is_hidden("#settings_dialog_update_detected")
+    page.locator("#settings_mesbridge_pairing").get_by_role("button", name="Done").click()
+    page.wait_for_selector("#settings_mesbridge_pairing", state="detached")
+    assert answers.asked == [
+        {
+            "command": "request_pairing",
+            "bridge_url": "http://192.168.1.5:8484/",
+            "octoprint_url": "http://192.168.1.41:5000",
+        },
+        {"command": "confirm_pairing", "code": "481207"},
+        {"command": "cancel_pairing"},
+    ]
+
+
+@pytest.mark.parametrize("state", ["refused", "expired", "failed", "cancelled"])
+def test_that_after_a_pairing_that_came_to_nothing_another_can_be_requested(
+    page: Any, opened: Any, state: str
+) -> None:
+    opened({**blank(), "pairing": pairing(state, message="The bridge at Hall 2 said no.")})
+    assert "The bridge at Hall 2 said no." in page.inner_text("#settings_mesbridge_pairing")
+    page.get_by_label("Address of the bridge").fill("http://192.168.1.5:8484")
+    assert page.get_by_role("button", name="Request pairing").is_enabled()
+
+
+def test_that_a_loopback_address_of_this_octoprint_is_warned_of(page: Any, opened: Any) -> None:
+    opened(blank())
+    field = page.get_by_label("Address of this OctoPrint")
+    assert field.input_value().startswith("http://127.0.0.1:")
+    warning = page.locator("text=A bridge on another computer finds itself at this address")
+    assert warning.is_visible()
+    for reachable in ("http://192.168.1.41:5000", "https://print.example/octoprint", "http://[fe80::1]:5000"):
+        field.fill(reachable)
+        assert warning.is_hidden(), reachable
+    for loop in ("http://localhost:5000", "http://[::1]:5000", "http://127.3.2.1"):
+        field.fill(loop)
+        assert warning.is_visible(), loop
+
+
+# --------------------------------------------------------------------------- key and entry
+
+
+def test_that_job_control_is_off_unless_it_is_ticked(page: Any, opened: Any) -> None:
+    answers = opened(blank())
+    page.get_by_role("button", name="Generate a key").click()
+    page.wait_for_timeout(200)
+    page.get_by_label("Allow job control with this key").check()
+    page.get_by_role("button", name="Generate a key").click()
+    page.wait_for_timeout(200)
+    assert [asked["job_control"] for asked in answers.asked] == [False, True]
+
+
+@pytest.fixture
+def with_key(opened: Any, page: Any) -> Answers:
+    """The tab just after a key was generated."""
+    answers: Answers = opened(blank())
+
+    def generate(_: dict[str, Any]) -> dict[str, Any]:
+        answers.status["key"] = key(last_used=None, last_address=None)
+        return {"api_key": KEY}
+
+    answers.commands["generate_key"] = generate
+    page.get_by_role("button", name="Generate a key").click()
+    page.wait_for_selector("#settings_mesbridge_entry")
+    return answers
+
+
+def download(page: Any, button: str) -> tuple[str, str]:
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name=button).click()
+    return waiting.value.suggested_filename, Path(waiting.value.path()).read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("with_key")
+def test_that_the_bridge_serves_what_is_downloaded(page: Any, tmp_path: Path) -> None:
+    name = 'Prusa "07" in Halle 2 \\ ß [1,\n2]'.replace("\n", " ")
+    page.get_by_label("Address of this OctoPrint").fill("http://192.168.1.41:5000/")
+    page.get_by_label("Name in the MES").fill(name)
+    page.get_by_label("MES instances").fill("1, 3")
+    for version, wanted in (("1.4 and later", "1.4+"), ("1.2 and 1.3", "1.2-1.3"), ("Aggregator 1.1", "1.1")):
+        page.get_by_role("tab", name=version).click()
+        if wanted != "1.4+":
+            page.get_by_label("umati server port").fill("4841")
+        _, entry = download(page, "Download the entry")
+        assert page.input_value("#settings_mesbridge_entry").strip() == entry.strip()
+        (tmp_path / "config.json").write_text(entry, encoding="utf-8")
+        if wanted != "1.1":
+            secret_name, secret = download(page, "Download secret-")
+            (tmp_path / secret_name).write_text(secret)
+            assert json.loads(entry)["custom_name"] == name
+            assert json.loads(entry)["authentication_file_path"] == secret_name
+        config = load(tmp_path / "config.json")
+        (machine,) = config.machines
+        assert machine.served, config
+        assert machine.url == "http://192.168.1.41:5000"
+        assert machine.mes_id == (1, 3)
+        assert machine.config_version == wanted
+        assert machine.credential is not None
+        assert machine.credential.key is not None
+        assert machine.credential.key.reveal() == KEY
+
+
+@pytest.mark.usefixtures("with_key")
+def test_that_a_wrong_mes_id_gives_no_entry(page: Any) -> None:
+    page.get_by_label("MES instances").fill("one")
+    wait_for_text(page, "Enter the numbers of the MES instances")
+    assert page.locator("#settings_mesbridge_entry").count() == 0
+
+
+@pytest.mark.usefixtures("with_key")
+def test_that_key_and_entry_can_be_copied(page: Any, context: Any, octoprint: OctoPrint) -> None:
+    context.grant_permissions(["clipboard-read", "clipboard-write"], origin=octoprint.url)
+    page.locator("#settings_mesbridge_newkey").get_by_role("button", name="Copy").click()
+    assert page.evaluate("navigator.clipboard.readText()") == KEY
+    page.get_by_role("button", name="Copy the entry").click()
+    assert json.loads(page.evaluate("navigator.clipboard.readText()"))["type"] == "OCTOPRINT"
+
+
+@pytest.mark.usefixtures("with_key")
+def test_that_the_versions_are_changed_with_the_arrow_keys(page: Any) -> None:
+    page.get_by_role("tab", name="1.4 and later").press("ArrowRight")
+    assert page.evaluate("document.activeElement.getAttribute('aria-selected')") == "true"
+    assert "1.2 and 1.3" in page.evaluate("document.activeElement.innerText")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    assert json.loads(page.input_value("#settings_mesbridge_entry"))["api_key"] == KEY
+
+
+@pytest.mark.usefixtures("with_key")
+def test_that_the_key_is_gone_when_the_dialog_is_closed(page: Any) -> None:
+    page.click("[data-test-id=settings-close-button]")
+    page.wait_for_selector("#settings_dialog", state="hidden")
+    assert page.evaluate(f"!document.documentElement.innerHTML.includes('{KEY}')")
+    assert page.input_value("#settings_mesbridge_key") == ""
+    assert KEY not in page.evaluate("JSON.stringify(localStorage) + JSON.stringify(sessionStorage)")
+
+
+def test_that_a_key_is_replaced_with_the_overlap_that_was_chosen(page: Any, opened: Any) -> None:
+    answers = opened(connected(key=key(job_control=True)), rotate_key=lambda _: {"api_key": KEY})
+    page.get_by_role("button", name="Replace the key").press("Enter")
+    assert page.evaluate("document.activeElement.id") == "settings_mesbridge_overlap"
+    page.select_option("#settings_mesbridge_overlap", "168")
+    assert page.get_by_label("Allow job control with this key").is_checked()
+    page.get_by_role("button", name="Make the new key").click()
+    page.wait_for_function("document.activeElement.id === 'settings_mesbridge_key'")
+    assert answers.asked == [{"command": "rotate_key", "job_control": True, "overlap_hours": 168}]
+
+
+def test_that_a_refused_command_says_why(page: Any, opened: Any) -> None:
+    refusal = {"http_error": 409, "message": f"OctoPrint is not set up yet {HOSTILE}"}
+    opened(blank(), generate_key=lambda _: refusal)
+    page.get_by_role("button", name="Generate a key").click()
+    page.wait_for_selector(".ui-pnotify :text('OctoPrint is not set up yet')")
+    assert page.evaluate("window.pwned") is None
+
+
+# --------------------------------------------------------------------------- the navigation bar
+
+
+MARK = "#navbar_plugin_mesbridge"
+
+
+def test_that_the_mark_shows_trouble_and_opens_the_tab(octoprint: OctoPrint, page: Any) -> None:
+    Answers(page, {**blank(), "trouble": "The data folder cannot be used"})
+    go_to(page, octoprint.url)
+    page.wait_for_selector(MARK, state="visible")
+    assert page.get_attribute(f"{MARK} a", "aria-label") == "The MES connection has a problem"
+    page.click(f"{MARK} a")
+    page.wait_for_selector(TAB, state="visible")
+
+
+def test_that_lost_events_are_marked_until_the_tab_was_looked_at(octoprint: OctoPrint, page: Any) -> None:
+    Answers(page, connected(instance="lossy", dropped={"job_started": 2}))
+    go_to(page, octoprint.url)
+    page.wait_for_selector(MARK, state="visible")
+    page.click(f"{MARK} a")
+    page.wait_for_selector(MARK, state="hidden")
+    assert "Print started: 2" in fact(page, "Lost")
+
+
+def test_that_an_error_is_marked_only_when_it_lasts(octoprint: OctoPrint, page: Any) -> None:
+    answers = Answers(page, connected(connected=False, error="connection refused"))
+    page.add_init_script("setTimeout(() => { if (window.MESBridge) MESBridge.PATIENCE_MS = 2500; }, 0)")
+    page.add_init_script(
+        "document.addEventListener('DOMContentLoaded', () => $(() => { MESBridge.PATIENCE_MS = 2500; }))"
+    )
+    go_to(page, octoprint.url)
+    assert page.is_hidden(MARK)
+    page.wait_for_selector(MARK, state="visible", timeout=10_000)
+    assert answers.gets <= 6
+    answers.status.update(connected())
+    page.evaluate(
+        "OctoPrint.coreui.viewmodels.mESBridgeViewModel.onDataUpdaterPluginMessage('mesbridge', {changed: true})"
+    )
+    page.wait_for_selector(MARK, state="hidden")
+
+
+def test_that_a_closed_tab_does_not_poll(octoprint: OctoPrint, page: Any) -> None:
+    answers = Answers(page, connected())
+    go_to(page, octoprint.url)
+    page.wait_for_timeout(1500)
+    before = answers.gets
+    page.wait_for_timeout(5000)
+    assert answers.gets == before
+
+
+# --------------------------------------------------------------------------- hostile texts, people, widths, themes
+
+
+def hostile_status() -> dict[str, Any]:
+    return connected(
+        connected=False,
+        error=HOSTILE,
+        bridge={"id": HOSTILE, "name": HOSTILE, "version": HOSTILE},
+        pinned={"origin": HOSTILE, "sha256": HOSTILE},
+        acknowledged_event={"seq": 1, "kind": HOSTILE, "time": ago(3)},
+        dropped={HOSTILE: 3},
+        key=key(prefix=HOSTILE, last_address=HOSTILE),
+        identity_suggestions={"model": HOSTILE, "manufacturer": HOSTILE},
+        pairing=pairing("comparing", bridge_name=HOSTILE, message=HOSTILE, code=HOSTILE),
+    )
+
+
+def test_that_texts_of_others_stay_texts(page: Any, opened: Any) -> None:
+    test = {"ok": False, "steps": [{"text": HOSTILE, "ok": False}], "advice": HOSTILE}
+    opened(
+        hostile_status(),
+        find_bridges=lambda _: {"bridges": BRIDGES, "note": None},
+        test_connection=lambda _: {"test": test},
+    )
+    page.get_by_label("Address of the bridge").fill("http://bridge.local:8484")
+    page.get_by_role("button", name="Find bridges").click()
+    wait_for_text(page, "2 bridges found")
+    page.get_by_role("button", name="Test connection").click()
+    wait_for_text(page, "The bridge cannot be used like this.")
+    page.get_by_role("button", name="Show the entry").click()
+    page.get_by_label("Name in the MES").fill(HOSTILE)
+    page.wait_for_timeout(300)
+    assert page.evaluate("window.pwned") is None
+    assert page.locator(f"{TAB} img, {TAB} script").count() == 0
+    assert HOSTILE in summary(page)
+    rendered = page.evaluate(
+        "m => OctoPrint.coreui.viewmodels.mESBridgeViewModel.getAdditionalHealthCheckHandlers()"
+        ".mesbridge('warning', {reason: 'unreachable', message: m}).html",
+        HOSTILE,
+    )
+    assert "<img" not in rendered
+    assert "&lt;img" in rendered
+
+
+ACCESSIBLE = """(root) => {
+    const faults = [];
+    const seen = new Set();
+    for (const element of document.querySelectorAll("[id]")) {
+        if (seen.has(element.id) && /mesbridge/.test(element.id)) faults.push("twice: " + element.id);
+        seen.add(element.id);
+    }
+    const scope = document.querySelector(root);
+    for (const field of scope.querySelectorAll("input, select, textarea")) {
+        if (!field.labels.length && !field.getAttribute("aria-label")) faults.push("no label: " + field.id);
+    }
+    for (const control of scope.querySelectorAll("button, a[href]")) {
+        if (!(control.innerText.trim() || control.getAttribute("aria-label")) && control.offsetParent)
+            faults.push("no name: " + control.outerHTML);
+    }
+    for (const attribute of ["aria-describedby", "aria-controls", "aria-labelledby", "for"])
+        for (const element of scope.querySelectorAll(`[${attribute}]`))
+            for (const id of element.getAttribute(attribute).split(/\\s+/))
+                if (!document.getElementById(id)) faults.push(`${attribute} of nothing: ${id}`);
+    for (const element of scope.querySelectorAll("[tabindex]"))
+        if (Number(element.getAttribute("tabindex")) > 0) faults.push("tabindex: " + element.outerHTML);
+    return faults;
+}"""
+
+
+@pytest.mark.usefixtures("with_key")
+def test_that_fields_have_labels_and_ids_are_unique(page: Any) -> None:
+    page.get_by_role("button", name="Replace the key").click()
+    assert page.evaluate(ACCESSIBLE, TAB) == []
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280])
+def test_that_nothing_sticks_out(page: Any, opened: Any, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    opened(
+        connected(
+            pairing=pairing("comparing"),
+            error="http://" + "x" * 200,
+            pinned={"origin": "", "sha256": "a1" * 32},
+        ),
+        find_bridges=lambda _: {"bridges": [{**BRIDGES[0], "name": "H" * 128}], "note": None},
+    )
+    page.get_by_role("button", name="Find bridges").click()
+    wait_for_text(page, "One bridge found")
+    page.get_by_role("button", name="Show the entry").click()
+    outside = page.evaluate(
+        """(root) => {
+            const scope = document.querySelector(root), right = scope.getBoundingClientRect().right + 1;
+            return [...scope.querySelectorAll("*")]
+                .filter((e) => e.offsetParent && !e.matches(".mesbridge-hidden, option"))
+                .filter((e) => e.getBoundingClientRect().right > right)
+                .map((e) => e.outerHTML.slice(0, 120));
+        }""",
+        TAB,
+    )
+    assert outside == []
+
+
+CONTRAST = """(root) => {
+    const parse = (c) => (c.match(/[\\d.]+/g) || [0, 0, 0, 0]).map(Number);
+    const luminance = ([r, g, b]) => {
+        const f = (v) => ((v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * f(r) + 0.7152 * f(g) + 0.0722 * f(b);
+    };
+    const ground = (e) => {
+        for (; e; e = e.parentElement) {
+            const c = parse(getComputedStyle(e).backgroundColor);
+            if (c.length < 4 || c[3] > 0.5) return c;
+        }
+        return [255, 255, 255];
+    };
+    const faint = [];
+    const walker = document.createTreeWalker(document.querySelector(root), NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+        const e = walker.currentNode.parentElement;
+        if (!walker.currentNode.textContent.trim() || !e.offsetParent || e.closest("[disabled]")) continue;
+        const a = luminance(parse(getComputedStyle(e).color)), b = luminance(ground(e));
+        const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+        if (ratio < 4.5) faint.push(`${ratio.toFixed(1)} ${e.outerHTML.slice(0, 100)}`);
+    }
+    return faint;
+}"""
+
+
+def test_that_everything_can_be_read_in_a_dark_theme(page: Any, opened: Any) -> None:
+    opened(
+        connected(
+            connected=False,
+            error="refused",
+            pairing=pairing("comparing"),
+            pinned={"origin": "", "sha256": "a1" * 32},
+        ),
+        find_bridges=lambda _: {"bridges": BRIDGES, "note": None},
+    )
+    page.add_style_tag(content=DARK)
+    page.get_by_role("button", name="Find bridges").click()
+    wait_for_text(page, "2 bridges found")
+    page.get_by_role("button", name="Show the entry").click()
+    assert page.evaluate(CONTRAST, TAB) == []
+
+
+def test_that_made_up_answers_have_the_shape_of_real_ones(octoprint: OctoPrint) -> None:
+    real = octoprint.plugin_status()
+    made_up = settings_tab.blank()
+    assert set(made_up) <= set(real)
+    assert set(made_up["identity_suggestions"]) <= set(real["identity_suggestions"])

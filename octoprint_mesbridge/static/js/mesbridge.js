@@ -177,7 +177,7 @@ $(function () {
 
         self.pairing = ko.pureComputed(() => {
             const pairing = self.status().pairing;
-            if (!pairing) return null;
+            if (!pairing) return {};
             const open = PAIRING_OPEN.includes(pairing.state);
             const code = open && pairing.code ? String(pairing.code) : "";
             return {
@@ -192,8 +192,9 @@ $(function () {
                     : ""
             };
         });
-        self.pairingOpen = ko.pureComputed(() => !!(self.pairing() || {}).open);
-        self.pairingClass = ko.pureComputed(() => ALERTS[(self.pairing() || {}).level] || "");
+        self.pairingShown = ko.pureComputed(() => !!self.status().pairing);
+        self.pairingOpen = ko.pureComputed(() => !!self.pairing().open);
+        self.pairingClass = ko.pureComputed(() => ALERTS[self.pairing().level] || "");
         self.mayRequest = ko.pureComputed(
             () => self.mayGenerate() && !self.busy() && self.addressGiven() && self.octoprintUsable()
         );
@@ -204,6 +205,7 @@ $(function () {
                     bridge_url: typed(),
                     octoprint_url: self.octoprintUrl().trim()
                 }).done(() => {
+                    pairingHere = true;
                     poll();
                     $("#settings_mesbridge_pairing").trigger("focus");
                 });
@@ -218,25 +220,26 @@ $(function () {
                 })
             );
 
-        const endPairing = () =>
+        /** End the pairing; forget one that has ended. */
+        self.cancelPairing = () =>
             command("cancel_pairing").done(() => {
                 poll();
                 $("#settings_mesbridge_request").trigger("focus");
             });
-        self.cancelPairing = endPairing;
-        self.dismissPairing = endPairing;
 
-        // The plugin has saved the address of the bridge that it is paired with; the form must not undo that.
+        // The plugin itself saves what it is paired with. Without this OctoPrint would ask, in the middle of it,
+        // whether the form's address shall be kept or replaced by the same one.
+        let pairingHere = false;
+        self.onSettingsPreventRefresh = () => pairingHere;
+
         self.status.subscribe((status) => {
+            if (!pairingHere || self.pairingOpen()) return;
+            pairingHere = false;
             const pairing = status.pairing || {};
-            if (pairing.state === "done" && pairedWith !== pairing.bridge_url) {
-                pairedWith = pairing.bridge_url;
-                if (self.settings && pairedWith) self.settings.bridge_url(pairedWith);
-            } else if (self.pairingOpen()) {
-                pairedWith = null;
-            }
+            self.settingsViewModel.requestData(true).done(() => {
+                if (pairing.state === "done") self.settings.bridge_url(pairing.bridge_url);
+            });
         });
-        let pairedWith = null;
 
         // ------------------------------------------------------------ 4. the key
 
@@ -334,6 +337,7 @@ $(function () {
                 text: copied
                     ? gettext("Copied.")
                     : gettext("The browser does not let this page copy. The text is selected: press Ctrl+C."),
+                text_escape: true,
                 type: copied ? "success" : "notice",
                 delay: 2000
             });
@@ -343,8 +347,8 @@ $(function () {
 
         self.entryVersions = [
             {version: "1.4", label: gettext("Aggregator 1.4 and later")},
-            {version: "1.2", label: gettext("1.2 and 1.3")},
-            {version: "1.1", label: "1.1"}
+            {version: "1.2", label: gettext("Aggregator 1.2 and 1.3")},
+            {version: "1.1", label: gettext("Aggregator 1.1")}
         ];
         self.entryWanted = ko.observable(false);
         self.entryShown = ko.pureComputed(() => self.entryWanted() || !!self.newKey());
@@ -417,84 +421,76 @@ $(function () {
 
         // ------------------------------------------------------------ 5. what is happening
 
-        self.facts = ko.pureComputed(() => {
-            const status = self.status();
-            const fact = (label, value, note) => ({label, value, note: note || ""});
-            const facts = [];
-            const bridge = status.bridge;
-            if (bridge) {
-                facts.push(fact(gettext("Bridge"), MESBridge.bridgeName(status), self.versionOf(bridge)));
-            }
-            facts.push(acknowledgedFact(fact, status));
-            facts.push(
-                fact(
-                    gettext("Last contact"),
-                    status.acknowledged ? MESBridge.ago(status.acknowledged) : gettext("none since OctoPrint started")
-                )
-            );
-            facts.push(
-                fact(
-                    gettext("Events waiting"),
-                    status.waiting || 0,
+        // One object per line for ever: what has not changed is not drawn again, and stays selected.
+        const fact = (label, value, note) => ({
+            label: label,
+            value: ko.pureComputed(() => value(self.status())),
+            note: ko.pureComputed(() => (note ? note(self.status()) : ""))
+        });
+        const noneYet = () => gettext("none since OctoPrint started");
+
+        self.facts = [
+            fact(
+                gettext("Bridge"),
+                (status) => (status.bridge ? MESBridge.bridgeName(status) : ""),
+                (status) => self.versionOf(status.bridge || {})
+            ),
+            fact(
+                gettext("Last acknowledged event"),
+                (status) =>
+                    status.acknowledged_event
+                        ? _.sprintf(gettext("%(kind)s, %(time)s"), {
+                              kind: MESBridge.kind(status.acknowledged_event.kind),
+                              time: MESBridge.time(status.acknowledged_event.time)
+                          })
+                        : noneYet(),
+                (status) =>
+                    status.acknowledged_event
+                        ? _.sprintf(gettext("no. %(seq)d"), {seq: status.acknowledged_event.seq})
+                        : ""
+            ),
+            fact(gettext("Last contact"), (status) =>
+                status.acknowledged ? MESBridge.ago(status.acknowledged) : noneYet()
+            ),
+            fact(
+                gettext("Events waiting"),
+                (status) => String(status.waiting || 0),
+                (status) =>
                     status.oldest_waiting
                         ? _.sprintf(gettext("the oldest is from %(when)s"), {
                               when: MESBridge.ago(status.oldest_waiting)
                           })
                         : ""
-                )
-            );
-            facts.push(
-                fact(
-                    gettext("Lost"),
-                    MESBridge.counts(status.dropped),
+            ),
+            fact(
+                gettext("Lost"),
+                (status) => MESBridge.counts(status.dropped),
+                (status) =>
                     MESBridge.lost(status)
                         ? gettext("More events waited than there is room for; the bridge was told.")
                         : ""
-                )
-            );
-            facts.push(
-                fact(
-                    gettext("Left out"),
-                    MESBridge.counts(status.left_out),
-                    _.size(status.left_out) ? gettext("They could not be kept; see octoprint.log.") : ""
-                )
-            );
-            if (_.size(status.superseded)) {
-                facts.push(
-                    fact(
-                        gettext("Replaced by newer values"),
-                        MESBridge.counts(status.superseded),
-                        gettext("This is as it should be: only the newest counts.")
-                    )
-                );
-            }
-            facts.push(fact(gettext("Last error"), status.trouble || status.error || gettext("none")));
-            facts.push(fact(gettext("Clocks"), MESBridge.clock(status.clock_offset)));
-            if (status.key) {
-                facts.push(
-                    fact(
-                        gettext("Key"),
-                        status.key.last_used ? usedText(status.key) : gettext("not needed so far"),
-                        gettext("The bridge uses it only to ask back; events are signed without it.")
-                    )
-                );
-            }
-            return facts;
-        });
-
-        function acknowledgedFact(fact, status) {
-            const event = status.acknowledged_event;
-            return fact(
-                gettext("Last acknowledged event"),
-                event
-                    ? _.sprintf(gettext("%(kind)s, %(time)s"), {
-                          kind: MESBridge.kind(event.kind),
-                          time: MESBridge.time(event.time)
-                      })
-                    : gettext("none since OctoPrint started"),
-                event ? _.sprintf(gettext("no. %(seq)d"), {seq: event.seq}) : ""
-            );
-        }
+            ),
+            fact(
+                gettext("Left out"),
+                (status) => MESBridge.counts(status.left_out),
+                (status) => (_.size(status.left_out) ? gettext("They could not be kept; see octoprint.log.") : "")
+            ),
+            fact(
+                gettext("Replaced by newer values"),
+                (status) => (_.size(status.superseded) ? MESBridge.counts(status.superseded) : ""),
+                () => gettext("This is as it should be: only the newest counts.")
+            ),
+            fact(gettext("Last error"), (status) => status.trouble || status.error || gettext("none")),
+            fact(gettext("Clocks"), (status) => MESBridge.clock(status.clock_offset)),
+            fact(
+                gettext("Key"),
+                (status) => {
+                    if (!status.key) return "";
+                    return status.key.last_used ? usedText(status.key) : gettext("not needed so far");
+                },
+                () => gettext("The bridge uses it only to ask back; events are signed without sending it.")
+            )
+        ];
 
         // ------------------------------------------------------------ 6. which machine
 
@@ -580,8 +576,8 @@ $(function () {
         });
 
         function healthText(reason) {
-            if (reason === "trouble") return gettext("Nothing is recorded for the MES.");
-            if (reason === "full") return gettext("The disk is full: events for the MES cannot be kept.");
+            if (reason === "trouble") return gettext("The MES connection has a problem.");
+            if (reason === "storage") return gettext("Events for the MES cannot be kept on the disk.");
             return gettext("The MES bridge cannot be reached. Events are kept and sent later.");
         }
 
@@ -611,6 +607,7 @@ $(function () {
 
         self.onSettingsHidden = () => {
             window.clearTimeout(timer);
+            pairingHere = false;
             self.forgetKey();
             self.rotating(false);
             self.jobControl(false);

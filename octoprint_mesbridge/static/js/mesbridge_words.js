@@ -56,14 +56,20 @@ $(function () {
      */
     MESBridge.summary = (status, saved) => {
         const told = (level, headline, advice) => ({level, headline, advice: advice || ""});
-        const full = status.storage && status.storage.full;
+        const storage = status.storage || {};
         if (status.trouble)
-            return told("error", gettext("Nothing is recorded"), status.trouble);
-        if (full)
+            return told("error", gettext("Something is wrong here"), status.trouble);
+        if (storage.full)
             return told(
                 "error",
-                gettext("The disk is full: new events cannot be kept"),
-                gettext("Printing goes on, and what was kept is still sent. Make room on the disk of this OctoPrint.")
+                gettext("The disk is full: events are kept in memory only"),
+                gettext("Printing goes on, and events are still sent; but those that wait are lost when OctoPrint ends. Make room on the disk of this OctoPrint.")
+            );
+        if (storage.error)
+            return told(
+                "error",
+                gettext("The disk refuses events: they are kept in memory only"),
+                storage.error
             );
         if (status.idle) return idle(status, saved, told);
         if (status.connected)
@@ -122,9 +128,9 @@ $(function () {
      * not wrong.
      */
     MESBridge.wrong = (status, errorFor, seenLost) => {
-        if (status.trouble) return gettext("Nothing is recorded for the MES");
-        if (status.storage && status.storage.full)
-            return gettext("The disk is full: events for the MES cannot be kept");
+        const storage = status.storage || {};
+        if (status.trouble) return gettext("The MES connection has a problem");
+        if (storage.full || storage.error) return gettext("Events for the MES cannot be kept on the disk");
         if (status.error && !status.idle && errorFor >= MESBridge.PATIENCE_MS)
             return gettext("The MES bridge cannot be reached");
         if (MESBridge.lost(status) > seenLost)
