@@ -133,15 +133,16 @@ class Installation:
         return {path.name for path in _site_packages(self.environment).iterdir() if _is_ours(path.name)}
 
     def traces(self) -> list[str]:
-        """Files that name the plugin in their path or text, but for OctoPrint's logs and its cache of updates."""
+        """Files that name the plugin in their path or text, but for logs and copies that OctoPrint makes."""
         found = []
         for path in self.base.rglob("*"):
             place = path.relative_to(self.base)
-            if place.parts[0] in ("logs", "console.log") or place.parts[:2] == ("data", "softwareupdate"):
+            # 2.0 keeps the configuration that these tests begin with, Software Update what it last looked for.
+            copies = place.parts[0].startswith("config.") and place.name != "config.yaml"
+            if copies or place.parts[0] in ("logs", "console.log") or place.parts[1:2] == ("softwareupdate",):
                 continue
-            if "mesbridge" in str(place).lower() or (
-                path.is_file() and b"mesbridge" in path.read_bytes().lower()
-            ):
+            text = path.read_bytes().lower() if path.is_file() else b""
+            if "mesbridge" in str(place).lower() or b"mesbridge" in text:
                 found.append(str(place))
         return found
 
