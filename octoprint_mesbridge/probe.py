@@ -152,13 +152,16 @@ def _ask(line: Line, base: str, headers: Mapping[str, str]) -> Any:
     return line.post(base + HELLO, _QUESTION, {**_HEADERS, **headers}, _CONNECT_S, _READ_S, _MOST)
 
 
-def meet(line: Line, base: str, key: wire.PushKey) -> tuple[timedelta | None, Greeting | None]:
+def meet(
+    line: Line, base: str, key: wire.PushKey, ahead: timedelta = timedelta(0)
+) -> tuple[timedelta | None, Greeting | None]:
     """What the clock of a bridge with the same `key` is ahead of this one, and what that one says of itself.
 
-    Both are None when nobody answers who has the key. Raises `Unreachable`.
+    The first is None when nobody answers who has the key, the second also when he finds this clock wrong; `ahead`
+    is what is known of his already. Raises `Unreachable`.
     """
-    message_id, now = wire.new_message_id(), wire.utc_now()
-    answer = _ask(line, base, wire.sign(key, message_id, now, _QUESTION))
+    message_id = wire.new_message_id()
+    answer = _ask(line, base, wire.sign(key, message_id, wire.utc_now() + ahead, _QUESTION))
     try:
         moment = wire.verify_reply(key, message_id, answer.headers, answer.body or b"")
     except wire.SignatureError:

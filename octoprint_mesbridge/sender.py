@@ -226,7 +226,7 @@ class Sender:
 
     def _ask_who_it_is(self, target: Target, signer: Signer) -> None:
         try:
-            _, greeting = meet(self._line, _place(target), signer.key)
+            _, greeting = meet(self._line, _place(target), signer.key, self._offset)
         except Unreachable:
             return  # the next push will say it
         with self._condition:

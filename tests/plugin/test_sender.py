@@ -292,6 +292,7 @@ def test_a_wrong_clock_is_overcome_with_the_bridges_own_and_said(
     assert "The bridge's clock is " + ("+" if hours > 0 else "-") in caplog.text
     assert "NTP" in caplog.text
     assert abs(plant.sender.status()["clock_offset"] - hours * 3600) < 5
+    assert eventually(lambda: plant.sender.status()["bridge"])["name"] == "Hall 3"
 
 
 def test_a_forged_wish_for_another_clock_is_not_granted(plant: Plant) -> None:
