@@ -86,7 +86,11 @@ class MESBridgePlugin(
             self._logger.error("%s", self._trouble)
             return
         sender = Sender(
-            outbox, self._logger, self._send_snapshot, Timing(heartbeat=self._seconds("heartbeat_interval"))
+            outbox,
+            self._logger,
+            self._send_snapshot,
+            Timing(heartbeat=self._seconds("heartbeat_interval")),
+            self._tell_changed,
         )
         self._recorder = Recorder(
             Observer(self._printer.get_state_id()),

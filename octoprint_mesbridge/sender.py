@@ -87,14 +87,23 @@ class _ClockApart(Exception):
 
 
 class Sender:
-    """Owns the thread; every other method may be called from any thread."""
+    """Owns the thread; every other method may be called from any thread.
+
+    `on_change` is called when a connection or an error begins.
+    """
 
     def __init__(
-        self, outbox: Outbox, logger: Any, on_snapshot: Callable[[], None], timing: Timing | None = None
+        self,
+        outbox: Outbox,
+        logger: Any,
+        on_snapshot: Callable[[], None],
+        timing: Timing | None = None,
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self._outbox = outbox
         self._logger = logger
         self._on_snapshot = on_snapshot
+        self._on_change = on_change
         self.timing = timing or Timing()
         self._condition = threading.Condition()
         self._target: Target | None = None
@@ -322,6 +331,8 @@ class Sender:
             self._error = failure.notice
         log = self._logger.warning if begins else self._logger.debug
         log("%s. Events are kept and sent later.", failure)
+        if begins:
+            self._on_change()
 
     def _note_success(self, target: Target, signer: Signer) -> bool:
         """Whether the connection begins with this."""
@@ -336,6 +347,7 @@ class Sender:
             self._acknowledged = wire.format_time(wire.utc_now())
         if begins:
             self._logger.info("Connected to the bridge at %s", _place(target))
+            self._on_change()
         if signer.valid_until and (begins or changed):
             self._logger.warning(
                 "The bridge does not know the newest key yet; pushes are signed with the one before, which is "

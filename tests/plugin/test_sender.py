@@ -31,12 +31,18 @@ class Plant:
         self.bridge = Receiver()
         self.key = self.bridge.accept(KEY)
         self.outbox = Outbox(folder / "outbox.db")
-        self.sender = Sender(self.outbox, logging.getLogger("mesbridge.test"), self.snapshot, FAST)
+        self.sender = Sender(
+            self.outbox, logging.getLogger("mesbridge.test"), self.snapshot, FAST, self.change
+        )
         self.count = 0
+        self.changes: list[bool] = []
 
     def connect(self) -> None:
         self.sender.aim(Target(push_url(self.bridge.url), (Signer(self.key),)))
         self.sender.start()
+
+    def change(self) -> None:
+        self.changes.append(self.sender.status()["connected"])
 
     def happen(self, times: int = 1) -> None:
         for _ in range(times):
@@ -405,3 +411,16 @@ def test_what_is_no_address_is_refused_in_words_and_without_a_password(address: 
     with pytest.raises(ValueError, match="address") as refused:
         push_url(address)
     assert "secret" not in str(refused.value)
+
+
+def test_that_a_change_of_the_connection_is_told_once_and_not_at_every_push(plant: Plant) -> None:
+    plant.connect()
+    eventually(lambda: plant.changes == [True])
+    plant.happen(3)
+    eventually(lambda: len(plant.arrived()) == 3)
+    plant.bridge.stop()
+    plant.happen()
+    eventually(lambda: plant.changes == [True, False])
+    time.sleep(0.3)
+    plant.bridge.start()
+    eventually(lambda: plant.changes == [True, False, True])

@@ -467,7 +467,7 @@ $(function () {
                 (status) => MESBridge.counts(status.dropped),
                 (status) =>
                     MESBridge.lost(status)
-                        ? gettext("More events waited than there is room for; the bridge was told.")
+                        ? gettext("More waited than there is room for. Job events are never dropped.")
                         : ""
             ),
             fact(
@@ -600,6 +600,11 @@ $(function () {
             if (plugin === "mesbridge") fetchSoon();
         };
         self.onDataUpdaterReconnect = () => fetchSoon();
+        // A disk that refuses events and events that are lost are noticed at the turns of a print.
+        self.onEventPrintStarted =
+            self.onEventPrintDone =
+            self.onEventPrintFailed =
+                () => fetchSoon();
 
         const fetchSoon = _.debounce(fetchStatus, 500, {maxWait: 2000});
 

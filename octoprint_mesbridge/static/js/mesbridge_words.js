@@ -58,7 +58,7 @@ $(function () {
         const told = (level, headline, advice) => ({level, headline, advice: advice || ""});
         const storage = status.storage || {};
         if (status.trouble)
-            return told("error", gettext("Something is wrong here"), status.trouble);
+            return told("error", gettext("The MES connection has a problem"), status.trouble);
         if (storage.full)
             return told(
                 "error",
