@@ -206,7 +206,7 @@ class Access:
             ends = wire.format_time(self._now() + min(overlap, LONGEST_OVERLAP))
             previous = replace(old, valid_until=ends) if overlap > timedelta(0) else None
             self._adopt(Keys(record, previous))
-            self._end_users()
+            self._clear_users()
             return api_key
 
     def revoke(self) -> bool:
@@ -241,7 +241,7 @@ class Access:
             self._store.save(restored)
             self._keys = restored
             self._stop_timer()
-            self._end_users()
+            self._clear_users()
             self._logger.info("The newest key was withdrawn; the one before it is in use again")
             return True
 
@@ -253,10 +253,7 @@ class Access:
             if self._damage is not None:
                 return
             self._end_overlap()
-            try:
-                self._end_users()
-            except OSError as error:
-                self._logger.warning("A user of an ended key could not be removed: %s", error)
+            self._clear_users()
 
     def close(self) -> None:
         """Keep the last use, and watch the clock no more."""
@@ -283,15 +280,12 @@ class Access:
             return False
         self._keys = Keys(keys.current)
         self._stop_timer()
+        self._logger.info("The previous key has ended")
+        self._clear_users()
         try:
-            self._end_users()
             self._store.save(self._keys)
         except OSError as error:
-            self._logger.warning(
-                "The previous key has ended, but what is left of it stays for now: %s", error
-            )
-        else:
-            self._logger.info("The previous key has ended and its user was removed")
+            self._logger.warning("That the previous key has ended could not be noted: %s", error)
         return True
 
     def _valid(self) -> tuple[KeyRecord, ...]:
@@ -313,7 +307,7 @@ class Access:
         return min(by_clock, self._overlap_ends - self._monotonic())
 
     def _time_overlap(self) -> None:
-        """Take the length of the overlap, for the clock that nobody sets, and watch for its end."""
+        """Take the length of the overlap, for the clock that nobody sets."""
         keys = self._keys
         if keys is not None and keys.previous is not None and keys.previous.end is not None:
             whole = keys.previous.end - wire.parse_time(keys.current.created)
@@ -395,6 +389,13 @@ class Access:
         for user_id in over:
             self._users.remove_user(user_id)
         return bool(over)
+
+    def _clear_users(self) -> None:
+        """`_end_users` where the keys are as they should be already, so that a failure is only untidy."""
+        try:
+            self._end_users()
+        except OSError as error:
+            self._logger.warning("A user of a key that has ended could not be removed for good: %s", error)
 
     def _note_use(self, record: KeyRecord, address: str | None) -> None:
         moment = self._now()

@@ -556,8 +556,10 @@ def test_users_that_cannot_be_removed_keep_nothing_from_starting_and_nothing_ali
     monkeypatch.setattr(users, "remove_user", read_only)
     later = make(path, users, clock)
     later.start()
+    newest = later.rotate(timedelta(0))
     assert later.validate(old) is None
-    assert later.validate(new) is not None
+    assert later.validate(new) is None
+    assert later.validate(newest) is not None
 
 
 def test_a_start_with_an_unreadable_file_leaves_everything_as_it_is(path: Path, users: Users) -> None:
@@ -577,6 +579,56 @@ def test_a_key_whose_user_was_removed_or_deactivated_says_so_and_what_helps(
     assert user.name in str(access.trouble())
     users.remove_user(user.name)
     assert "was removed. Generate a new key" in str(access.trouble())
+
+
+# ~~ a pairing that comes to nothing
+
+
+def test_a_withdrawn_first_key_is_revoked(access: Judged, users: Users, path: Path) -> None:
+    api_key = access.generate()
+    assert access.withdraw(wire.PushKey.derive(api_key).key_id)
+    assert access.validate(api_key) is None
+    assert list(users.users) == ["admin"]
+    assert not path.exists()
+
+
+def test_after_a_withdrawal_the_key_before_is_in_use_again_for_good(
+    access: Judged, users: Users, path: Path, clock: Clock
+) -> None:
+    old = access.generate(job_control=True)
+    new = access.rotate(timedelta(hours=1))
+    new_user = access.validate(new).name
+    assert access.withdraw(wire.PushKey.derive(new).key_id)
+    assert access.validate(new) is None
+    assert new_user not in users.users
+    clock.passes(hours=2)
+    assert access.validate(old).rights["permissions"] == list(JOB_CONTROL)
+    assert access.push_keys() == ((wire.PushKey.derive(old), None),)
+    access.close()
+    assert make(path, users, clock).validate(old) is not None
+
+
+def test_a_key_that_was_replaced_meanwhile_is_not_withdrawn(access: Judged) -> None:
+    first = access.generate()
+    second = access.rotate(timedelta(hours=1))
+    assert not access.withdraw(wire.PushKey.derive(first).key_id)
+    assert access.validate(second) is not None
+
+
+def test_a_withdrawal_that_cannot_be_kept_changes_nothing(
+    access: Judged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = access.generate()
+    new = access.rotate(timedelta(hours=1))
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(KeyStore, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        access.withdraw(wire.PushKey.derive(new).key_id)
+    assert access.validate(old) is not None
+    assert access.validate(new) is not None
 
 
 # ~~ what a key may ask
