@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import errno
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -88,15 +88,7 @@ class Service:
             site = Site(self._fleet, umati, mes, presence, receiver, verification)
             await self._start_sinks(entries, store, umati, mes, site)
             stack.push_async_callback(self._checkpoint, store, mes)
-            bridge_name = settings.bridge.shown_name
-            adoption = Adoption(self._config.path, settings, folder.path, site)
-            certificate = https.fingerprint if https else None
-            desk = PairingDesk(bridge_id, bridge_name, certificate, adoption.adopt)
-            application = receiver.application()
-            Greeter(bridge_id, bridge_name, receiver.sender, lambda: desk.is_open).add_routes(application)
-            desk.add_routes(application)
-            host, port = await stack.enter_async_context(self._listen(application, https))
-            await self._take_commands(stack, folder.path, commands(desk, adoption, verification))
+            host, port = await self._hear(stack, folder.path, bridge_id, https, receiver, site, verification)
             if settings.opcua.anonymous:
                 log.warning("OPC UA is open to anyone, without encryption: opcua.anonymous is true")
             if not entries:
@@ -111,14 +103,17 @@ class Service:
                 refused=sum(not e.left_to_aggregator for e in self._config.machines) - len(entries),
                 opcua=umati.endpoint_url,
                 push=f"http{'s' if https else ''}://{host}:{port}",
-                **({"certificate_sha256": certificate} if certificate else {}),
+                **({"certificate_sha256": https.fingerprint} if https else {}),
+            )
+            what = Announcement(
+                settings.bridge.shown_name, bridge_id, __version__, host, port, https is not None
             )
             await _until(
                 stop,
                 asyncio.create_task(presence.watch(), name="presence"),
                 asyncio.create_task(self._keep(store, mes), name="checkpoints"),
                 asyncio.create_task(verification.run(), name="verification"),
-                *self._announced(Announcement(bridge_name, bridge_id, __version__, host, port, bool(https))),
+                *([asyncio.create_task(announce(what), name="mdns")] if settings.push.announce else []),
             )
             log.info("MESBridge stops")
         log.info("MESBridge stopped")
@@ -147,6 +142,35 @@ class Service:
         mes.start()  # only now, so that registrations and what was replayed are told as one
         self._fleet.sinks = [umati, mes, site]
 
+    async def _hear(
+        self,
+        stack: contextlib.AsyncExitStack,
+        folder: Path,
+        bridge_id: str,
+        https: Https | None,
+        receiver: PushReceiver,
+        site: Site,
+        verification: Verification,
+    ) -> tuple[str, int]:
+        """Hear plugins, and the commands of whoever lets them in; returns the host and port for plugins."""
+        name = self._settings.bridge.shown_name
+        adoption = Adoption(self._config.path, self._settings, folder, site)
+        desk = PairingDesk(bridge_id, name, https.fingerprint if https else None, adoption.adopt)
+        application = receiver.application()
+        Greeter(bridge_id, name, receiver.sender, lambda: desk.is_open).add_routes(application)
+        desk.add_routes(application)
+        heard = await stack.enter_async_context(self._listen(application, https))
+        try:
+            known = commands(desk, adoption, verification)
+            await stack.enter_async_context(control.listen(folder, known))
+        except OSError as error:
+            log.error(
+                "commands such as `mesbridge pair` cannot be taken",
+                folder=str(folder),
+                error=error.strerror or str(error),
+            )
+        return heard
+
     @contextlib.asynccontextmanager
     async def _listen(
         self, application: web.Application, https: Https | None
@@ -163,23 +187,6 @@ class Service:
             yield host, runner.addresses[0][1]
         finally:
             await runner.cleanup()
-
-    async def _take_commands(
-        self, stack: contextlib.AsyncExitStack, folder: Path, known: Mapping[str, control.Command]
-    ) -> None:
-        try:
-            await stack.enter_async_context(control.listen(folder, known))
-        except OSError as error:
-            log.error(
-                "commands such as `mesbridge pair` cannot be taken",
-                folder=str(folder),
-                error=error.strerror or str(error),
-            )
-
-    def _announced(self, what: Announcement) -> list[asyncio.Task[None]]:
-        if not self._settings.push.announce:
-            return []
-        return [asyncio.create_task(announce(what), name="announcement")]
 
     async def _keep(self, store: SqliteLog, mes: MesSink) -> None:
         """Checkpoints now and then, and less often a look for records that nobody needs any more."""
