@@ -112,6 +112,12 @@ def test_a_printer_is_paired_and_paired_again_without_anything_being_copied(
     settings = tab.octoprint.base_folder / "config.yaml"
     assert url(bridge) in settings.read_text()
 
+    (secret,) = (bridge.folder / "secrets").iterdir()
+    key = secret.read_text().strip()
+    assert key.startswith(status["key"]["prefix"])
+    kept = [path for path in tab.octoprint.base_folder.rglob("*") if path.is_file()]
+    assert [path for path in kept if key.encode() in path.read_bytes()] == []
+
     test = tab.command("test_connection", bridge_url=url(bridge))["test"]
     assert test["ok"], test
     assert tab.status()["bridge"]["version"]
