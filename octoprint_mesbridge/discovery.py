@@ -47,7 +47,7 @@ def find_bridges(browse: Browse | None) -> dict[str, Any]:
 
 def sound(results: Iterable[Mapping[str, Any]]) -> list[Bridge]:
     """Those of `results` that could be a bridge, each once, in the order of their names, `MOST` at most."""
-    found = {}
+    found: dict[str, Bridge] = {}
     for result in list(results):
         bridge = _bridge(result)
         if bridge is not None and len(found) < MOST:

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from bridge import wire
 
-from .line import ANSWER, NAME, PORT, SPEECH, STAGES, BadAddress, Line, Unreachable, base_url
+from .line import ANSWER, NAME, PORT, SPEECH, STAGES, Answer, BadAddress, Line, Unreachable, base_url
 from .notice import N_, Notice
 
 HELLO = "/hello"
@@ -148,7 +148,7 @@ def examine(base: str, keys: Sequence[wire.PushKey], certificate: str | None) ->
         line.close()
 
 
-def _ask(line: Line, base: str, headers: Mapping[str, str]) -> Any:
+def _ask(line: Line, base: str, headers: Mapping[str, str]) -> Answer:
     return line.post(base + HELLO, _QUESTION, {**_HEADERS, **headers}, _CONNECT_S, _READ_S, _MOST)
 
 
