@@ -30,6 +30,8 @@ STAGES = (NAME, PORT, SPEECH, ANSWER)
 """How far a request may come: the name is looked up, the port opens, both sides speak the same, an answer."""
 
 _GREETING_S = 2.0
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
+"""What OpenSSL says of an answer that is no TLS; the second since its version 3.4."""
 
 
 class BadAddress(NoticeError, ValueError):
@@ -236,7 +238,7 @@ def _secured(parts: SplitResult, sock: socket.socket, context: ssl.SSLContext) -
             ),
         ) from error
     except (OSError, ValueError) as error:
-        if isinstance(error, ssl.SSLError) and error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST"):
+        if isinstance(error, ssl.SSLError) and error.reason in _NO_TLS:
             raise Unreachable(
                 SPEECH,
                 Notice(
