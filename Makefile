@@ -3,7 +3,7 @@ PYTHON ?= python3
 OCTOPRINTS := 1.11.8 2.0.0rc7
 BIN := .venv/bin
 
-.PHONY: demo test lint bench translations test-pythons clean
+.PHONY: demo test lint bench translations screenshots test-pythons clean
 
 demo: .venv/.bridge
 	@$(BIN)/mesbridge demo || [ $$? -eq 130 ]
@@ -22,6 +22,10 @@ bench: .venv/.dev
 # The plugin's tests in every Python from 3.9 to 3.13 that this machine has.
 test-pythons: .venv/.dev
 	$(BIN)/python -m tests.pythons
+
+# The pictures of the settings tab in docs/images; needs chromium.
+screenshots: .venv/.dev $(OCTOPRINTS:%=.octoprint/%/.ready)
+	$(BIN)/python -m tests.e2e.screenshots
 
 # Extracts, updates, compiles and bundles; fails while a text is not translated, and says which.
 translations: .venv/.dev

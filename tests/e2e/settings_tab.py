@@ -62,8 +62,12 @@ def open_tab(page: Any) -> None:
     page.wait_for_selector(TAB, state="visible")
 
 
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
 def ago(seconds: float) -> str:
-    return (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
+    return (now() - timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
 
 
 def blank() -> dict[str, Any]:

@@ -480,7 +480,7 @@ $(function () {
                 (status) => (_.size(status.superseded) ? MESBridge.counts(status.superseded) : ""),
                 () => gettext("This is as it should be: only the newest counts.")
             ),
-            fact(gettext("Last error"), (status) => status.trouble || status.error || gettext("none")),
+            fact(gettext("Last error"), (status) => status.trouble || status.error || gettext("no error")),
             fact(gettext("Clocks"), (status) => MESBridge.clock(status.clock_offset)),
             fact(
                 gettext("Key"),
