@@ -174,7 +174,7 @@ class _Attempt:
     def cancel(self) -> bool:
         """Whether there was anything to end."""
         with self._condition:
-            if self._adopting:
+            if self._adopting and self._state not in ENDS:
                 return True  # too late: the bridge has the key, and the person has agreed
         return self._show(CANCELLED, Notice(N_("Pairing was cancelled")))
 
@@ -274,7 +274,13 @@ class _Attempt:
                 raise _Ended(self._state, self._message, sure=True)
             self._adopting = True
         self._offered = False
-        self._owner.paired(self._bridge, certificate)
+        try:
+            self._owner.paired(self._bridge, certificate)
+        except OSError as error:
+            template = N_(
+                "Paired, but the settings could not be saved (%(reason)s): enter the bridge's address again"
+            )
+            raise _Ended(FAILED, Notice(template, {"reason": str(error)})) from error
         self._logger.info("Paired with the bridge at %s", self._bridge)
         template = N_("Paired with the bridge: %(message)s") if said.message else N_("Paired with the bridge")
         self._show(DONE, Notice(template, {"message": _printable(said.message, 500)}))
@@ -391,15 +397,14 @@ class _Attempt:
         self._owner.pairing_changed()
 
     def _finish(self, end: _Ended) -> None:
-        notice = self._care_for_key(end) if self._offered else end.notice
         with self._condition:
-            ended_here = self._state in ENDS
-            if ended_here:
+            if self._state in ENDS:  # a person ended it; whatever happened after that is nobody's concern
+                end = _Ended(self._state, self._message, sure=True)
+        notice = self._care_for_key(end) if self._offered else end.notice
+        if not self._show(end.state, notice):
+            with self._condition:
                 self._message = notice
-        if ended_here:
             self._owner.pairing_changed()
-        else:
-            self._show(end.state, notice)
         self._logger.warning("Pairing with the bridge at %s ended: %s", self._bridge, notice)
 
     def _care_for_key(self, end: _Ended) -> Notice:

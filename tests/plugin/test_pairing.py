@@ -118,6 +118,9 @@ def test_the_key_is_handed_over_when_the_person_confirmed_and_the_bridge_accepte
     assert plant.status()["code"] is None
     assert "machine 7" in plant.message()
 
+    plant.pairing.cancel()  # puts it away
+    assert plant.pairing.status() is None
+
     (one,) = plant.bridge.received.pairings.values()
     said = one.introduction
     assert (said.uuid, said.name, said.url, said.certificate) == ("5d0e", "Prusa 4", OWN, None)
@@ -287,6 +290,33 @@ def test_a_pairing_cancelled_while_the_key_travels_has_it_withdrawn(plant: Plant
     assert plant.plugin.withdrawn == 1
     assert "withdrawn" in plant.message()
     assert plant.key_at_bridge() is None
+
+
+def test_what_happens_after_a_cancellation_does_not_change_what_is_told(plant: Plant) -> None:
+    plant.request()
+    plant.until(pairing.COMPARING)
+    plant.bridge.received.lose = lambda path: "answer"
+    plant.pairing.cancel()
+    plant.bridge.received.pairings.clear()
+    plant.pairing.stop(5.0)
+    assert plant.status()["state"] == pairing.CANCELLED
+    assert plant.message() == "Pairing was cancelled"
+
+
+def test_settings_that_cannot_be_saved_end_it_and_leave_the_key_to_the_bridge(plant: Plant) -> None:
+    def full(url: str, certificate: str | None) -> None:
+        raise OSError("No space left on device")
+
+    plant.plugin.paired = full  # type: ignore[method-assign]
+    plant.bridge.received.accept_at_once = True
+    plant.request()
+    plant.until(pairing.COMPARING)
+    plant.pairing.confirm()
+    plant.until(pairing.FAILED)
+    assert "No space left" in plant.message()
+    assert plant.plugin.withdrawn == 0
+    plant.pairing.cancel()
+    assert plant.pairing.status() is None
 
 
 def test_a_key_that_cannot_be_made_is_said(plant: Plant) -> None:
