@@ -59,9 +59,7 @@ class BridgeSettings:
     state_folder: Path = field(default_factory=default_state_folder)
     log_level: str = field(default="info", metadata=_choice("debug", "info", "warning", "error"))
     log_format: str = field(default="human", metadata=_choice("human", "json"))
-    name: str | None = field(
-        default=None, metadata={"pattern": (r"[^\x00-\x1f\x7f]{1,128}", "a text of at most 128 characters")}
-    )
+    name: str | None = field(default=None, metadata={"printable": 128})
     keep_days: float = field(default=30.0, metadata=_range(1, 3650))
 
     @property
@@ -255,6 +253,10 @@ class _Reader:
             return self.refuse(where, f"a number from {low:g} to {high:g} is expected")
         if "choices" in rules and value not in rules["choices"]:
             return self.refuse(where, f"one of {', '.join(rules['choices'])} is expected")
+        if "printable" in rules and not (value.isprintable() and 0 < len(value) <= rules["printable"]):
+            return self.refuse(
+                where, f"a text of at most {rules['printable']} printable characters is expected"
+            )
         if "pattern" in rules and not re.fullmatch(rules["pattern"][0], value):
             return self.refuse(where, f"{rules['pattern'][1]} is expected")
         if "url" in rules and not _is_base_url(value):

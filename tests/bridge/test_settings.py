@@ -117,7 +117,8 @@ def test_the_machines_own_identification_goes_before_the_common_one(tmp_path: Pa
             '[push]\ncertificate_file = "c"\nprivate_key_file = "k"\n',
             "settings.toml:2: push.certificate_file: is for https",
         ),
-        ('[bridge]\nname = ""\n', "bridge.name: a text of at most 128 characters"),
+        ('[bridge]\nname = ""\n', "bridge.name: a text of at most 128 printable characters"),
+        ('[bridge]\nname = "a\\u200bb"\n', "bridge.name: a text of at most 128 printable characters"),
         ('[identification]\nmodel = ""\n', "identification.model: is empty"),
     ],
 )
