@@ -132,6 +132,33 @@ def test_a_printer_is_paired_and_paired_again_without_anything_being_copied(
     tab.wait(lambda status: status["connected"] and not status["previous_key_in_use"], timeout=15)
 
 
+@pytest.mark.parametrize("bridge", ["https"], indirect=True)
+def test_a_bridge_with_another_certificate_is_sent_nothing_until_it_is_paired_again(
+    tab: Tab, bridge: BridgeProcess
+) -> None:
+    def paired() -> None:
+        pair(bridge, "open")
+        identity, code = request_pairing(tab, bridge)
+        tab.command("confirm_pairing", code=code)
+        pair(bridge, "accept", identity, "--mes", "1")
+        tab.wait_pairing("done")
+        tab.wait(lambda status: status["connected"] and status["error"] is None)
+
+    paired()
+    before = tab.status()["pinned"]["sha256"]
+    bridge.stop()
+    (bridge.folder / "state" / "https.pem").unlink()
+    bridge.start()
+    status = tab.wait(lambda status: "is not the one seen at pairing" in (status["error"] or ""))
+    assert not status["connected"]
+    assert url(bridge) in status["error"]
+    test = tab.command("test_connection", bridge_url=url(bridge))["test"]
+    assert "pair again" in test["advice"]
+
+    paired()
+    assert tab.status()["pinned"]["sha256"] != before
+
+
 def test_a_refused_request_leaves_the_keys_as_they_were(tab: Tab, bridge: BridgeProcess) -> None:
     pair(bridge, "open")
     before = tab.status()["key"]
