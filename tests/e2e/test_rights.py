@@ -333,6 +333,7 @@ def test_a_key_in_the_address_is_refused_in_words(site: Site) -> None:
     answer = site.ask("GET", f"/api/version?apikey={key}", None)
     assert answer.status_code == 403
     assert "X-Api-Key" in answer.json()["error"]
+    assert site.ask("GET", f"/api/version?apikey={key}", key).status_code == 403
     assert site.octoprint.plugin_status()["key"]["last_used"] is None
     bearer = site.ask("GET", "/api/version", None, headers={"Authorization": f"Bearer {key}"})
     assert bearer.status_code == 200
