@@ -246,6 +246,11 @@ def test_what_is_added_looks_like_its_neighbours(before: str, after: str) -> Non
     assert add_entry(before, ENTRY) == after
 
 
+def test_a_comment_at_the_end_of_a_line_gets_no_blank_from_what_is_added() -> None:
+    text = '{"type": "X", \n"url": "u" // all\n}'
+    assert set_value(text, 0, "api_key", "k") == '{"type": "X", \n"url": "u", // all\n"api_key": "k"\n}'
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
