@@ -50,10 +50,14 @@ class BridgeProcess:
         state.mkdir(mode=0o700, exist_ok=True)
         Users(state / "users.json").add(USER, PASSWORD)
 
-    def start(self, wait: bool = True) -> None:
+    def start(self, wait: bool = True, before: str = "") -> None:
+        """Start it; `before` is Python that is run in the process first."""
+        program = ["-m", "bridge.cli"]
+        if before:
+            program = ["-c", f"{before}\nimport sys; from bridge.cli import main; sys.exit(main())"]
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "bridge.cli", "run", "config.json", "--settings", "settings.toml"],
+                [sys.executable, *program, "run", "config.json", "--settings", "settings.toml"],
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

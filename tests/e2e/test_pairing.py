@@ -24,7 +24,7 @@ from asyncua import Client
 
 from bridge import handshake, wire
 from bridge.aggregator import load
-from bridge.demo.octoprint import ADMIN, OctoPrint, slow_gcode
+from bridge.demo.octoprint import ADMIN, OctoPrint, free_port, slow_gcode
 from tests.bridge.events import DATA
 from tests.e2e.bridge_process import BridgeProcess, Plugin
 from tests.e2e.octoprint_server import Visitor, running, versions
@@ -373,6 +373,51 @@ def test_who_listens_between_them_never_sees_the_key(make: Make) -> None:
         recorder.close()
     assert b"Prusa in hall 3" in recorder.seen
     assert KEY.encode() not in recorder.seen
+
+
+def test_a_machine_that_was_taken_in_is_registered_with_its_mes(make: Make, tmp_path: Path) -> None:
+    mes, port = tmp_path / "mes", free_port()
+    mes.mkdir()
+    (mes / "token").write_text("t" * 32)
+    settings = (
+        f'[[mes]]\nid = 1\nurl = "http://127.0.0.1:{port}/api/v2.0/service-panel"\nservice_id = "sandbox"\n'
+        f'token_file = "{mes / "token"}"\n'
+    )
+    sandbox = subprocess.Popen(
+        [sys.executable, "-m", "bridge.cli", "sandbox", "--port", str(port), "--folder", str(mes)]
+    )
+    try:
+        bridge = make(settings="anonymous = true\n" + settings)
+        bridge.start()
+        pair(bridge, "open")
+        paired(bridge, Asking(origin(bridge)))
+        Plugin(bridge.push_url, KEY).push((wire.SNAPSHOT, dict(DATA[wire.SNAPSHOT])))
+        deadline = time.monotonic() + 30
+        shown: list[Any] = []
+        while not shown or shown[0]["status"] in ("", "Offline"):
+            assert time.monotonic() < deadline, shown
+            time.sleep(0.2)
+            with contextlib.suppress(requests.ConnectionError):
+                shown = requests.get(f"http://127.0.0.1:{port}/state.json", timeout=5).json()["machines"]
+        assert [one["name"] for one in shown] == ["Prusa in hall 3"]
+    finally:
+        sandbox.kill()
+        sandbox.wait()
+
+
+def test_a_request_that_nobody_accepts_expires_on_both_sides(make: Make) -> None:
+    bridge = make()
+    soon = "from datetime import timedelta; import bridge.sources.pairing as desk; desk.REQUEST_LASTS = timedelta(0, 4)"
+    bridge.start(before=soon)
+    pair(bridge, "open")
+    asking = Asking(origin(bridge))
+    accepting = accept(bridge, asking.id)
+    accepted(asking)
+    said, _ = accepting.communicate(timeout=30)
+    assert accepting.returncode == 1
+    assert "Not paired: the key did not come in time" in said
+    assert asking.hand_over().state == handshake.EXPIRED
+    assert (bridge.folder / "config.json").read_text() == "[]"
 
 
 def test_over_https_the_certificate_stays_and_is_named_at_start(make: Make) -> None:
