@@ -6,6 +6,7 @@ import json
 import logging
 import random
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -464,6 +465,62 @@ def test_whatever_is_lost_on_the_way_both_sides_end_with_the_same_one_key(
         plant.until(pairing.DONE)
         assert [plant.key_at_bridge()] == plant.plugin.made
         assert plant.plugin.withdrawn == 0
+    finally:
+        plant.end()
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    loss=st.floats(0, 0.5),
+    order=st.permutations(["confirm", "accept", "cancel", "fail"]),
+    acts=st.integers(1, 4),
+)
+def test_in_whatever_order_people_act_a_key_is_in_use_on_both_sides_or_on_none(
+    seed: int, loss: float, order: list[str], acts: int
+) -> None:
+    chance = random.Random(seed)
+    plant = Plant(timing=Timing(poll=0.005, connect=0.5, read=0.5))
+    received = plant.bridge.received
+    received.expires_in = 1.0
+
+    def lose(path: str) -> str:
+        lost = path != handshake.PATH and chance.random() < loss
+        return chance.choice(["request", "answer"]) if lost else ""
+
+    def fail() -> None:
+        received.taken = handshake.State(handshake.FAILED, "disk full")
+
+    received.lose = lose
+    people = {
+        "confirm": plant.pairing.confirm,
+        "accept": plant.bridge.accept_pairing,
+        "cancel": plant.pairing.cancel,
+        "fail": fail,
+    }
+    done = order[:acts]
+    try:
+        plant.request()
+        plant.until(pairing.COMPARING)
+        attempt = plant.pairing._attempt  # to cancel one that is over puts it away
+        assert attempt is not None
+        for act in done:
+            people[act]()
+            time.sleep(chance.random() * 0.03)
+        attempt.join(10.0)
+        state, message, made = attempt.status()["state"], str(attempt.status()["message"]), plant.plugin.made
+        assert state in pairing.ENDS
+        if not {"confirm", "accept"} <= set(done):
+            assert made == []
+        assert len(made) <= 1
+        assert plant.key_at_bridge() in (None, *made)
+        if state == pairing.DONE:
+            assert [plant.key_at_bridge()] == made
+            assert plant.plugin.bridge == (plant.bridge.url, None)
+            assert plant.plugin.withdrawn == 0
+        else:
+            assert plant.plugin.bridge is None
+            assert plant.plugin.withdrawn == len(made) or "not known whether" in message
     finally:
         plant.end()
 
