@@ -428,7 +428,7 @@ class AnyOrder(RuleBasedStateMachine):
         )
         for kind in wire.COALESCED:
             del missing[kind]
-        assert missing <= self.dropped + self.outbox.dropped
+        assert not missing - (self.dropped + self.outbox.dropped)
         newest = {kind: n for i, kind, n in self.appended if i == self.outbox.name and kind in wire.COALESCED}
         arrived = {k: n for i, _, k, n in self.arrived if i == self.outbox.name and k in wire.COALESCED}
         assert arrived == newest, "the newest sample of each kind is not missing"
