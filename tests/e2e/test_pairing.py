@@ -358,6 +358,25 @@ def test_a_bridge_that_is_killed_in_the_middle_starts_again_without_it(make: Mak
     assert "no bridge runs with the state folder" in pair(bridge, "list", status=1)
 
 
+def test_a_bridge_that_is_killed_when_the_key_is_written_serves_the_machine_when_it_starts_again(
+    make: Make,
+) -> None:
+    bridge = make()
+    bridge.start(before="import os; import bridge.pairing as p; p.assign = lambda *_: os._exit(9)")
+    pair(bridge, "open")
+    asking = Asking(origin(bridge))
+    accepting = accept(bridge, asking.id)
+    accepted(asking)
+    with pytest.raises(requests.ConnectionError):
+        asking.hand_over()
+    said, _ = accepting.communicate(timeout=30)
+    assert (accepting.returncode, "did not end in order" in said) == (1, True)
+    bridge.output.unlink()
+    bridge.start()
+    Plugin(bridge.push_url, KEY).push((wire.SNAPSHOT, dict(DATA[wire.SNAPSHOT])))
+    assert machines(bridge) == ["Prusa in hall 3"]
+
+
 def test_who_listens_between_them_never_sees_the_key(make: Make) -> None:
     bridge = make()
     bridge.start()
@@ -432,6 +451,20 @@ def test_over_https_the_certificate_stays_and_is_named_at_start(make: Make) -> N
     bridge.output.unlink()
     bridge.start()
     assert told["certificate_sha256"] == seen_certificate(origin(bridge, https=True))
+
+
+def test_a_certificate_that_cannot_be_used_keeps_the_bridge_from_starting_and_is_named(make: Make) -> None:
+    bridge = make()
+    path = bridge.folder / "settings.toml"
+    files = 'https = true\ncertificate_file = "gone.pem"\nprivate_key_file = "gone.key"'
+    path.write_text(path.read_text().replace("[push]", f"[push]\n{files}"))
+    bridge.start(wait=False)
+    assert bridge.process is not None
+    assert bridge.process.wait(30) == 1
+    said = bridge.lines()[-1]
+    assert said["event"] == "MESBridge cannot start"
+    assert "gone.pem: cannot be read: No such file or directory" in said["detail"]
+    assert "push.certificate_file" in said["detail"]
 
 
 def test_an_entry_that_cannot_be_written_is_told_on_both_sides(make: Make) -> None:
