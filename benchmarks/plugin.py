@@ -7,6 +7,8 @@ import math
 import os
 import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bridge.demo.octoprint import ADMIN, OctoPrint, free_port
-from tests.e2e.octoprint_server import Visitor, environment
+from bridge.demo.octoprint import ADMIN, OctoPrint, free_port, slow_gcode
+from tests.e2e.octoprint_server import Visitor, environment, versions
 from tests.plugin.receiver import Receiver
 
 PROBE = Path(__file__).with_name("probe.py")
@@ -65,18 +67,18 @@ def pid_of(octoprint: OctoPrint) -> int:
 
 
 @contextmanager
-def prepared(version: str, with_plugin: bool, env: Any = None) -> Iterator[tuple[OctoPrint, Receiver]]:
+def prepared(version: str, with_plugin: bool, gcode: str) -> Iterator[tuple[OctoPrint, Receiver]]:
     """An OctoPrint that is ready to print ``job.gcode``, its plugin connected to a bridge, or switched off."""
     bridge = Receiver()
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
         (base / "plugins").mkdir()
         shutil.copy(PROBE, base / "plugins" / "probe.py")
-        octoprint = OctoPrint(env or environment(version), base, free_port())
+        octoprint = OctoPrint(environment(version), base, free_port())
         try:
             octoprint.start()
             octoprint.wait_operational()
-            octoprint.upload("job.gcode", print_job(PRINT_S))
+            octoprint.upload("job.gcode", gcode)
             if with_plugin:
                 bridge.accept(octoprint.generate_key())
                 octoprint.configure_plugin(bridge.url)
@@ -102,13 +104,12 @@ class Cost:
     cpu: float
     written: int
     own_threads: float
-    events_us: list[float]
 
 
-def one_pair(version: str, env: Any = None) -> tuple[Cost, Cost]:
+def one_pair(version: str) -> tuple[Cost, Cost]:
     """A print with the plugin and one without, at the same time."""
     with ExitStack() as stack:
-        sides = [stack.enter_context(prepared(version, on, env)) for on in (True, False)]
+        sides = [stack.enter_context(prepared(version, on, print_job(PRINT_S))) for on in (True, False)]
         printers = [octoprint for octoprint, _ in sides]
         time.sleep(SETTLE_S)
         before = [Reading.of(pid_of(one)) for one in printers]
@@ -127,7 +128,7 @@ def one_pair(version: str, env: Any = None) -> tuple[Cost, Cost]:
                 for name, ident in probed["threads"].items()
                 if name.startswith("mesbridge")
             )
-            costs.append(Cost(end.cpu - begin.cpu, end.written - begin.written, own, probed["events_us"]))
+            costs.append(Cost(end.cpu - begin.cpu, end.written - begin.written, own))
         return costs[0], costs[1]
 
 
@@ -141,22 +142,65 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, math.ceil(len(ordered) * share) - 1)] if ordered else math.nan
 
 
-def side_by_side(version: str, runs: int, env: Any = None) -> None:
+def side_by_side(version: str, runs: int) -> None:
     print(f"\nOctoPrint {version}: one print of {PRINT_S} s, with and without the plugin at the same time")
     print(f"{'with s':>8} {'without s':>10} {'more %':>7} {'threads ms':>11} {'disk kB':>8} {'without':>8}")
-    more = []
-    times: list[float] = []
+    more, own = [], []
     for _ in range(runs):
-        on, off = one_pair(version, env)
+        on, off = one_pair(version)
         more.append((on.cpu / off.cpu - 1) * 100)
-        times += on.events_us
+        own.append(on.own_threads / off.cpu * 100)
         print(
             f"{on.cpu:>8.2f} {off.cpu:>10.2f} {more[-1]:>7.1f} {on.own_threads * 1e3:>11.0f}"
             f" {on.written / 1e3:>8.0f} {off.written / 1e3:>8.0f}",
             flush=True,
         )
-    print(f"median {statistics.median(more):+.1f} %, from {min(more):+.1f} to {max(more):+.1f} %")
+    print(f"median {statistics.median(more):+.1f} %, from {min(more):+.1f} to {max(more):+.1f} %; ", end="")
+    print(f"the plugin's own threads {statistics.median(own):.1f} %")
+
+
+def days() -> None:
     print(
-        f"on the event thread, {len(times)} events: p50 {percentile(times, 0.5):.1f} µs, "
-        f"p99 {percentile(times, 0.99):.1f} µs, longest {max(times):.1f} µs"
+        "\n24 h of printing (144 prints with a pause, a sample every 5 s) by a simulated clock, on the disk"
     )
+    print(f"{'bridge':>8} {'MB after 1 h':>13} {'after 24 h':>11} {'objects':>8} {'after':>7}", end="")
+    print(f" {'kB/h to disk':>13} {'file kB':>8} {'waiting':>8} {'CPU s':>6}")
+    for bridge in ("up", "away"):
+        ran = subprocess.run(
+            [sys.executable, "-m", "benchmarks.day", bridge], check=True, stdout=subprocess.PIPE
+        )
+        told = json.loads(ran.stdout)
+        first, last = (kilobytes / 1e3 for kilobytes in told["resident_kb"])
+        print(
+            f"{bridge:>8} {first:>13.2f} {last:>11.2f} {told['objects'][0]:>8} {told['objects'][1]:>7}",
+            end="",
+        )
+        print(f" {told['written'] / 24e3:>13.0f} {told['file'] / 1e3:>8.0f} {told['waiting']:>8}", end="")
+        print(f" {told['cpu_s']:>6.1f}")
+
+
+def events(version: str) -> None:
+    """What an event costs the thread that serves all plugins, where there are many of them."""
+    with prepared(version, True, slow_gcode(500, 50)) as (octoprint, _):
+        octoprint.print("job.gcode")
+        octoprint.wait_state("Printing", "Starting")
+        octoprint.wait_state("Operational", timeout=90)
+        time.sleep(1)
+        probed = probe_of(octoprint)
+    took = probed["events_us"]
+    print(
+        f"{len(took)} events of a print with dwells, on the event thread: p50 {percentile(took, 0.5):.1f} µs, "
+        f"p99 {percentile(took, 0.99):.1f} µs, longest {max(took):.1f} µs; called from {len(probed['callers'])} "
+        "thread"
+    )
+
+
+def run(quick: bool) -> None:
+    print(
+        "\nThe plugin inside OctoPrint. CPU s: of the whole process over one print; threads ms: of the plugin's"
+    )
+    print("two threads; disk kB: all that OctoPrint wrote meanwhile, its own settings and logs included.")
+    for version in versions()[: 1 if quick else None]:
+        side_by_side(version, 1 if quick else 3)
+        events(version)
+    days()

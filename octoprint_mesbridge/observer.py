@@ -44,6 +44,14 @@ STATES = {
 }
 """OctoPrint's state ids (1.11: ``MachineCom.STATE_*`` and OFFLINE; 2.0: ``ConnectedPrinterState``) on the wire."""
 
+ORIGINS = {"sdcard": "printer"}
+"""What OctoPrint 1.11 calls the printer's own storage, as 2.0 does."""
+
+JOB_EVENTS = frozenset(
+    {"PrintStarted", "PrintPaused", "PrintResumed", "PrintDone", "PrintCancelled", "PrintFailed"}
+)
+"""OctoPrint's events that begin, turn or end a print."""
+
 NO_TEXT = "The printer reported an error without a text"
 CLOSED = "The connection to the printer was closed"
 
@@ -206,7 +214,7 @@ class Observer:
         return self._turn_to("error", moment)
 
     def _started(self, moment: datetime, payload: Mapping[str, Any], view: View) -> list[Occurrence]:
-        # A paused print that is begun anew is given up by a person; only OctoPrint 2.0 says so.
+        # A paused print that is begun anew (OctoPrint 1.11 allows it) is given up by a person.
         result = "cancelled" if self._halted else "failed"
         occurrences = self._end(moment, result, "Another print began without an end of this one")
         self.job = _job(self._new_run(), moment, payload, view.job())
@@ -290,7 +298,7 @@ def _job(
         "run": run,
         "file": _text(payload.get("name") or file.get("name") or path, 512) or "unknown",
         "path": path,
-        "origin": _text(payload.get("origin") or file.get("origin"), 64),
+        "origin": ORIGINS.get(origin := payload.get("origin") or file.get("origin"), _text(origin, 64)),
         "size": int(size) if isinstance(size, (int, float)) and 0 <= size < 1 << 53 else None,
         "started": wire.format_time(moment),
         "estimated_print_time": _at_least_zero(current.get("estimatedPrintTime")),

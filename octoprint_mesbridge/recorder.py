@@ -22,7 +22,7 @@ from typing import Any
 
 from bridge import wire
 
-from .observer import ERROR_TEXT_WITHIN, Observer, View
+from .observer import ERROR_TEXT_WITHIN, JOB_EVENTS, Observer, View
 from .outbox import DAMAGED, Occurrence, Outbox, is_damage
 
 _SNAPSHOT = object()
@@ -34,6 +34,9 @@ RETRY_S = 2.0
 
 GATHER_S = 0.05
 """Events seldom come alone: what follows within this is stored and sent together with the first."""
+
+_URGENT = JOB_EVENTS | {_STOP}
+"""What ends the gathering: a crash must not cost a job event."""
 
 WORDS_WITHIN_S = ERROR_TEXT_WITHIN.total_seconds() + 0.1
 """When to tell of an error that got no words."""
@@ -110,8 +113,9 @@ class Recorder:
         items = []
         try:
             items.append(self._queue.get(timeout=timeout))
-            if items[0][1] is not _STOP:
-                time.sleep(GATHER_S)
+            until = time.monotonic() + GATHER_S
+            while items[-1][1] not in _URGENT:
+                items.append(self._queue.get(timeout=max(0.0, until - time.monotonic())))
             while True:
                 items.append(self._queue.get_nowait())
         except queue.Empty:

@@ -141,6 +141,12 @@ def test_what_is_known_of_another_file_is_not_told_of_this_job() -> None:
     assert (started.data["estimated_print_time"], started.data["size"]) == (None, None)
 
 
+@pytest.mark.parametrize("origin", ["sdcard", "printer"])
+def test_the_printers_own_storage_has_one_name(origin: str) -> None:
+    (started,) = Printer("OPERATIONAL").event("PrintStarted", {**FILE, "origin": origin})
+    assert started.data["origin"] == "printer"
+
+
 def test_a_whole_print_with_a_pause() -> None:
     printer = Printer("OPERATIONAL")
     printer.states("STARTING")
