@@ -293,12 +293,13 @@ def _job(
     file = _mapping(current.get("file"))
     if path is not None and file.get("path") not in (None, path):
         current, file = {}, {}
+    origin = _text(payload.get("origin") or file.get("origin"), 64)
     size = payload.get("size") if payload.get("size") is not None else file.get("size")
     return {
         "run": run,
         "file": _text(payload.get("name") or file.get("name") or path, 512) or "unknown",
         "path": path,
-        "origin": ORIGINS.get(origin := payload.get("origin") or file.get("origin"), _text(origin, 64)),
+        "origin": ORIGINS.get(origin or "", origin),
         "size": int(size) if isinstance(size, (int, float)) and 0 <= size < 1 << 53 else None,
         "started": wire.format_time(moment),
         "estimated_print_time": _at_least_zero(current.get("estimatedPrintTime")),
