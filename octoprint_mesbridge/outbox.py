@@ -48,15 +48,15 @@ MAX_UNSAVED = 10_000
 """The same for those in memory that the disk has refused so far."""
 
 _FORMAT = 2
-"""Of the file; one of another format is moved aside like a damaged one."""
+"""Of the file; one of another format is moved aside like a damaged one, but for that of 0.1.0."""
 
 _SCHEMA = """
-CREATE TABLE instances (
+CREATE TABLE IF NOT EXISTS instances (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     name TEXT NOT NULL UNIQUE,
     lost INTEGER NOT NULL DEFAULT 0
 );
-CREATE TABLE events (
+CREATE TABLE IF NOT EXISTS events (
     instance INTEGER NOT NULL REFERENCES instances (id),
     seq INTEGER NOT NULL,
     time TEXT NOT NULL,
@@ -65,6 +65,10 @@ CREATE TABLE events (
     PRIMARY KEY (instance, seq)
 ) WITHOUT ROWID;
 """
+
+# In 0.1.0 what was acknowledged and what was dropped were one number: the next batch begins after it.
+_SET_ASIDE = "CREATE TEMP TABLE earlier AS SELECT id, name, acked FROM instances; DROP TABLE instances;"
+_BRING_BACK = "INSERT INTO instances SELECT id, name, acked FROM earlier; DROP TABLE earlier;"
 
 
 class Occurrence(NamedTuple):
@@ -148,6 +152,10 @@ class Outbox:
             raise sqlite3.DatabaseError(str(found))
         if not execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             self._database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={_FORMAT}; COMMIT")
+        elif self._is_of_0_1_0():
+            self._database.executescript(
+                f"BEGIN; {_SET_ASIDE} {_SCHEMA} {_BRING_BACK} PRAGMA user_version={_FORMAT}; COMMIT"
+            )
         if execute("PRAGMA user_version").fetchone()[0] != _FORMAT:
             raise sqlite3.DatabaseError("another version of MESBridge wrote it")
         execute("DELETE FROM instances WHERE id NOT IN (SELECT instance FROM events)")
@@ -156,6 +164,11 @@ class Outbox:
             "GROUP BY id ORDER BY id"
         )
         return [_Instance(*row) for row in found]
+
+    def _is_of_0_1_0(self) -> bool:
+        columns = [row[1] for row in self._database.execute("PRAGMA table_info(instances)")]
+        version = self._database.execute("PRAGMA user_version").fetchone()[0]
+        return version == 0 and columns == ["id", "name", "last", "acked"]
 
     def begin_afresh(self) -> tuple[str, list[Occurrence]]:
         """Move the damaged file aside and begin a new instance in a new one.

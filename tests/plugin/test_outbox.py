@@ -275,6 +275,28 @@ def test_a_file_of_another_format_is_moved_aside(path: Path, caplog: pytest.LogC
     assert "another version of MESBridge" in caplog.text
 
 
+def test_what_waits_in_a_file_of_0_1_0_is_delivered(path: Path) -> None:
+    with sqlite3.connect(path, isolation_level=None) as old:
+        old.executescript("""
+            CREATE TABLE instances (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE,
+                last INTEGER NOT NULL, acked INTEGER NOT NULL);
+            CREATE TABLE events (instance INTEGER NOT NULL REFERENCES instances (id), seq INTEGER NOT NULL,
+                time TEXT NOT NULL, kind TEXT NOT NULL, data TEXT NOT NULL,
+                PRIMARY KEY (instance, seq)) WITHOUT ROWID;
+            INSERT INTO instances VALUES (3, 'first', 9, 4), (7, 'second', 2, 0);
+            INSERT INTO events VALUES (3, 6, '2026-01-01T00:00:00.000Z', 'error', '{"text": "a"}'),
+                (3, 9, '2026-01-01T00:00:01.000Z', 'error', '{"text": "b"}'),
+                (7, 2, '2026-01-01T00:00:02.000Z', 'error', '{"text": "c"}');
+        """)
+    old.close()
+    outbox = Outbox(path)
+    outbox.append([occurrence(wire.ERROR, 1)])
+    told = [(b.instance, b.after, b.through, [event.seq for event in b.events]) for b in drained(outbox)]
+    assert told == [("first", 4, 9, [6, 9]), ("second", 0, 2, [2]), (outbox.name, 0, 1, [1])]
+    outbox.close()
+    assert Outbox(path).backlog().waiting == 0
+
+
 @pytest.mark.parametrize("content", [b"this is no database" * 500, b"SQLite format 3\x00" + b"\xff" * 8000])
 def test_a_damaged_file_is_moved_aside_said_and_replaced(
     path: Path, content: bytes, caplog: pytest.LogCaptureFixture
