@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,11 @@ from bridge import wire
 from bridge.aggregator import load
 from bridge.demo.octoprint import OctoPrint
 from tests.e2e import settings_tab
+from tests.e2e.bridge_process import BridgeProcess
 from tests.e2e.browser import chromium
 from tests.e2e.octoprint_server import running, versions
 from tests.e2e.settings_tab import DARK, TAB, Answers, ago, blank, connected, go_to, key, log_in, open_tab
+from tests.e2e.test_pairing_plugin import pair
 from tests.plugin.receiver import Receiver
 
 pytestmark = pytest.mark.e2e
@@ -38,22 +42,35 @@ def browser() -> Iterator[Any]:
         yield browser
 
 
+class Profile:
+    """A browser's profile in which an administrator has typed the password recently, as commands demand."""
+
+    def __init__(self, browser: Any, octoprint: OctoPrint) -> None:
+        self.context = browser.new_context(viewport={"width": 1280, "height": 1000})
+        self.context.set_default_timeout(20_000)
+        self._octoprint = octoprint
+        self._logged_in = float("-inf")
+
+    def new_page(self) -> Any:
+        page = self.context.new_page()
+        if time.monotonic() - self._logged_in > 120:
+            self.context.clear_cookies()
+            log_in(page, self._octoprint.url, self._octoprint.password)
+            self._logged_in = time.monotonic()
+        return page
+
+
 @pytest.fixture(scope="module")
-def context(browser: Any, octoprint: OctoPrint) -> Iterator[Any]:
-    """A browser's profile in which an administrator is logged in."""
-    context = browser.new_context(viewport={"width": 1280, "height": 1000})
-    context.set_default_timeout(20_000)
-    page = context.new_page()
-    log_in(page, octoprint.url, octoprint.password)
-    page.close()
-    yield context
-    context.close()
+def profile(browser: Any, octoprint: OctoPrint) -> Iterator[Profile]:
+    profile = Profile(browser, octoprint)
+    yield profile
+    profile.context.close()
 
 
 @pytest.fixture
-def page(context: Any) -> Iterator[Any]:
+def page(profile: Profile) -> Iterator[Any]:
     """A page in which nothing may go wrong."""
-    page = context.new_page()
+    page = profile.new_page()
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("console", lambda line: faults.append(line.text) if "Could not bind" in line.text else None)
@@ -140,6 +157,36 @@ def test_from_an_empty_tab_to_a_connection(octoprint: OctoPrint, page: Any) -> N
         octoprint.configure_plugin("")
 
 
+def test_pairing_with_a_real_bridge(octoprint: OctoPrint, page: Any, tmp_path: Path) -> None:
+    bridge = BridgeProcess(tmp_path, [], "anonymous = true\n")
+    (tmp_path / "config.json").chmod(0o600)
+    bridge.start()
+    try:
+        pair(bridge, "open", "--minutes", "5")
+        go_to(page, octoprint.url)
+        open_tab(page)
+        page.get_by_label("Address of the bridge").fill(f"http://127.0.0.1:{bridge.push_port}/")
+        page.get_by_role("button", name="Test connection").click()
+        page.wait_for_selector(f"{TAB} .mesbridge-steps li")
+        page.get_by_role("button", name="Request pairing").click()
+        code = page.locator(".mesbridge-code").inner_text()
+        (line,) = [line for line in pair(bridge, "list").splitlines() if code in line]
+        (request,) = re.findall(r"\b[0-9a-f]{8}\b", line)
+        page.get_by_role("button", name="The bridge shows the same code").click()
+        wait_for_text(page, "Confirmed here")
+        pair(bridge, "accept", request, "--mes", "1")
+        wait_for_text(page, "Paired: the bridge serves this printer")
+        wait_for_text(page, "Connected to")
+        assert not page.locator("#settings_dialog_update_detected").is_visible()
+        url = page.get_by_label("Address of the bridge").input_value()
+        assert url.rstrip("/") == f"http://127.0.0.1:{bridge.push_port}"
+        assert json.loads((tmp_path / "config.json").read_text())
+    finally:
+        bridge.stop()
+        octoprint.plugin_command("revoke_key")
+        octoprint.configure_plugin("")
+
+
 # --------------------------------------------------------------------------- what it says
 
 
@@ -219,7 +266,7 @@ def test_that_a_test_tells_each_step_and_what_to_do(page: Any, opened: Any) -> N
 def pairing(state: str, **changes: Any) -> dict[str, Any]:
     return {
         "state": state,
-        "code": "481207" if state in ("comparing", "confirmed") else None,
+        "code": "481-207" if state in ("comparing", "confirmed") else None,
         "bridge_url": "http://192.168.1.5:8484",
         "bridge_name": "Hall 2",
         "message": None,
@@ -244,13 +291,13 @@ def test_pairing_from_the_request_to_the_end(page: Any, opened: Any) -> None:
     page.get_by_label("Address of the bridge").fill("http://192.168.1.5:8484/")
     page.get_by_label("Address of this OctoPrint").fill("http://192.168.1.41:5000")
     page.get_by_role("button", name="Request pairing").click()
-    wait_for_text(page, "481 207")
+    wait_for_text(page, "481-207")
     assert page.evaluate("document.activeElement.id") == "settings_mesbridge_pairing"
     page.get_by_role("button", name="The bridge shows the same code").click()
     wait_for_text(page, "Confirmed here")
     answers.status.update(connected(pairing=pairing("done")))
     wait_for_text(page, "Paired: the bridge serves this printer")
-    assert page.is_hidden("text=481 207")
+    assert page.is_hidden("text=481-207")
     page.wait_for_function(
         "document.querySelector('#settings_mesbridge_url').value === 'http://192.168.1.5:8484'"
     )
@@ -263,7 +310,7 @@ def test_pairing_from_the_request_to_the_end(page: Any, opened: Any) -> None:
             "bridge_url": "http://192.168.1.5:8484/",
             "octoprint_url": "http://192.168.1.41:5000",
         },
-        {"command": "confirm_pairing", "code": "481207"},
+        {"command": "confirm_pairing", "code": "481-207"},
         {"command": "cancel_pairing"},
     ]
 
@@ -303,6 +350,14 @@ def test_that_job_control_is_off_unless_it_is_ticked(page: Any, opened: Any) -> 
     page.get_by_role("button", name="Generate a key").click()
     page.wait_for_timeout(200)
     assert [asked["job_control"] for asked in answers.asked] == [False, True]
+
+
+def test_that_the_password_is_asked_for_before_a_key_is_made(page: Any, opened: Any) -> None:
+    answers = opened(blank())
+    page.evaluate("OctoPrint.coreui.viewmodels.loginStateViewModel.credentialsSeen(undefined)")
+    page.get_by_role("button", name="Generate a key").click()
+    page.wait_for_selector("#reauthenticate_dialog", state="visible")
+    assert answers.asked == []
 
 
 @pytest.fixture
@@ -363,8 +418,8 @@ def test_that_a_wrong_mes_id_gives_no_entry(page: Any) -> None:
 
 
 @pytest.mark.usefixtures("with_key")
-def test_that_key_and_entry_can_be_copied(page: Any, context: Any, octoprint: OctoPrint) -> None:
-    context.grant_permissions(["clipboard-read", "clipboard-write"], origin=octoprint.url)
+def test_that_key_and_entry_can_be_copied(page: Any, profile: Profile, octoprint: OctoPrint) -> None:
+    profile.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=octoprint.url)
     page.locator("#settings_mesbridge_newkey").get_by_role("button", name="Copy").click()
     assert page.evaluate("navigator.clipboard.readText()") == KEY
     page.get_by_role("button", name="Copy the entry").click()

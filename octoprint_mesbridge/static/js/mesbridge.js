@@ -185,8 +185,7 @@ $(function () {
                 open: open,
                 comparing: pairing.state === "comparing",
                 code: code,
-                shownCode: code.length === 6 ? code.slice(0, 3) + " " + code.slice(3) : code,
-                spelledCode: code.split("").join(" "),
+                spelledCode: code.replace(/[^0-9]/g, "").split("").join(" "),
                 expires: pairing.expires
                     ? _.sprintf(gettext("The request ends %(when)s."), {when: moment(pairing.expires).fromNow()})
                     : ""
