@@ -75,6 +75,7 @@ def blank() -> dict[str, Any]:
     return {
         "trouble": None,
         "key": None,
+        "previous_key_in_use": False,
         "connected": False,
         "idle": "The bridge's address is not set",
         "error": None,

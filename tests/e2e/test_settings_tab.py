@@ -215,6 +215,12 @@ def test_that_a_bridge_that_is_away_is_told_with_its_error_and_what_waits(page: 
     assert "2 hours ago" in fact(page, "Events waiting")
 
 
+def test_that_a_bridge_without_the_new_key_is_told_of_before_the_old_one_ends(page: Any, opened: Any) -> None:
+    previous = {"prefix": "x9Gk22", "valid_until": ago(-7200), "last_used": None, "last_address": None}
+    opened(connected(previous_key_in_use=True, key=key(previous=previous)))
+    assert "the bridge still has the key before" in summary(page)
+
+
 def test_that_a_full_disk_comes_before_everything_else(page: Any, opened: Any) -> None:
     opened(connected(storage={"full": True, "error": "database or disk is full"}))
     assert "The disk is full" in summary(page)
@@ -462,6 +468,12 @@ def test_that_a_refused_command_says_why(page: Any, opened: Any) -> None:
     page.get_by_role("button", name="Generate a key").click()
     page.wait_for_selector(".ui-pnotify :text('OctoPrint is not set up yet')")
     assert page.evaluate("window.pwned") is None
+
+
+def test_that_a_command_that_is_not_permitted_says_so(page: Any, opened: Any) -> None:
+    opened(blank(), generate_key=lambda _: {"http_error": 403, "message": "Forbidden"})
+    page.get_by_role("button", name="Generate a key").click()
+    page.wait_for_selector(".ui-pnotify :text('OctoPrint refused this')")
 
 
 # --------------------------------------------------------------------------- the navigation bar

@@ -55,10 +55,13 @@ $(function () {
         }
 
         function complain(answer) {
-            if (answer.status === 403 && (answer.responseJSON || {}).error === undefined) return;
+            const said = (answer.responseJSON || {}).error || answer.statusText;
+            const refused = gettext(
+                "OctoPrint refused this: you may not do it, or your password has to be entered again. Reload the page and try once more."
+            );
             new PNotify({
                 title: gettext("MES connection"),
-                text: _.escape((answer.responseJSON || {}).error || answer.statusText),
+                text: _.escape(answer.status === 403 ? refused : said),
                 type: "error"
             });
         }

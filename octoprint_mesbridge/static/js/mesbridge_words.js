@@ -72,6 +72,15 @@ $(function () {
                 storage.error
             );
         if (status.idle) return idle(status, saved, told);
+        const previous = (status.key || {}).previous;
+        if (status.connected && status.previous_key_in_use && previous)
+            return told(
+                "warning",
+                gettext("Connected, but the bridge still has the key before"),
+                _.sprintf(gettext("Take the new key to the bridge before %(time)s."), {
+                    time: moment(previous.valid_until).format("L LT")
+                })
+            );
         if (status.connected)
             return told(
                 "success",
