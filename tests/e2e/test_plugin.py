@@ -91,7 +91,7 @@ def connected(site: Site) -> Site:
     """The site with a key in use and its bridge told where to push to."""
     if not site.key:
         site.new_key()
-    site.octoprint.configure_plugin(site.bridge.url)
+    site.octoprint.configure_plugin(site.bridge.url, sample_interval=1.0)  # the prints here are short
     site.bridge.wait_for(wire.SNAPSHOT)
     return site
 
@@ -200,6 +200,7 @@ async def test_revoking_the_key_ends_the_open_socket_of_its_holder(site: Site) -
         site.octoprint.send("M105")
         assert "current" in await heard_within(2.0)
         site.octoprint.plugin_command("revoke_key")
+        site.key = ""
         await heard_within(1.0)  # what was on its way, and the notice
         site.octoprint.send("M105")
         assert "current" not in await heard_within(2.0)
