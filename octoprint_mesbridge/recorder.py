@@ -35,6 +35,9 @@ RETRY_S = 2.0
 GATHER_S = 0.05
 """Events seldom come alone: what follows within this is stored and sent together with the first."""
 
+FIRST_LOOK_S = 1.0
+"""How soon the printer is looked at when a print has begun or ended."""
+
 _URGENT = JOB_EVENTS | {_STOP}
 """What ends the gathering: a crash must not cost a job event."""
 
@@ -94,12 +97,16 @@ class Recorder:
 
     def _run(self) -> None:
         stopping = False
+        job = self._observer.job
         while not stopping:
             for seen, name, payload in self._wait():
                 stopping = stopping or name is _STOP
                 self._take(datetime.fromtimestamp(seen, timezone.utc), name, payload)
             if self._observer.awaits_words:
-                self._next_sample = min(self._next_sample, time.monotonic() + WORDS_WITHIN_S)
+                self._look_within(WORDS_WITHIN_S)
+            if self._observer.job is not job:
+                job = self._observer.job
+                self._look_within(FIRST_LOOK_S)
             if not stopping and self._sees_something() and time.monotonic() >= self._next_sample:
                 self._sample()
             with self._tolerant("the storing of events"):
@@ -120,6 +127,9 @@ class Recorder:
                 items.append(self._queue.get_nowait())
         except queue.Empty:
             return items
+
+    def _look_within(self, seconds: float) -> None:
+        self._next_sample = min(self._next_sample, time.monotonic() + seconds)
 
     def _sees_something(self) -> bool:
         """Whether a look at the printer could tell anything that somebody wants to know."""

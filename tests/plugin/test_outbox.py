@@ -376,6 +376,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.held: dict[str, int] = {}
         self.gaps: set[str] = set()
         self.arrived: list[tuple[str, int, str, int]] = []  # (instance, seq, kind, number)
+        self.on_the_way: list[tuple[str, int]] = []
         self.count = 0
         self.full = False
         self._start()
@@ -410,6 +411,13 @@ class AnyOrder(RuleBasedStateMachine):
         self.held[batch.instance] = max(held, batch.through)
         if reply_arrives:
             self.outbox.acknowledge(batch.instance, self.held[batch.instance])
+        else:
+            self.on_the_way.append((batch.instance, self.held[batch.instance]))
+
+    @precondition(lambda self: self.on_the_way)
+    @rule()
+    def a_reply_arrives_late(self) -> None:
+        self.outbox.acknowledge(*self.on_the_way.pop(0))
 
     @precondition(lambda self: not self.full)
     @rule()

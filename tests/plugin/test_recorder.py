@@ -198,6 +198,16 @@ def test_an_error_that_gets_no_words_is_told_soon_however_rarely_the_printer_is_
     eventually(lambda: desk.kinds() == ["snapshot", "state"])
 
 
+def test_a_print_is_looked_at_soon_after_it_began_however_rarely_that_is_done(desk: Desk) -> None:
+    desk.recorder.sample_interval = 60.0
+    desk.recorder.set_recording(True)
+    desk.recorder.start()
+    eventually(lambda: desk.kinds() == ["snapshot"])
+    time.sleep(0.1)
+    desk.recorder.put("PrintStarted", {"name": "a.gcode"})
+    eventually(lambda: [e for e in desk.outbox.next_batch().events if e.kind == wire.PROGRESS])
+
+
 def test_a_queue_that_turns_out_damaged_is_begun_afresh_with_a_snapshot(
     desk: Desk, caplog: pytest.LogCaptureFixture
 ) -> None:
