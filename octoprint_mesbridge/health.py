@@ -37,16 +37,13 @@ def _recent(contact: str | None, now: datetime) -> bool:
 
 
 def checks(status: Callable[[], Mapping[str, Any]]) -> list[Any]:
-    """The classes that the hook ``octoprint.plugin.health_check.get_additional_checks`` wants.
-
-    None where OctoPrint has no such plugin.
-    """
+    """The classes for the hook ``octoprint.plugin.health_check.get_additional_checks``; none without that plugin."""
     try:
         from octoprint.plugins.health_check.checks import CheckResult, HealthCheck, Result
     except ImportError:
         return []
 
-    class BridgeCheck(HealthCheck):  # type: ignore[misc]
+    class BridgeCheck(HealthCheck):
         key = "mesbridge"
 
         def perform_check(self, force: bool = False) -> Any:

@@ -417,6 +417,17 @@ def test_that_the_bridge_serves_what_is_downloaded(page: Any, tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("with_key")
+def test_that_the_files_of_two_printers_without_a_name_do_not_collide(page: Any) -> None:
+    page.get_by_label("Name in the MES").fill("")
+    names = set()
+    for address in ("http://192.168.1.41:5000", "http://192.168.1.42:5000"):
+        page.get_by_label("Address of this OctoPrint").fill(address)
+        names.add(download(page, "Download the entry")[0])
+        names.add(download(page, "Download secret-")[0])
+    assert len(names) == 4
+
+
+@pytest.mark.usefixtures("with_key")
 def test_that_a_wrong_mes_id_gives_no_entry(page: Any) -> None:
     page.get_by_label("MES instances").fill("one")
     wait_for_text(page, "Enter the numbers of the MES instances")

@@ -329,6 +329,10 @@ $(function () {
 
         self.copyKey = () => copyField("#settings_mesbridge_key");
         self.forgetKey = () => self.newKey("");
+        self.doneWithKey = () => {
+            self.forgetKey();
+            $("#settings_mesbridge_rotate").trigger("focus");
+        };
 
         // The field itself is copied from: the dialog would not let another one have the focus.
         function copyField(field) {
@@ -370,7 +374,9 @@ $(function () {
                 "settings_mesbridge_version_" +
                 _.findIndex(self.entryVersions, {version: self.entryVersion()})
         );
-        self.secretFile = ko.pureComputed(() => "secret-" + MESBridge.slug(self.entryName()) + ".txt");
+        // Each machine's files have names of their own: those of many printers end up in one folder.
+        const slug = () => MESBridge.slug(self.entryName().trim() || MESBridge.host(self.octoprintUrl()));
+        self.secretFile = ko.pureComputed(() => "secret-" + slug() + ".txt");
         self.secretMode = ko.pureComputed(() => "chmod 600 " + self.secretFile());
         self.secretLabel = ko.pureComputed(() =>
             _.sprintf(gettext("Download %(file)s"), {file: self.secretFile()})
@@ -415,7 +421,7 @@ $(function () {
         self.copyEntry = () => copyField("#settings_mesbridge_entry");
         self.saveEntry = () =>
             MESBridge.save(
-                "config-" + MESBridge.slug(self.entryName()) + ".json",
+                "config-" + slug() + ".json",
                 "application/json",
                 self.entryText() + "\n"
             );

@@ -31,14 +31,17 @@ $(function () {
         return port >= 1 && port <= 65535 ? port : undefined;
     };
 
-    /** Whether a bridge on another computer would reach itself, and not this OctoPrint, at `address`. */
-    MESBridge.isLoopback = (address) => {
+    /** The host of `address`; "" when it is none. */
+    MESBridge.host = (address) => {
         try {
-            return LOOPBACK.test(new URL(address).hostname);
+            return new URL(address).hostname;
         } catch (error) {
-            return false;
+            return "";
         }
     };
+
+    /** Whether a bridge on another computer would reach itself, and not this OctoPrint, at `address`. */
+    MESBridge.isLoopback = (address) => LOOPBACK.test(MESBridge.host(address));
 
     /**
      * The entry as JSON. `version`: "1.1", "1.2" (up to 1.3) or "1.4" (and later); `of`: url, name, mesIds (numbers),
