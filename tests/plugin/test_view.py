@@ -52,6 +52,17 @@ def test_the_printer_is_told_as_the_wire_wants_it() -> None:
     assert record["firmware"] is None
 
 
+def test_what_is_suggested_is_what_a_machine_is_told_as_without_it() -> None:
+    suggested = view(Settings({"model": ""})).identity_suggestions()
+    assert {key: text for key, text in suggested.items() if text} == {
+        "model": "Generic RepRap Printer",
+        "product_code": "Generic RepRap Printer",
+        "serial_number": "u",
+    }
+    assert suggested["manufacturer"] is None
+    assert view(Settings({"model": "MK4"})).identity_suggestions()["product_code"] == "MK4"
+
+
 @pytest.mark.parametrize(
     ("extruder", "count"),
     [({"count": 3, "sharedNozzle": True}, 1), ({"count": 3}, 3), ({}, 1), ({"count": 99}, 32)],
