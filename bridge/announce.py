@@ -85,7 +85,7 @@ def _info(what: Announcement, addresses: list[str]) -> ServiceInfo:
 
     return ServiceInfo(
         SERVICE,
-        f"{_label(what.name)}.{SERVICE}",
+        f"{_label(what.name, what.bridge_id)}.{SERVICE}",
         port=what.port,
         properties={"version": what.version, "id": what.bridge_id, "https": "1" if what.https else "0"},
         server=f"{what.bridge_id}.local.",
@@ -93,12 +93,12 @@ def _info(what: Announcement, addresses: list[str]) -> ServiceInfo:
     )
 
 
-def _label(name: str) -> str:
-    """`name` as one label of a domain name: a dot would end it."""
-    text = name.replace(".", " ")
-    while len(text.encode()) > _LONGEST_LABEL:
+def _label(name: str, bridge_id: str) -> str:
+    """`name` as one label of a domain name, where a dot would end it; two bridges of one name stay apart."""
+    text, mark = name.replace(".", " ").strip() or "MESBridge", f" ({bridge_id[-4:]})"
+    while len((text + mark).encode()) > _LONGEST_LABEL:
         text = text[:-1]
-    return text.strip() or "MESBridge"
+    return text + mark
 
 
 def _addresses(host: str) -> list[str]:

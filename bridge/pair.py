@@ -81,20 +81,20 @@ def _refuse(ask: Ask, request_id: str) -> int:
 
 
 def _accept(ask: Ask, options: argparse.Namespace, chosen: Settings) -> int:
-    mes_ids = options.mes or [one.id for one in chosen.mes]
-    if not options.mes and len(mes_ids) != 1:
-        known = f"the settings know {', '.join(map(str, mes_ids))}" if mes_ids else "the settings name none"
-        print(
-            f"mesbridge: in which MES instances is the machine to be shown? {known}; say it with --mes N, where N"
-            " is the id of a section [[mes]] (or will be)",
-            file=sys.stderr,
-        )
-        return 1
-    request: Request = ask("pair/accept", id=options.id, url=options.url, name=options.name, mes_ids=mes_ids)
+    request: Request = ask(
+        "pair/accept", id=options.id, url=options.url, name=options.name, mes_ids=options.mes or []
+    )
     print(f"Code  {request['code']}    It must be the same in OctoPrint: else interrupt this, and")
     print(f"                 mesbridge pair refuse {request['id']}")
-    print(f"To be written into {request['config']}:")
-    print(f"  custom_name {request['name']!r}, url {request['url']}, mes_id {mes_ids}")
+    mes_ids = request["mes_ids"]
+    if request["replaces_key_of"]:
+        print(
+            f"{request['url']} is in {request['config']} already, as {request['replaces_key_of']}: it gets the new"
+        )
+        print("key, its name and its MES stay as they are. Interrupt this if it is not the same printer.")
+    else:
+        print(f"To be written into {request['config']}:")
+        print(f"  custom_name {request['name']!r}, url {request['url']}, mes_id {mes_ids}")
     unknown = sorted(set(mes_ids) - {one.id for one in chosen.mes})
     if unknown:
         print(

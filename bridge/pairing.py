@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from bridge import wire
+from bridge import identity, wire
 from bridge.aggregator import ConfigUnreadable, edit, load
 from bridge.control import Command, Refused
 from bridge.identity import IdentityError
@@ -67,6 +67,24 @@ class Adoption:
         )
         return f"this machine is served as {one.machine}"
 
+    def known(self, url: str) -> Served | None:
+        """The machine that is served under `url` already: its key is what an acceptance replaces."""
+        return next((one for one in self._site if identity.normal(one.url) == identity.normal(url)), None)
+
+    def mes_ids(self, url: str) -> tuple[int, ...]:
+        """Where the machine at `url` is shown unless a person says otherwise. Raises `Refused`."""
+        known = self.known(url)
+        if known is not None:
+            return known.mes_ids
+        ids = tuple(one.id for one in self._settings.mes)
+        if len(ids) != 1:
+            there = f"the settings know {', '.join(map(str, ids))}" if ids else "the settings name none"
+            raise Refused(
+                f"in which MES instances is the machine to be shown? {there}; say it with --mes N, where N is the"
+                " id of a section [[mes]] (or will be)"
+            )
+        return ids
+
     def _entry(self, entries: list[Served], accepted: Accepted) -> Served:
         """The one that was written, as the file has it now. Raises `AdoptionError`."""
         key_id = wire.PushKey.derive(accepted.key.reveal()).key_id
@@ -89,8 +107,10 @@ def commands(desk: PairingDesk, adoption: Adoption, verification: Verification) 
     def shown(request: Request) -> dict[str, Any]:
         machine, written = adoption.written.get(request.id, (None, None))
         outcome = verification.outcomes.get(machine) if machine else None
+        known = None if machine else adoption.known(request.url)
         return {
             **asdict(request),
+            "replaces_key_of": known and known.machine,
             "since": wire.format_time(request.since),
             "expires": wire.format_time(request.expires),
             "config": str(adoption.path),
@@ -123,8 +143,14 @@ def commands(desk: PairingDesk, adoption: Adoption, verification: Verification) 
         text, mes_ids = (str, type(None)), _value(values, "mes_ids", (list,))
         if not all(type(one) is int and one >= 0 for one in mes_ids):
             raise Refused("mes_ids: whole numbers are expected")
-        url, name = _value(values, "url", text), _value(values, "name", text)
-        return shown(desk.accept(_value(values, "id", (str,)), url, tuple(mes_ids), name))
+        request_id, url, name = (
+            _value(values, "id", (str,)),
+            _value(values, "url", text),
+            _value(values, "name", text),
+        )
+        asked = next((one.url for one in desk.requests() if one.id == request_id), "")
+        chosen = tuple(mes_ids) or adoption.mes_ids(asked if url is None else url)
+        return {**shown(desk.accept(request_id, url, chosen, name)), "mes_ids": chosen}
 
     def refuse(values: Mapping[str, Any]) -> dict[str, Any]:
         return shown(desk.refuse(_value(values, "id", (str,))))

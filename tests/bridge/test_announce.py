@@ -43,12 +43,12 @@ async def test_plugins_find_what_is_announced_until_it_ends(
             await asyncio.sleep(0.05)
     asking = AsyncZeroconf(interfaces=["127.0.0.1"])
     try:
-        found = AsyncServiceInfo(SERVICE, f"Hall 3 East.{SERVICE}")
+        found = AsyncServiceInfo(SERVICE, f"Hall 3 East (ge-1).{SERVICE}")
         assert await found.async_request(asking.zeroconf, 5000)
         assert (found.port, found.parsed_addresses()) == (8484, ["127.0.0.1"])
         assert found.decoded_properties == {"version": "0.2.0", "id": "bridge-1", "https": "1"}
         await ended(announcing)
-        again = AsyncServiceInfo(SERVICE, f"Hall 3 East.{SERVICE}")
+        again = AsyncServiceInfo(SERVICE, f"Hall 3 East (ge-1).{SERVICE}")
         assert not await again.async_request(asking.zeroconf, 1500)
     finally:
         await asking.async_close()
@@ -76,9 +76,10 @@ async def test_a_failure_is_told_once_stops_nothing_and_may_pass(
     await ended(announcing)
 
 
-def test_a_long_name_is_cut_to_what_a_label_holds() -> None:
-    assert module._label("ä" * 60) == "ä" * 31
-    assert module._label("...") == "MESBridge"
+def test_a_label_holds_what_fits_of_the_name_and_tells_two_bridges_of_one_name_apart() -> None:
+    assert module._label("ä" * 60, "bridge-12ab") == "ä" * 28 + " (12ab)"
+    assert module._label("...", "bridge-12ab") == "MESBridge (12ab)"
+    assert module._label("vm", "bridge-12ab") != module._label("vm", "bridge-12ac")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "[::1]"])

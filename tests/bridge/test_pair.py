@@ -21,6 +21,8 @@ REQUEST: dict[str, Any] = {
     "state": "waiting",
     "message": "",
     "config": "/etc/config.json",
+    "mes_ids": [1],
+    "replaces_key_of": None,
     "machine": None,
     "written": None,
     "verified": None,
@@ -115,20 +117,19 @@ def test_a_request_that_is_gone_ends_it_with_words(
     assert "does not know request 0a1b2c3d any more" in capsys.readouterr().err
 
 
-def test_the_only_mes_of_the_settings_need_not_be_named(tmp_path: Path, play: Play) -> None:
+def test_which_mes_is_meant_without_a_word_is_left_to_the_bridge(tmp_path: Path, play: Play) -> None:
     asked = play({"state": "refused"})
     mesbridge(tmp_path, "accept", "0a1b2c3d", settings=MES.format(4))
-    assert asked[0][1]["mes_ids"] == [4]
+    assert asked[0][1]["mes_ids"] == []
 
 
-@pytest.mark.parametrize("settings", ["", MES.format(1) + MES.format(2)])
-def test_among_none_or_several_the_mes_is_to_be_named(
-    tmp_path: Path, play: Play, capsys: pytest.CaptureFixture[str], settings: str
+def test_before_the_key_of_a_machine_is_replaced_it_is_said(
+    tmp_path: Path, play: Play, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = play()
-    assert mesbridge(tmp_path, "accept", "0a1b2c3d", settings=settings) == 1
-    assert "--mes N" in capsys.readouterr().err
-    assert not asked
+    play({"state": "refused"})
+    monkeypatch.setitem(REQUEST, "replaces_key_of", "octoprint-1")
+    mesbridge(tmp_path, "accept", "0a1b2c3d")
+    assert "as octoprint-1: it gets the new" in capsys.readouterr().out
 
 
 def test_the_list_is_a_plain_table(tmp_path: Path, play: Play, capsys: pytest.CaptureFixture[str]) -> None:

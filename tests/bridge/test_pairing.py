@@ -1,0 +1,48 @@
+"""What the running bridge adds to pairing: where a machine is shown, and whose key an acceptance replaces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from bridge import wire
+from bridge.aggregator import Secret
+from bridge.control import Refused
+from bridge.pairing import Adoption
+from bridge.settings import IdentificationSettings, MesSettings, Settings
+from bridge.site import Served
+
+KEY = "k" * 43
+SERVED = Served(
+    "octoprint-1",
+    0,
+    None,
+    "http://octopi.local/",
+    Secret(KEY),
+    wire.PushKey.derive(KEY),
+    (2, 3),
+    IdentificationSettings(),
+)
+
+
+def adoption(*mes: int) -> Adoption:
+    known = tuple(MesSettings(one, "http://mes.example", "s", token_env="T") for one in mes)
+    return Adoption(Path("config.json"), Settings(mes=known), Path("state"), cast(Any, [SERVED]))
+
+
+def test_a_machine_that_is_served_stays_in_its_mes() -> None:
+    assert adoption(1).mes_ids("http://OctoPi.local") == (2, 3)
+    assert adoption(1).known("http://OctoPi.local") is SERVED
+
+
+def test_a_new_machine_is_shown_in_the_only_mes_of_the_settings() -> None:
+    assert adoption(4).mes_ids("http://other.local") == (4,)
+    assert adoption(4).known("http://other.local") is None
+
+
+@pytest.mark.parametrize(("mes", "there"), [((), "name none"), ((1, 2), "know 1, 2")])
+def test_among_none_or_several_the_mes_is_to_be_named(mes: tuple[int, ...], there: str) -> None:
+    with pytest.raises(Refused, match=f"{there}.*--mes N"):
+        adoption(*mes).mes_ids("http://other.local")
