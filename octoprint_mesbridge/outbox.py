@@ -248,10 +248,10 @@ class Outbox:
                 gone += [row for row in (*self._unsaved_rows(), *self._samples.values()) if row.seq <= seq]
                 self._samples = {kind: one for kind, one in self._samples.items() if one.seq > seq}
             if instance.stored and instance.id is not None:
-                stored = [row for row in self._rows(instance) if row.seq <= seq]
-                instance.stored -= len(stored)
+                count, newest = self._stored_up_to(instance, seq)
+                instance.stored -= count
                 self._obsolete[instance.id] = seq
-                gone += stored
+                gone += newest
             instance.acked = seq
             self._earlier = [one for one in self._earlier if one.stored]
             if gone:
@@ -372,6 +372,14 @@ class Outbox:
             (instance.id, instance.acked, limit),
         )
         return [_Row(*row) for row in found]
+
+    def _stored_up_to(self, instance: _Instance, seq: int) -> tuple[int, list[_Row]]:
+        """How much of what waits of `instance` in the file is not past `seq`, and the newest of that."""
+        span = "FROM events WHERE instance = ? AND seq > ? AND seq <= ?"
+        values = (instance.id, instance.acked, seq)
+        count = self._database.execute(f"SELECT count(*) {span}", values).fetchone()[0]
+        newest = f"SELECT seq, time, kind, data {span} ORDER BY seq DESC LIMIT 1"
+        return count, [_Row(*row) for row in self._database.execute(newest, values)]
 
     def _transaction(self) -> _Transaction:
         return _Transaction(self._database)

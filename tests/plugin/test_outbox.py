@@ -155,6 +155,22 @@ def test_several_earlier_instances_are_delivered_in_the_order_of_their_lives(pat
     assert delivered == [life.name for life in lives]
 
 
+def test_a_bridge_that_knows_more_than_it_was_sent_does_not_hold_up_what_follows(path: Path) -> None:
+    """After a crash what was acknowledged is in the file again, and the bridge answers how far it is already."""
+    many = 2 * wire.MAX_EVENTS + 10
+    first = Outbox(path)
+    first.append(occurrence(wire.ERROR, number) for number in range(many))
+    second = Outbox(path)
+    second.append([occurrence(wire.ERROR, 0)])
+    assert second.next_batch().through == wire.MAX_EVENTS
+
+    second.acknowledge(first.name, many)
+    assert second.last_acknowledged is not None
+    assert second.last_acknowledged["seq"] == many
+    assert second.backlog().waiting == 1
+    assert (second.next_batch().instance, seqs(second.next_batch())) == (second.name, [1])
+
+
 def test_a_batch_stays_below_what_the_bridge_accepts(path: Path) -> None:
     outbox = Outbox(path)
     outbox.append([Occurrence(NOON, wire.ERROR, {"text": "x" * 2048}) for _ in range(1200)])
