@@ -118,7 +118,7 @@ class Line:
             self.close()
         if self._connection is not None:
             try:
-                return self._exchange(self._connection, parts.path, body, headers, most)
+                return self._exchange(self._connection, parts.path, body, headers, read, most)
             except (ConnectionError, ssl.SSLError):
                 self.close()  # ended by the bridge while it was idle
             except (OSError, http.client.HTTPException) as error:
@@ -126,8 +126,7 @@ class Line:
                 raise _no_answer(parts, error) from error
         self._connection, self._origin = _open(parts, connect, self._pin), origin
         try:
-            self._connection.sock.settimeout(read)
-            return self._exchange(self._connection, parts.path, body, headers, most)
+            return self._exchange(self._connection, parts.path, body, headers, read, most)
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise _no_answer(parts, error) from error
@@ -143,8 +142,11 @@ class Line:
         path: str,
         body: bytes,
         headers: Mapping[str, str],
+        read: float,
         most: int,
     ) -> Answer:
+        if connection.sock is not None:  # else `request` says so
+            connection.sock.settimeout(read)
         connection.request("POST", path, body, headers)
         response = connection.getresponse()
         answer = response.read(most + 1)

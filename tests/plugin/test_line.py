@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -174,6 +175,27 @@ def test_what_is_no_bridge_is_said(said: bytes | None, stage: str) -> None:
         refused = refusal(Line(), f"http://127.0.0.1:{other.getsockname()[1]}")
     assert "check" in str(refused)
     assert refused.stage == stage
+
+
+def test_each_request_has_its_own_time_to_be_answered_in() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                for pause in (0.0, 0.6):
+                    connection.recv(4096)
+                    time.sleep(pause)
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+        threading.Thread(target=serve, daemon=True).start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/push"
+        line = Line()
+        try:
+            assert line.post(url, b"{}", {}, 1.0, 0.3, 4096).status == 200
+            assert line.post(url, b"{}", {}, 1.0, 5.0, 4096).status == 200
+        finally:
+            line.close()
 
 
 def test_a_long_answer_is_cut_off(bridge: Receiver) -> None:
