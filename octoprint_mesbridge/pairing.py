@@ -229,7 +229,10 @@ class _Attempt:
             self._end_with(said)
             if said.state == handshake.ACCEPTED and sealed is None and self._is_confirmed():
                 sealed = self._seal(session)
-                self._show(CONFIRMED, Notice(N_("Both sides have agreed; the bridge is given the key")))
+                if not self._show(
+                    CONFIRMED, Notice(N_("Both sides have agreed; the bridge is given the key"))
+                ):
+                    raise _Ended(self._state, self._message, sure=True)  # while the key was made
                 said = self._ask(session, "key", sealed)
             else:
                 if said.state == handshake.ACCEPTED:

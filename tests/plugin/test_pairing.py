@@ -279,6 +279,23 @@ def test_a_cancelled_pairing_makes_no_key_and_can_be_put_away(plant: Plant) -> N
     assert plant.pairing.status() is None
 
 
+def test_a_pairing_cancelled_while_the_key_is_made_gives_it_to_nobody(plant: Plant) -> None:
+    made = plant.plugin.make_key
+
+    def cancelled_meanwhile() -> str:
+        plant.pairing.cancel()
+        return made()
+
+    plant.plugin.make_key = cancelled_meanwhile  # type: ignore[method-assign]
+    plant.request()
+    plant.until(pairing.COMPARING)
+    plant.bridge.accept_pairing()
+    assert plant.pairing.confirm(plant.bridge.code())
+    plant.until(pairing.CANCELLED)
+    eventually(lambda: plant.plugin.withdrawn == 1)
+    assert plant.key_at_bridge() is None
+
+
 def test_a_pairing_cancelled_while_the_key_travels_has_it_withdrawn(plant: Plant) -> None:
     plant.bridge.received.lose = lambda path: "request" if path.endswith("key") else ""
     plant.bridge.received.accept_at_once = True
