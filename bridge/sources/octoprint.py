@@ -84,7 +84,7 @@ async def _get(
         raise Unreachable(
             f"{base}: its TLS certificate is not trusted ({error}); use a trusted one"
         ) from None
-    except (aiohttp.ClientError, OSError) as error:
+    except (aiohttp.ClientError, OSError, UnicodeError) as error:  # the last of a name that is none
         raise Unreachable(
             f"{base} cannot be reached ({error}); check that OctoPrint runs and that url is right"
         ) from None

@@ -98,6 +98,12 @@ async def test_something_else_that_answers_is_no_octoprint(body: bytes) -> None:
             await ask(str(server.make_url("/")))
 
 
+@pytest.mark.parametrize("host", ["a..b", ".", "a" * 64 + ".local"])
+async def test_a_name_that_no_name_service_knows_how_to_look_up_cannot_be_reached(host: str) -> None:
+    with pytest.raises(Unreachable, match="check that OctoPrint runs and that url is right"):
+        await ask(f"http://{host}:5000")
+
+
 async def test_an_octoprint_that_is_off_cannot_be_reached() -> None:
     async with FakeOctoPrint().server as server:
         url = str(server.make_url("/"))
