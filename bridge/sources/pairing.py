@@ -34,7 +34,11 @@ MOST_IN_VAIN = 40
 """So many requests may come to nothing in one opening. Each is a guess in a million for someone in between: he
 knows the code of a request of his own before he shows his number to the bridge, and may drop it and ask again."""
 
+MOST_MESSAGES = 2000
+"""Of one request: many times what a plugin needs, which asks every two seconds."""
+
 _BODY_WITHIN_S = 10.0
+_LONGEST_MESSAGE_ID = 64
 _ENDED = frozenset({SERVED, REFUSED, EXPIRED, FAILED})
 _KEY_LENGTH = range(16, 257)
 _TO_COMPARE = "compare the code here and in OctoPrint; if they are alike: `mesbridge pair accept {}`"
@@ -391,6 +395,8 @@ class PairingDesk:
             message_id = headers[wire.ID_HEADER]
         if message_id in one.seen:
             raise _refused(web.HTTPUnauthorized, "replayed", "this message was already taken once")
+        if len(one.seen) >= MOST_MESSAGES or len(message_id) > _LONGEST_MESSAGE_ID:
+            raise _refused(web.HTTPTooManyRequests, "too_many", "this is more than a pairing needs")
         one.seen.add(message_id)
         return message_id
 

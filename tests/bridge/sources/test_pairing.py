@@ -444,6 +444,21 @@ async def test_a_message_is_taken_once(bridge: Bridge) -> None:
     await refused(await bridge.post(path, b"{}", old), 401, "replayed")
 
 
+async def test_one_request_cannot_fill_the_bridges_memory(
+    bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin = Plugin(bridge)
+    await plugin.begin()
+    path = f"{handshake.PATH}/{plugin.answer.id}/state"
+    long = wire.sign(plugin.session.signing_key, "msg_" + "1" * 4000, wire.utc_now(), b"{}")
+    await refused(await bridge.post(path, b"{}", long), 429, "too_many")
+
+    monkeypatch.setattr(pairing, "MOST_MESSAGES", 3)
+    await plugin.ask()
+    await plugin.ask()
+    await refused(await plugin.send("state", b"{}"), 429, "too_many")
+
+
 async def test_the_same_number_shown_again_is_answered_again(bridge: Bridge) -> None:
     plugin = Plugin(bridge)
     await plugin.begin()
