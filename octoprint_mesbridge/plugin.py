@@ -6,6 +6,7 @@ In flow OctoPrint's calls; out flow calls to `Access`, `Recorder` and `Sender`, 
 from __future__ import annotations
 
 import sqlite3
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ OUTBOX_FILE = "outbox.db"
 UUID_FILE = "printer.uuid"
 
 SHUTDOWN_S = 1.0
-"""Each of the two threads gets this long to finish when OctoPrint ends."""
+"""Pairing, recorder and sender each get this long to finish when OctoPrint ends."""
 
 
 class MESBridgePlugin(
@@ -56,6 +57,7 @@ class MESBridgePlugin(
         self._trouble: Notice | None = None
         self._view: OctoPrintView | None = None
         self._connection: Connection | None = None
+        self._configuring = threading.Lock()
 
     def initialize(self) -> None:
         # Everything is wired before OctoPrint connects to the printer, which it does before `on_startup`.
@@ -249,9 +251,10 @@ class MESBridgePlugin(
         """Point recorder and sender at what settings and key say now."""
         if not (self._recorder and self._sender):
             return
-        target, reason = self._target()
-        self._recorder.set_recording(target is not None)
-        self._sender.aim(target, reason)
+        with self._configuring:  # else a slow thread could bring back what another one has ended
+            target, reason = self._target()
+            self._recorder.set_recording(target is not None)
+            self._sender.aim(target, reason)
 
     def _target(self) -> tuple[Target | None, Notice | None]:
         signers = tuple(Signer(key, ends) for key, ends in self._access.push_keys())
