@@ -53,7 +53,7 @@ class Adoption:
             one = self._entry(assign(config, self._settings, self._folder), accepted)
         except (ConfigUnreadable, IdentityError) as error:
             raise AdoptionError(
-                f"written into {self.path}, but not served: {error}; then restart the bridge"
+                f"written into {self.path}, but not served: {error}; then pair again"
             ) from None
         self.written[accepted.id] = (one.machine, written)
         self._site.serve(one)
@@ -91,12 +91,12 @@ class Adoption:
         found = next((one for one in entries if one.push_key.key_id == key_id), None)
         if found is None:
             raise AdoptionError(
-                f"written into {self.path}, but its entry cannot be served: `mesbridge check` says why"
+                f"written into {self.path}, but its entry cannot be served: `mesbridge check` says why; then pair again"
             )
         other = next((one for one in self._site if one.push_key.key_id == key_id), None)
         if other is not None and other.machine != found.machine:
             raise AdoptionError(
-                f"written into {self.path}, but machine {other.machine} has the same key: restart the bridge"
+                f"written into {self.path}, but machine {other.machine} has the same key: pair again"
             )
         return found
 

@@ -13,6 +13,7 @@ from bridge.control import Refused
 from bridge.pairing import Adoption
 from bridge.settings import IdentificationSettings, MesSettings, Settings
 from bridge.site import Served
+from bridge.sources.pairing import Accepted, AdoptionError
 
 KEY = "k" * 43
 SERVED = Served(
@@ -46,3 +47,14 @@ def test_a_new_machine_is_shown_in_the_only_mes_of_the_settings() -> None:
 def test_among_none_or_several_the_mes_is_to_be_named(mes: tuple[int, ...], there: str) -> None:
     with pytest.raises(Refused, match=f"{there}.*--mes N"):
         adoption(*mes).mes_ids("http://other.local")
+
+
+async def test_a_machine_that_is_written_but_not_served_is_to_be_paired_again(tmp_path: Path) -> None:
+    """Not the bridge restarted: the plugin hears that it failed, and withdraws the key that was written."""
+    config = tmp_path / "config.json"
+    config.write_text("[]")
+    there = Adoption(config, Settings(), tmp_path / "missing", cast(Any, []))
+    accepted = Accepted("0a1b2c3d", "u-1", "Prusa", "http://octopi.local", (1,), Secret(KEY))
+    with pytest.raises(AdoptionError, match="but not served: .*; then pair again"):
+        await there.adopt(accepted)
+    assert "octopi.local" in config.read_text()
