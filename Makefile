@@ -3,13 +3,16 @@ PYTHON ?= python3
 OCTOPRINTS := 1.11.8 2.0.0rc7
 BIN := .venv/bin
 
+# Tests of real processes wait more than they work.
+WORKERS ?= 4
+
 .PHONY: demo test lint bench translations screenshots test-pythons clean
 
 demo: .venv/.bridge
 	@$(BIN)/mesbridge demo || [ $$? -eq 130 ]
 
 test: .venv/.dev tests/e2e/node_modules/.ready $(OCTOPRINTS:%=.octoprint/%/.ready)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
