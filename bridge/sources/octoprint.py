@@ -80,6 +80,8 @@ async def _get(
                 raise Unreachable(f"{base} redirects to {target}; put the final address into config.json")
             body = await response.content.read(_LARGEST_ANSWER)
             return response.status, _json_object(body)
+    except TimeoutError:  # an OSError, too
+        raise Unreachable(f"{base} does not answer in time; check that OctoPrint runs") from None
     except aiohttp.ClientSSLError as error:
         raise Unreachable(
             f"{base}: its TLS certificate is not trusted ({error}); use a trusted one"
@@ -87,10 +89,6 @@ async def _get(
     except (aiohttp.ClientError, OSError, UnicodeError) as error:  # the last of a name that is none
         raise Unreachable(
             f"{base} cannot be reached ({error}); check that OctoPrint runs and that url is right"
-        ) from None
-    except TimeoutError:
-        raise Unreachable(
-            f"{base} does not answer within {_TIMEOUT.total:g} s; check that OctoPrint runs"
         ) from None
 
 

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import socket
+
 import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from bridge.sources import octoprint
 from bridge.sources.octoprint import KeyRefused, OctoPrintError, Unreachable, Verified, verify
 
 GOOD = "the-right-key"
@@ -109,3 +112,11 @@ async def test_an_octoprint_that_is_off_cannot_be_reached() -> None:
         url = str(server.make_url("/"))
     with pytest.raises(OctoPrintError, match=r"cannot be reached.*check that OctoPrint runs"):
         await ask(url)
+
+
+async def test_an_octoprint_that_hangs_is_said_not_to_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(octoprint, "_TIMEOUT", aiohttp.ClientTimeout(total=0.2))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        with pytest.raises(Unreachable, match="does not answer in time"):
+            await ask(url)
