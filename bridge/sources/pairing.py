@@ -99,7 +99,7 @@ class _Pairing:
     state: str = WAITING
     message: str = "the plugin has not shown its number yet"
     session: handshake.Session | None = None
-    reveal: handshake.Reveal | None = field(default=None, repr=False)
+    reckoned: handshake.Session | None = None
     url: str = ""
     name: str = ""
     mes_ids: tuple[int, ...] | None = None
@@ -316,10 +316,13 @@ class PairingDesk:
         revealed = _decoded(handshake.decode_reveal, body)
         if not hmac.compare_digest(handshake.commitment(revealed), one.introduction.commitment):
             raise _refused(web.HTTPUnauthorized, "forged", "this is not what the introduction had promised")
-        session = one.session
+        session = one.reckoned
         if session is None:
             try:
-                session = one.half.session(revealed.public, one.introduction, one.answer, revealed)
+                # Kept, as it cannot change any more: else each repetition, signed or not, would hold up the loop.
+                session = one.reckoned = one.half.session(
+                    revealed.public, one.introduction, one.answer, revealed
+                )
             except handshake.PairingError as error:
                 self._end(one, FAILED, str(error))
                 raise _refused(web.HTTPUnprocessableEntity, "malformed", str(error)) from None

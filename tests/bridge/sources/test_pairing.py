@@ -459,6 +459,26 @@ async def test_one_request_cannot_fill_the_bridges_memory(
     await refused(await plugin.send("state", b"{}"), 429, "too_many")
 
 
+async def test_a_number_shown_again_and_again_is_reckoned_with_once(
+    bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin = Plugin(bridge)
+    await plugin.introduce()
+    reckoned: list[str] = []
+    session = handshake.Half.session
+
+    def counted(half: handshake.Half, other: str, *said: Any) -> handshake.Session:
+        reckoned.append(other)
+        return session(half, other, *said)
+
+    monkeypatch.setattr(handshake.Half, "session", counted)
+    path, body = f"{handshake.PATH}/{plugin.answer.id}/reveal", handshake.encode(plugin.reveal)
+    for _ in range(3):
+        await refused(await bridge.post(path, body), 401, "missing")
+    assert (await plugin.show()).state == WAITING
+    assert reckoned == [plugin.reveal.public]
+
+
 async def test_the_same_number_shown_again_is_answered_again(bridge: Bridge) -> None:
     plugin = Plugin(bridge)
     await plugin.begin()
