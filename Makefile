@@ -12,7 +12,7 @@ demo: .venv/.bridge
 	@$(BIN)/mesbridge demo || [ $$? -eq 130 ]
 
 test: .venv/.dev tests/e2e/node_modules/.ready $(OCTOPRINTS:%=.octoprint/%/.ready)
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses $(WORKERS)
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

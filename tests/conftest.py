@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from bridge.demo.octoprint import TREE
 
 END_TO_END = TREE / "tests" / "e2e"
+VERSIONS = frozenset(path.name for path in (TREE / ".octoprint").glob("*"))
+
+
+class BySite(LoadScopeScheduling):
+    """One worker runs a module in order, or, of a module that goes through the OctoPrint versions, one of them."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module, _, test = nodeid.partition("::")
+        return " ".join([module, *VERSIONS.intersection(re.split(r"[\[\]-]", test))])
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> BySite:
+    return BySite(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Real processes mostly wait: they begin first, and the short tests fill the gaps.
     items.sort(key=lambda item: not item.path.is_relative_to(END_TO_END))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
-
-
-def _group(item: pytest.Item) -> str:
-    """The module, and of a module that goes through the OctoPrint versions one of them."""
-    versions = [value for value in _parameters(item) if (TREE / ".octoprint" / value).is_dir()]
-    return " ".join([item.path.name, *versions])
-
-
-def _parameters(item: pytest.Item) -> list[str]:
-    if not item.path.is_relative_to(END_TO_END) or not hasattr(item, "callspec"):
-        return []
-    return [
-        value for value in item.callspec.params.values() if isinstance(value, str) and value[:1].isdigit()
-    ]
