@@ -92,7 +92,7 @@ class Access:
                 {"error": str(error)},
             )
             self._logger.error("%s", self._damage)
-        self._time_overlap()
+        self._time_overlap(self._keys)
 
     # ~~ the keys
 
@@ -209,6 +209,24 @@ class Access:
             self._clear_users()
             return api_key
 
+    def end_overlap(self) -> bool:
+        """End the previous key before its time, its user and that one's open sessions; whether there was one.
+
+        Raises `OSError` when that cannot be kept; until OctoPrint's next start the key is refused even then.
+        """
+        with self._lock:
+            keys = self._keys
+            if keys is None or keys.previous is None:
+                return False
+            self._keys = Keys(keys.current)
+            self._stop_timer()
+            self._logger.info("The previous key was ended before its time")
+            try:
+                self._end_users()
+            finally:
+                self._store.save(self._keys)
+            return True
+
     def revoke(self) -> bool:
         """End the keys, their users and those users' open sessions; whether there was anything to end.
 
@@ -306,9 +324,8 @@ class Access:
         by_clock = (keys.previous.end - self._now()).total_seconds()
         return min(by_clock, self._overlap_ends - self._monotonic())
 
-    def _time_overlap(self) -> None:
+    def _time_overlap(self, keys: Keys | None) -> None:
         """Take the length of the overlap, for the clock that nobody sets."""
-        keys = self._keys
         if keys is not None and keys.previous is not None and keys.previous.end is not None:
             whole = keys.previous.end - wire.parse_time(keys.current.created)
             left = min(keys.previous.end - self._now(), whole, LONGEST_OVERLAP)
@@ -351,6 +368,8 @@ class Access:
         """Make the user of the current key, and keep the keys. Raises `OSError`, leaving things as they were."""
         user = keys.current.user
         try:
+            # From its first moment the user has no other rights than these, and the guard, which goes by the name,
+            # lets it do nothing until its key is known here.
             # A random password that nobody learns: without one, OctoPrint 2.0 lets the holder of the key set it.
             self._users.add_user(
                 user,
@@ -364,9 +383,9 @@ class Access:
             if self._users.find_user(userid=user) is not None:
                 self._users.remove_user(user)
             raise
+        self._time_overlap(keys)  # first, or the key before would be refused for a moment
         self._keys = keys
         self._last_use_saved = None
-        self._time_overlap()
         self._set_timer()
         self._logger.info(
             "A new key was generated, with the user %s, %s job control%s",

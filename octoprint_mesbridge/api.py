@@ -51,6 +51,7 @@ class Api:
         self._commands = {
             "generate_key": Command(GENERATE, self._generate, reauthenticate=True),
             "rotate_key": Command(ROTATE, self._rotate, reauthenticate=True),
+            "end_overlap": Command(ROTATE, self._end_overlap, reauthenticate=True),
             "revoke_key": Command(REVOKE, self._revoke, reauthenticate=True),
         }
 
@@ -108,6 +109,16 @@ class Api:
         with self._key_change(N_("The new key could not be kept, so the old one stays in use: %(reason)s")):
             return {"api_key": self._access.rotate(overlap, job_control)}
 
+    def _end_overlap(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        with self._key_change(
+            N_(
+                "The old key is refused from now on, but that could not be kept: %(reason)s. "
+                "Solve that; otherwise it is valid again after a restart, until its time is over"
+            )
+        ):
+            self._access.end_overlap()
+        return {}
+
     def _revoke(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
         with self._key_change(
             N_(
@@ -132,20 +143,31 @@ class Api:
 
 
 def permissions() -> list[dict[str, Any]]:
-    """What the hook ``octoprint.access.permissions`` wants; the names become ``PLUGIN_MESBRIDGE_...``."""
+    """What the hook ``octoprint.access.permissions`` wants; the names become ``PLUGIN_MESBRIDGE_...``.
+
+    OctoPrint asks at its start, when there is no language yet. Its page translates the descriptions; the names it
+    shows as they are, so that mesbridge.js translates ours.
+    """
     described = {
-        STATUS: ("See the MES connection", gettext("Allows seeing the state of the MES connection")),
-        GENERATE: (
-            "Generate the MES key",
-            gettext(
-                "Allows making the key of the MES bridge, also by pairing with one, and choosing its rights"
+        STATUS: (
+            N_("See the MES connection"),
+            N_(
+                "Allows seeing the state of the MES connection, searching the network for bridges, and testing a "
+                "connection from this OctoPrint to any address"
             ),
         ),
-        ROTATE: (
-            "Replace the MES key",
-            gettext("Allows replacing the key of the MES bridge by a new one with the same rights"),
+        GENERATE: (
+            N_("Generate the MES key"),
+            N_("Allows making the key of the MES bridge, also by pairing with one, and choosing its rights"),
         ),
-        REVOKE: ("Revoke the MES key", gettext("Allows revoking the key of the MES bridge")),
+        ROTATE: (
+            N_("Replace the MES key"),
+            N_(
+                "Allows replacing the key of the MES bridge by a new one with the same rights, and ending the one "
+                "before"
+            ),
+        ),
+        REVOKE: (N_("Revoke the MES key"), N_("Allows revoking the key of the MES bridge")),
     }
     return [
         {

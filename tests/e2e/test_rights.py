@@ -434,6 +434,10 @@ def test_each_command_has_a_permission_of_its_own(site: Site) -> None:
                 )
         assert visitors[allowed].post("/api/plugin/mesbridge", command).status_code == 200, allowed
     site.command("generate_key")
+    site.command("rotate_key", overlap_hours=1)
+    for permission, visitor in visitors.items():
+        answer = visitor.post("/api/plugin/mesbridge", {"command": "end_overlap"})
+        assert answer.status_code == (200 if permission == "ROTATE" else 403), permission
     wider = {**commands["ROTATE"], "job_control": True}
     assert visitors["ROTATE"].post("/api/plugin/mesbridge", wider).status_code == 403
 
@@ -486,6 +490,22 @@ async def test_when_the_overlap_is_over_the_old_key_its_user_and_its_socket_end_
     assert site.ask("GET", "/api/version", old).status_code == 403
     assert site.ask("GET", "/api/version", new).status_code == 200
     assert site.octoprint.plugin_status()["key"]["previous"] is None
+
+
+async def test_an_overlap_that_is_ended_early_ends_the_old_key_its_user_and_its_socket(site: Site) -> None:
+    old = site.command("generate_key")["api_key"]
+    old_user = site.octoprint.plugin_status()["key"]["user"]
+    async with _socket(site, old) as socket:
+        new = site.command("rotate_key", overlap_hours=1)["api_key"]
+        assert any("current" in message for message in await _heard(socket, 1.5))
+        ended = site.command("end_overlap")
+        assert ended["key"]["previous"] is None
+        await _heard(socket, 1.0)
+        site.octoprint.send("M105")
+        assert not any("current" in message for message in await _heard(socket, 2.0))
+    assert old_user not in site.service_users()
+    assert site.ask("GET", "/api/version", old).status_code == 403
+    assert site.ask("GET", "/api/version", new).status_code == 200
 
 
 def test_what_was_minted_for_a_keys_user_is_bound_as_the_key_and_dies_with_it(site: Site) -> None:

@@ -412,6 +412,62 @@ def test_a_rotation_that_cannot_be_kept_leaves_the_old_key_in_use(
     assert len(access.push_keys()) == 1
 
 
+def test_an_overlap_can_be_ended_before_its_time(access: Judged, users: Users, path: Path) -> None:
+    old = access.generate()
+    old_user = access.validate(old).name
+    new = access.rotate(timedelta(hours=1))
+    users.calls.clear()
+    assert access.end_overlap()
+    assert users.calls == [f"logout {old_user}", f"remove {old_user}"]
+    assert access.validate(old) is None
+    assert access.validate(new) is not None
+    assert len(access.push_keys()) == 1
+    assert "previous" not in json.loads(path.read_text())
+    assert make(path, users).validate(old) is None
+    assert not access.end_overlap()
+
+
+def test_an_overlap_whose_end_cannot_be_kept_is_over_all_the_same(
+    access: Judged, users: Users, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = access.generate()
+    new = access.rotate(timedelta(hours=1))
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(KeyStore, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        access.end_overlap()
+    assert access.validate(old) is None
+    assert access.validate(new) is not None
+    assert len(users.users) == 2
+
+
+def test_while_keys_are_exchanged_the_old_one_is_never_refused_and_the_new_user_may_do_nothing(
+    access: Judged, users: Users, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = access.generate()
+    looked: list[bool] = []
+
+    def look() -> float:
+        monkeypatch.setattr(access, "_monotonic", clock.monotonic)
+        looked.append(access.find(old) is not None)
+        monkeypatch.setattr(access, "_monotonic", look)
+        return clock.run
+
+    def add(name: str, password: str, **rights: Any) -> None:
+        Users.add_user(users, name, password, **rights)
+        looked.append(access.denies(name, Request("GET", "api.jobState")))
+
+    monkeypatch.setattr(access, "_monotonic", look)
+    monkeypatch.setattr(users, "add_user", add)
+    new = access.rotate(timedelta(hours=1))
+    assert len(looked) > 2
+    assert all(looked)
+    assert not access.denies(access.validate(new).name, Request("GET", "api.jobState"))
+
+
 def test_revoking_ends_both_keys(access: Judged, users: Users, path: Path) -> None:
     old = access.generate()
     new = access.rotate(timedelta(hours=1))
