@@ -73,10 +73,18 @@ class Verification:
                 break
             except OctoPrintError as error:
                 outcome = Outcome(False, str(error))
-                if self.outcomes.get(machine) != outcome:
-                    self.outcomes[machine] = outcome
+                if self._is_news(machine, outcome):
                     kind = "key refused" if isinstance(error, KeyRefused) else "OctoPrint not verified"
                     log.warning(kind, machine=machine, detail=outcome.detail)
+            except Exception as error:  # whatever it is, the bridge and its other machines go on
+                outcome = Outcome(
+                    False,
+                    f"asking {candidate.url} failed in an unforeseen way ({type(error).__name__}); check the url of"
+                    " this machine in config.json, and report it with the bridge's log. It is asked again, and its pushes"
+                    " are taken all the same",
+                )
+                if self._is_news(machine, outcome):
+                    log.exception("OctoPrint not verified", machine=machine, detail=outcome.detail)
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 (spreads load)
             pause = min(pause * 2, _LONGEST_RETRY_S)
         self.outcomes[machine] = Outcome(True, f"OctoPrint {found.version} answers, state {found.state}")
@@ -89,3 +97,9 @@ class Verification:
                 machine=machine,
                 url=candidate.url,
             )
+
+    def _is_news(self, machine: str, outcome: Outcome) -> bool:
+        """Whether `outcome`, which is kept, differs from the one before."""
+        before = self.outcomes.get(machine)
+        self.outcomes[machine] = outcome
+        return outcome != before

@@ -3,13 +3,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from structlog.testing import capture_logs
 
 from bridge.aggregator import Secret
 from bridge.machine import Link
 from bridge.sources import verification as module
+from bridge.sources.octoprint import Verified
 from bridge.sources.verification import Candidate, Verification
 
 
@@ -63,3 +66,29 @@ async def test_a_new_key_is_asked_with_in_place_of_the_old(
     assert (await outcome(verification, "m")).ok
     await asyncio.sleep(0.3)
     assert verification.outcomes["m"].ok
+
+
+async def test_an_unforeseen_fault_with_one_machine_is_told_once_and_keeps_none_of_the_others(
+    verification: Verification, octoprint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    real = module.verify
+
+    async def odd(http: aiohttp.ClientSession, url: str, key: str) -> Verified:
+        asked.append(url)
+        if url == "http://odd":
+            raise RecursionError
+        return await real(http, url, key)
+
+    monkeypatch.setattr(module, "verify", odd)
+    with capture_logs() as logged:
+        verification.ask(Candidate("odd", "http://odd", Secret("good")))
+        assert "unforeseen way (RecursionError)" in (await outcome(verification, "odd")).detail
+        verification.ask(Candidate("m", octoprint, Secret("good")))
+        assert (await outcome(verification, "m")).ok
+        async with asyncio.timeout(10):
+            while asked.count("http://odd") < 3:
+                await asyncio.sleep(0.01)
+    [told] = [one for one in logged if one.get("machine") == "odd"]
+    assert (told["log_level"], told["exc_info"]) == ("error", True)
+    assert "config.json" in told["detail"]
