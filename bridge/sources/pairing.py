@@ -411,6 +411,8 @@ class PairingDesk:
     # ----------------------------------------------------------------- time
 
     def _end(self, one: _Pairing, state: str, message: str) -> None:
+        if one.state in _ENDED:
+            return
         one.state, one.message = state, _printable(message)[:2048]
         one.expires = self._clock() + REQUEST_LASTS
         log.info("pairing ended", request=one.answer.id, name=one.name, state=state, detail=one.message)

@@ -399,7 +399,12 @@ async def test_a_number_outside_the_group_ends_the_request(bridge: Bridge, numbe
     plugin.introduction = replace(plugin.introduction, commitment=handshake.commitment(plugin.reveal))
     await plugin.introduce()
     await refused(await plugin.send("reveal", handshake.encode(plugin.reveal)), 422, "malformed")
-    assert (bridge.only().state, bridge.only().code) == (FAILED, None)
+    ended = bridge.only()
+    assert (ended.state, ended.code) == (FAILED, None)
+    bridge.pass_by(minutes=5)
+    with capture_logs() as logged:
+        await refused(await plugin.send("reveal", handshake.encode(plugin.reveal)), 422, "malformed")
+    assert (bridge.only(), logged) == (ended, [])  # or it would be kept for as long as somebody likes
 
 
 async def test_changed_on_the_way_the_introduction_leads_to_no_session(bridge: Bridge) -> None:
