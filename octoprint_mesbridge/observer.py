@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from bridge import wire
 
-from .outbox import Occurrence
+from .occurrence import Occurrence
 
 STATES = {
     "NONE": "disconnected",

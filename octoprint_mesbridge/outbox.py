@@ -27,13 +27,14 @@ import sqlite3
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bridge import wire
+
+from .occurrence import Occurrence
 
 BATCH_BYTES = 512 * 1024
 """How much event data a batch carries at most; a single event is always below the wire's limit."""
@@ -69,14 +70,6 @@ CREATE TABLE IF NOT EXISTS events (
 # In 0.1.0 what was acknowledged and what was dropped were one number: the next batch begins after it.
 _SET_ASIDE = "CREATE TEMP TABLE earlier AS SELECT id, name, acked FROM instances; DROP TABLE instances;"
 _BRING_BACK = "INSERT INTO instances SELECT id, name, acked FROM earlier; DROP TABLE earlier;"
-
-
-class Occurrence(NamedTuple):
-    """Something that happened, before it has a number."""
-
-    time: datetime
-    kind: str
-    data: Mapping[str, Any]
 
 
 class _Row(NamedTuple):

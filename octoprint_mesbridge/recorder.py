@@ -23,7 +23,8 @@ from typing import Any
 from bridge import wire
 
 from .observer import ERROR_TEXT_WITHIN, JOB_EVENTS, Observer, View
-from .outbox import DAMAGED, Occurrence, Outbox, is_damage
+from .occurrence import Occurrence
+from .outbox import DAMAGED, Outbox, is_damage
 
 _SNAPSHOT = object()
 _RECORD = object()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bridge import wire
 from octoprint_mesbridge.observer import CLOSED, NO_TEXT, STATES, Observer
-from octoprint_mesbridge.outbox import Occurrence
+from octoprint_mesbridge.occurrence import Occurrence
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 RUNAWAY = "Thermal Runaway, system stopped! Heater_ID: bed - Printer halted. kill() called!"

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from bridge import wire
+from octoprint_mesbridge.occurrence import Occurrence
 from octoprint_mesbridge.outbox import (
     BATCH_BYTES,
     JOBS,
     Backlog,
-    Occurrence,
     Outbox,
     is_damage,
     open_or_replace,
