@@ -11,7 +11,6 @@ _NOISE = (
     "asyncua.server.uaprocessor",
     "asyncua.server.internal_session",
     "asyncua.server.server",
-    "asyncua.crypto.uacrypto",  # the server's certificate: `bridge.opcua.certificates` says what of it matters
     "asyncua.ua.uatypes",  # two models have a ProcessIrregularity: both are found by their NodeIds
 )
 

@@ -6,11 +6,9 @@ import socket
 import subprocess
 import sys
 from datetime import UTC, datetime
-from types import SimpleNamespace
 
 import pytest
 from asyncua import Client, ua
-from asyncua.server import server as asyncua_server
 from structlog.testing import capture_logs
 
 from bridge.opcua import AddressUnavailable, BuildInfo, CertificateError, OpcUaServer, internal
@@ -148,16 +146,6 @@ def test_warnings_of_asyncua_reach_structlog(make_server, capsys) -> None:
     make_server()
     logging.getLogger("asyncua.server.history").warning("disk full: %s", "x")
     assert "disk full: x" in capsys.readouterr().out
-
-
-async def test_a_host_name_that_asyncua_misses_in_the_certificate_is_left_to_our_own_words(
-    make_server, monkeypatch
-) -> None:
-    monkeypatch.setattr(asyncua_server, "socket", SimpleNamespace(gethostname=lambda: "elsewhere"))
-    server: OpcUaServer = make_server()
-    with capture_logs() as logs:
-        await server.start()
-    assert [one["log_level"] for one in logs if "hostname" in one["event"]] == ["debug"]
 
 
 async def test_only_so_many_sessions_are_open_at_once(server: OpcUaServer, monkeypatch) -> None:
