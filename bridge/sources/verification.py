@@ -80,7 +80,7 @@ class Verification:
                 outcome = Outcome(
                     False,
                     f"asking {candidate.url} failed in an unforeseen way ({type(error).__name__}); check the url of"
-                    " this machine in config.json, and report it with the bridge's log. It is asked again, and its pushes"
+                    " this machine in config.json, and report it with the log. It is asked again, and its pushes"
                     " are taken all the same",
                 )
                 if self._is_news(machine, outcome):
