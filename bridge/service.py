@@ -18,6 +18,7 @@ import structlog
 from aiohttp import web
 
 from bridge import __version__, control, identity, wire
+from bridge.adoption import Adoption, commands
 from bridge.aggregator import Config
 from bridge.announce import Announcement, announce
 from bridge.fleet import Fleet
@@ -28,7 +29,6 @@ from bridge.log.sqlite import SqliteLog
 from bridge.machine import Machine, Transition
 from bridge.mes import MesError, MesSink
 from bridge.opcua import AddressUnavailable
-from bridge.pairing import Adoption, commands
 from bridge.settings import Settings
 from bridge.site import Served, Site, assign
 from bridge.sources.hello import Greeter

@@ -362,7 +362,7 @@ def test_a_bridge_that_is_killed_when_the_key_is_written_serves_the_machine_when
     make: Make,
 ) -> None:
     bridge = make()
-    bridge.start(before="import os; import bridge.pairing as p; p.assign = lambda *_: os._exit(9)")
+    bridge.start(before="import os; import bridge.adoption as adoption; adoption.assign = lambda *_: os._exit(9)")
     pair(bridge, "open")
     asking = Asking(origin(bridge))
     accepting = accept(bridge, asking.id)

@@ -8,9 +8,9 @@ from typing import Any, cast
 import pytest
 
 from bridge import wire
+from bridge.adoption import Adoption
 from bridge.aggregator import Secret
 from bridge.control import Refused
-from bridge.pairing import Adoption
 from bridge.settings import IdentificationSettings, MesSettings, Settings
 from bridge.site import Served
 from bridge.sources.pairing import Accepted, AdoptionError

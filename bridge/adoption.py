@@ -1,4 +1,4 @@
-"""Pairing within the running bridge: what `mesbridge pair` asks for, and keys that were handed over taken in.
+"""Machines taken in while the bridge runs: what `mesbridge pair` asks for, and keys that plugins handed over.
 
 In flow the commands of the bridge's person and the keys that plugins hand over; out flow config.json, the secret
 file, and the machine served.
