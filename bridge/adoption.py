@@ -34,8 +34,8 @@ class Adoption:
         self._settings = settings
         self._folder = folder
         self._site = site
-        self.written: dict[str, tuple[str, edit.Written]] = {}
-        """By request: the machine, and what was written."""
+        self.written: dict[str, tuple[str, dict[str, Any]]] = {}
+        """By request: the machine, and what was written, as it is shown."""
 
     async def adopt(self, accepted: Accepted) -> str:
         """Take the machine in; returns what to tell the people. Raises `AdoptionError`."""
@@ -55,7 +55,7 @@ class Adoption:
             raise AdoptionError(
                 f"written into {self.path}, but not served: {error}; then pair again"
             ) from None
-        self.written[accepted.id] = (one.machine, written)
+        self.written[accepted.id] = (one.machine, _shown(written))
         self._site.serve(one)
         log.info(
             "machine taken in",
@@ -115,12 +115,7 @@ def commands(desk: PairingDesk, adoption: Adoption, verification: Verification) 
             "expires": wire.format_time(request.expires),
             "config": str(adoption.path),
             "machine": machine,
-            "written": written
-            and {
-                "line": written.line,
-                "replaced": written.replaced,
-                "secret_file": written.secret_file and str(written.secret_file),
-            },
+            "written": written,
             "verified": outcome and asdict(outcome),
         }
 
@@ -170,6 +165,19 @@ def commands(desk: PairingDesk, adoption: Adoption, verification: Verification) 
         "pair/list": lambda values: state(),
         "pair/accept": told(accept),
         "pair/refuse": told(refuse),
+    }
+
+
+def _shown(written: edit.Written) -> dict[str, Any]:
+    try:
+        private = written.private
+    except OSError:
+        private = False
+    return {
+        "line": written.line,
+        "replaced": written.replaced,
+        "secret_file": written.secret_file and str(written.secret_file),
+        "private": private,
     }
 
 

@@ -147,7 +147,10 @@ def _tell_written(request: Request) -> None:
     else:
         print(f"{where}: the entry is written")
     if written["secret_file"]:
-        print(f"{written['secret_file']}: holds the key, for its owner only")
+        open_ = "and is open to others: let only the bridge's user read it"
+        print(
+            f"{written['secret_file']}: holds the key, {'for its owner only' if written['private'] else open_}"
+        )
     print(f"The machine is served as {request['machine']}.")
 
 

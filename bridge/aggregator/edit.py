@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,6 +47,11 @@ class Written:
     line: int
     replaced: bool
     secret_file: Path | None
+
+    @property
+    def private(self) -> bool:
+        """Whether the secret file's mode is one for its owner only: not every disk and system can keep such a mode."""
+        return self.secret_file is not None and not self.secret_file.stat().st_mode & 0o077
 
 
 def put(path: Path, *, url: str, name: str | None, mes_ids: tuple[int, ...], key: Secret) -> Written:
@@ -117,13 +123,13 @@ class _Edit:
         return created
 
     def _rewrite(self, file: Path) -> bool:
-        """Whether the secret file could be replaced; it keeps its owner, and is closed to all but him and his group."""
-        before = file.read_bytes()
+        """Whether the secret file could be replaced; it keeps its owner, and is closed to all others."""
+        before, mode = file.read_bytes(), stat.S_IMODE(file.stat().st_mode)
         try:
-            _swap(file, self._secret(), ~0o007)
+            _swap(file, self._secret(), 0o600)
         except OSError:
             return False
-        self._undo.callback(_swap, file, before)
+        self._undo.callback(_swap, file, before, mode)
         return True
 
     def _new_secret(self, name: str | None, url: str) -> Path:
@@ -249,7 +255,8 @@ def _overwrite(file: Path, content: bytes) -> None:
             os.fsync(there.fileno())
 
 
-def _swap(file: Path, content: bytes, allowed: int = 0o7777) -> None:
+def _swap(file: Path, content: bytes, mode: int | None = None) -> None:
+    """Replace the file in one step; its owner stays, and its mode unless another one is given."""
     before = file.stat()
     handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     temporary = Path(name)
@@ -261,7 +268,7 @@ def _swap(file: Path, content: bytes, allowed: int = 0o7777) -> None:
                 mine = os.fstat(new.fileno())
                 if (mine.st_uid, mine.st_gid) != (before.st_uid, before.st_gid):
                     os.fchown(new.fileno(), before.st_uid, before.st_gid)
-                os.fchmod(new.fileno(), before.st_mode & 0o7777 & allowed)
+                os.fchmod(new.fileno(), stat.S_IMODE(before.st_mode) if mode is None else mode)
             os.fsync(new.fileno())
         temporary.replace(file)
     except BaseException:

@@ -27,10 +27,15 @@ REQUEST: dict[str, Any] = {
     "written": None,
     "verified": None,
 }
-SERVED = {
+SERVED: dict[str, Any] = {
     "state": "served",
     "machine": "octoprint-1",
-    "written": {"line": 7, "replaced": False, "secret_file": "/etc/secrets/octoprint-prusa.txt"},
+    "written": {
+        "line": 7,
+        "replaced": False,
+        "secret_file": "/etc/secrets/octoprint-prusa.txt",
+        "private": True,
+    },
 }
 MES = '[[mes]]\nid = {}\nurl = "http://mes.example"\nservice_id = "s"\ntoken_env = "T"\n'
 Play = Callable[..., list[tuple[str, dict[str, Any]]]]
@@ -91,10 +96,20 @@ def test_a_key_that_octoprint_refuses_is_said_and_is_no_failure_of_the_pairing(
     assert "pushes are taken all the same" in said
 
 
+@pytest.mark.parametrize(("private", "told"), [(True, "for its owner only"), (False, "is open to others")])
+def test_who_can_read_the_key_is_told_as_it_is(
+    tmp_path: Path, play: Play, capsys: pytest.CaptureFixture[str], private: bool, told: str
+) -> None:
+    written = {**SERVED["written"], "private": private}
+    play({**SERVED, "written": written, "verified": {"ok": True, "detail": ""}})
+    assert mesbridge(tmp_path, "accept", "0a1b2c3d", "--mes", "1") == 0
+    assert f"holds the key, {'' if private else 'and '}{told}" in capsys.readouterr().out
+
+
 def test_a_machine_that_was_there_is_told_to_have_kept_its_name(
     tmp_path: Path, play: Play, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    written = {"line": 7, "replaced": True, "secret_file": None}
+    written = {"line": 7, "replaced": True, "secret_file": None, "private": False}
     play({**SERVED, "written": written, "verified": {"ok": True, "detail": ""}})
     assert mesbridge(tmp_path, "accept", "0a1b2c3d", "--mes", "1") == 0
     assert "was there" in capsys.readouterr().out

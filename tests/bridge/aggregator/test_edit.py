@@ -371,13 +371,25 @@ def test_a_machine_whose_key_is_in_a_file_gets_the_new_one_there(folder: Folder)
     assert folder.file.read_bytes() == before
 
 
-@pytest.mark.parametrize(("mode", "after"), [(0o600, 0o600), (0o640, 0o640), (0o644, 0o640)])
-def test_a_secret_file_keeps_its_mode_but_is_closed_to_the_world(
-    folder: Folder, mode: int, after: int
-) -> None:
+@pytest.mark.parametrize("mode", [0o400, 0o600, 0o640, 0o644])
+def test_a_secret_file_that_is_replaced_is_for_its_owner_only(folder: Folder, mode: int) -> None:
     (folder.path / "secret.txt").chmod(mode)
     folder.put("http://a:1")
-    assert (folder.path / "secret.txt").stat().st_mode & 0o777 == after
+    assert (folder.path / "secret.txt").stat().st_mode & 0o7777 == 0o600
+
+
+def test_a_secret_file_has_its_mode_again_when_the_change_is_taken_back(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(change: object, index: int) -> int:
+        raise EditError("not as it was")
+
+    there = folder.path / "secret.txt"
+    there.chmod(0o640)
+    monkeypatch.setattr(edit._Edit, "_check", refuse)
+    with pytest.raises(EditError, match="not as it was"):
+        folder.put("http://a:1")
+    assert (there.read_text(), there.stat().st_mode & 0o7777) == (OLD + "\n", 0o640)
 
 
 def test_a_secret_file_that_cannot_be_replaced_is_left_and_another_one_named(
@@ -385,10 +397,10 @@ def test_a_secret_file_that_cannot_be_replaced_is_left_and_another_one_named(
 ) -> None:
     swap = edit._swap
 
-    def refuse(file: Path, content: bytes, allowed: int = 0o7777) -> None:
+    def refuse(file: Path, content: bytes, mode: int | None = None) -> None:
         if file.name == "secret.txt":
             raise PermissionError(errno.EACCES, "Permission denied")
-        swap(file, content, allowed)
+        swap(file, content, mode)
 
     monkeypatch.setattr(edit, "_swap", refuse)
     assert folder.put("http://a:1").secret_file == folder.path / "secrets" / "octoprint-prusa-mk4.txt"
