@@ -12,7 +12,7 @@ demo: .venv/.bridge
 	@$(BIN)/mesbridge demo || [ $$? -eq 130 ]
 
 test: .venv/.dev tests/e2e/node_modules/.ready $(OCTOPRINTS:%=.octoprint/%/.ready)
-	$(BIN)/python -m pytest --numprocesses $(WORKERS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --no-loadscope-reorder
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
