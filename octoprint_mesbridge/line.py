@@ -6,6 +6,8 @@ proxies nor redirects, and that is meant: the bridge stands in the plant.
 
 Over https the bridge is known either by a certificate that this system trusts, or by the one seen at pairing,
 which is pinned; in both cases not a byte of a request leaves before that is checked.
+
+Whatever listens there, a request ends in the time it was given: that is for the whole of it, not for each read.
 """
 
 from __future__ import annotations
@@ -13,11 +15,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.client
+import io
 import re
 import socket
 import ssl
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from .notice import N_, Notice, NoticeError
@@ -28,6 +33,9 @@ SPEECH = "speech"
 ANSWER = "answer"
 STAGES = (NAME, PORT, SPEECH, ANSWER)
 """How far a request may come: the name is looked up, the port opens, both sides speak the same, an answer."""
+
+PORT_OF_BRIDGE = 8484
+"""Where a bridge listens unless it is told otherwise."""
 
 _GREETING_S = 2.0
 _NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
@@ -62,23 +70,11 @@ class Answer:
 def base_url(address: str) -> str:
     """The bridge's `address` (``http://host:port``) without what surrounds it. Raises `BadAddress`."""
     text = address.strip()
-    no_address = BadAddress(
-        Notice(
-            N_("%(text)s is no address; one such as http://bridge.local:8484 is expected"),
-            {"text": repr(text[:200])},
-        )
-    )
-    try:
-        parts = urlsplit(text)
-        host, port, credentials = parts.hostname, parts.port, parts.username or parts.password
-    except ValueError:
-        raise no_address from None
-    if parts.scheme not in ("http", "https") or not host or port == 0:
-        raise no_address
-    if not parts.path.isascii() or re.search(r"[\s\x00-\x1f\x7f]", text):
-        raise no_address
-    if credentials:
+    if "@" in text:  # before anything that would show a password
         raise BadAddress(Notice(N_("the bridge's address must not contain a user name or password")))
+    if not _is_sound(text):
+        raise BadAddress(_no_address(text))
+    parts = urlsplit(text)
     if parts.query or parts.fragment:
         raise BadAddress(
             Notice(
@@ -87,6 +83,36 @@ def base_url(address: str) -> str:
             )
         )
     return text.rstrip("/")
+
+
+def _is_sound(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return False
+    if parts.scheme not in ("http", "https") or not host or port == 0:
+        return False
+    return parts.path.isascii() and not re.search(r"[\s\x00-\x1f\x7f]", text)
+
+
+def _no_address(text: str) -> Notice:
+    meant = f"http://{text}"
+    if "//" not in text and _is_sound(meant):
+        if urlsplit(meant).port is None and ":" not in text and "/" not in text:
+            meant += f":{PORT_OF_BRIDGE}"
+        template = N_(
+            "%(text)s is no address, because it does not begin with http:// or https://: try %(meant)s"
+        )
+        return Notice(template, {"text": repr(text[:200]), "meant": meant[:200]})
+    template = N_("%(text)s is no address; one such as http://bridge.local:8484 is expected")
+    return Notice(template, {"text": repr(text[:200])})
+
+
+def address_without_path(url: str) -> str | None:
+    """What a person may have meant by a sound `url` with a path; None when it has none."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}" if parts.path.strip("/") else None
 
 
 def origin(url: str) -> str:
@@ -98,23 +124,28 @@ def origin(url: str) -> str:
 
 
 class Line:
-    """One connection, made when it is needed. For one thread.
+    """One connection, made when it is needed. For one thread, except `abandon`.
 
     `pin`: SHA-256 (hex) of the DER certificate that an https bridge must show; None: one the system trusts.
     """
 
     def __init__(self, pin: str | None = None) -> None:
         self._pin = pin
-        self._origin = ""
+        self._place = ""
         self._connection: http.client.HTTPConnection | None = None
+        self._abandoned = False
 
     def post(
         self, url: str, body: bytes, headers: Mapping[str, str], connect: float, read: float, most: int
     ) -> Answer:
-        """The answer to `body`; `connect` and `read` in seconds, `most` in bytes. Raises `Unreachable`."""
+        """The answer to `body`, of at most `most` bytes. Raises `Unreachable`.
+
+        Within `connect` seconds each the port opens and TLS begins; within `read` the request has gone out and
+        the answer is there. A connection that ended while it was kept is made anew, with the same times.
+        """
         parts = urlsplit(url)
-        origin = f"{parts.scheme}://{parts.netloc}"
-        if origin != self._origin:
+        place = f"{parts.scheme}://{parts.netloc}"
+        if place != self._place:
             self.close()
         if self._connection is not None:
             try:
@@ -124,17 +155,34 @@ class Line:
             except (OSError, http.client.HTTPException) as error:
                 self.close()
                 raise _no_answer(parts, error) from error
-        self._connection, self._origin = _open(parts, connect, self._pin), origin
+        self._end_if_abandoned(parts)
+        self._connection, self._place = _open(parts, connect, self._pin), place
+        self._connection.sock = _Timed(self._connection.sock)
+        self._end_if_abandoned(parts)
         try:
             return self._exchange(self._connection, parts.path, body, headers, read, most)
         except (OSError, http.client.HTTPException) as error:
             self.close()
+            self._end_if_abandoned(parts)
             raise _no_answer(parts, error) from error
+
+    def abandon(self) -> None:
+        """End the request under way, and refuse all later ones. For any thread."""
+        self._abandoned = True
+        connection = self._connection
+        sock = connection and connection.sock
+        if sock is not None:
+            sock.abandon()
 
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def _end_if_abandoned(self, parts: SplitResult) -> None:
+        if self._abandoned:
+            self.close()
+            raise _unreachable(parts, ANSWER, Notice(N_("the request was given up")))
 
     def _exchange(
         self,
@@ -146,14 +194,65 @@ class Line:
         most: int,
     ) -> Answer:
         if connection.sock is not None:  # else `request` says so
-            connection.sock.settimeout(read)
+            connection.sock.deadline = time.monotonic() + read
         connection.request("POST", path, body, headers)
         response = connection.getresponse()
         answer = response.read(most + 1)
+        if self._abandoned:  # an answer that was cut short by that reads as a short one
+            raise ConnectionAbortedError
         too_long = len(answer) > most
         if too_long or response.will_close:
             self.close()
         return Answer(response.status, response.headers, None if too_long else answer)
+
+
+class _Timed:
+    """A socket, as `http.client` uses it, whose reads and writes all end at one `deadline` (monotonic)."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self.deadline = 0.0
+
+    def hurry(self) -> None:
+        """Let the next read or write last until the deadline at most. Raises `socket.timeout` after it."""
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise socket.timeout("timed out")
+        self._sock.settimeout(left)
+
+    def sendall(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            self.hurry()
+            rest = rest[self._sock.send(rest) :]
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(_TimedReader(self, self._sock.makefile(mode, buffering=0)))
+
+    def abandon(self) -> None:
+        """Wake a thread that waits here. Without TLS's own farewell, after which it would go on in the clear."""
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+class _TimedReader(io.RawIOBase):
+    def __init__(self, timed: _Timed, raw: Any) -> None:
+        self._timed = timed
+        self._raw = raw
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> Any:
+        self._timed.hurry()
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
 
 
 def certificate_to_pin(url: str, connect: float) -> str | None:

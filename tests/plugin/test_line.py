@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import socket
+import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,9 +20,12 @@ from octoprint_mesbridge.line import (
     PORT,
     SPEECH,
     Answer,
+    BadAddress,
     Line,
     NotTrusted,
     Unreachable,
+    address_without_path,
+    base_url,
     certificate_to_pin,
     origin,
 )
@@ -198,6 +205,92 @@ def test_each_request_has_its_own_time_to_be_answered_in() -> None:
             line.close()
 
 
+@contextmanager
+def slow_bridge(pieces: Iterable[bytes], certificate: Path | None = None) -> Iterator[str]:
+    """The address of what answers with one of `pieces` every 20 ms, for as long as somebody reads."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                connection, _ = listening.accept()
+                if certificate:
+                    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                    tls.load_cert_chain(certificate)
+                    connection = tls.wrap_socket(connection, server_side=True)
+                with connection:
+                    connection.recv(4096)
+                    for piece in pieces:
+                        connection.sendall(piece)
+                        time.sleep(0.02)
+
+        threading.Thread(target=serve, daemon=True).start()
+        scheme = "https" if certificate else "http"
+        yield f"{scheme}://127.0.0.1:{listening.getsockname()[1]}"
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+TRICKLES = {
+    "body": [HEAD + b"Content-Length: 4000\r\n\r\n", *[b"x"] * 4000],
+    "chunks": [HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *[b"1\r\nx\r\n"] * 4000],
+    "status line": [bytes([byte]) for byte in HEAD * 100],
+    "headers": [HEAD, *[b"X"] * 4000],
+    "continue": [b"HTTP/1.1 100 Continue\r\n\r\n"] * 4000,
+}
+
+
+@pytest.mark.parametrize("pieces", TRICKLES.values(), ids=TRICKLES.keys())
+@pytest.mark.parametrize("securely", [False, True], ids=["http", "https"])
+def test_an_answer_that_trickles_in_for_ever_ends_in_the_time_allowed(
+    pieces: list[bytes], securely: bool, certificate: Path
+) -> None:
+    line = Line(fingerprint(certificate) if securely else None)
+    with slow_bridge(pieces, certificate if securely else None) as url:
+        begun = time.monotonic()
+        with pytest.raises(Unreachable, match="does not answer in the time allowed"):
+            line.post(url + HELLO, b"{}", {}, 5.0, 0.5, 4096)
+        assert time.monotonic() - begun < 4.0
+
+
+@pytest.mark.parametrize("securely", [False, True], ids=["http", "https"])
+def test_a_request_that_is_never_read_ends_in_the_time_allowed(securely: bool, certificate: Path) -> None:
+    line = Line(fingerprint(certificate) if securely else None)
+    with slow_bridge(itertools.repeat(b""), certificate if securely else None) as url:
+        begun = time.monotonic()
+        with pytest.raises(Unreachable, match="does not answer in the time allowed"):
+            line.post(url + HELLO, b"x" * 30_000_000, {}, 5.0, 0.5, 4096)
+        assert time.monotonic() - begun < 4.0
+
+
+@pytest.mark.parametrize("securely", [False, True], ids=["http", "https"])
+def test_a_request_under_way_is_abandoned_from_another_thread_and_not_made_again(
+    securely: bool, certificate: Path
+) -> None:
+    line = Line(fingerprint(certificate) if securely else None)
+    with slow_bridge(TRICKLES["body"], certificate if securely else None) as url:
+        threading.Timer(0.5, line.abandon).start()
+        begun = time.monotonic()
+        with pytest.raises(Unreachable, match="was given up"):
+            line.post(url + HELLO, b"{}", {}, 5.0, 20.0, 4096)
+        assert time.monotonic() - begun < 4.0
+        with pytest.raises(Unreachable, match="was given up"):
+            ask(line, url)
+
+
+def test_a_kept_connection_that_is_abandoned_is_not_made_anew(bridge: Receiver) -> None:
+    line = Line()
+    ask(line, bridge.url)
+    line.abandon()
+    with pytest.raises(Unreachable, match="was given up"):
+        ask(line, bridge.url)
+    assert bridge.connections == 1
+
+
+def test_an_answer_that_ends_its_connection_is_read_to_its_end() -> None:
+    answer = HEAD + b"Connection: close\r\n\r\n"
+    with slow_bridge([answer, *[b"x"] * 10]) as url:
+        assert Line().post(url + HELLO, b"{}", {}, 1.0, 5.0, 4096).body == b"x" * 10
+
+
 def test_a_long_answer_is_cut_off(bridge: Receiver) -> None:
     bridge.received.hello = (200, b"x" * 5000)
     line = Line()
@@ -217,3 +310,45 @@ def test_a_long_answer_is_cut_off(bridge: Receiver) -> None:
 )
 def test_an_origin_always_has_its_port(url: str, expected: str) -> None:
     assert origin(url) == expected
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("bridge.local:8484", "http://bridge.local:8484"),
+        ("192.168.1.5:8484", "http://192.168.1.5:8484"),
+        ("192.168.1.5", "http://192.168.1.5:8484"),
+        ("bridge", "http://bridge:8484"),
+        ("[fd00::7]:8484", "http://[fd00::7]:8484"),
+        ("bridge:8484/line3", "http://bridge:8484/line3"),
+    ],
+)
+def test_to_an_address_without_http_the_whole_one_is_suggested(typed: str, meant: str) -> None:
+    with pytest.raises(BadAddress) as refused:
+        base_url(typed)
+    assert "is no address" in str(refused.value)
+    assert str(refused.value).endswith(f"try {meant}")
+    assert base_url(meant) == meant
+
+
+@pytest.mark.parametrize(
+    "typed", ["", "/foo", "ftp://bridge", "bridge:0", "bri dge:8484", "javascript:alert(1)"]
+)
+def test_what_would_be_no_address_even_with_http_is_answered_with_an_example(typed: str) -> None:
+    with pytest.raises(BadAddress, match=r"one such as http://bridge\.local:8484 is expected"):
+        base_url(typed)
+
+
+@pytest.mark.parametrize(
+    "typed", ["http://me:secret@bridge", "me:secret@bridge:8484", "http://me:secret@bridge:99999"]
+)
+def test_a_password_in_an_address_is_not_repeated(typed: str) -> None:
+    with pytest.raises(BadAddress, match="user name or password") as refused:
+        base_url(typed)
+    assert "secret" not in str(refused.value)
+
+
+def test_an_address_with_a_path_is_told_from_one_without() -> None:
+    assert address_without_path("http://bridge:8484/foo") == "http://bridge:8484"
+    assert address_without_path("http://bridge:8484/") is None
+    assert address_without_path("http://bridge:8484") is None

@@ -136,7 +136,7 @@ def test_what_a_bridge_says_of_itself_is_cleaned(bridge: Receiver) -> None:
 def test_what_is_no_address_is_said_before_anything_is_sent() -> None:
     report = report_on("bridge.local:8484")
     assert failed(report) == ["The address is not sound"]
-    assert "http://bridge.local:8484 is expected" in str(report.advice)
+    assert "try http://bridge.local:8484" in str(report.advice)
 
 
 def test_a_closed_port_is_said(bridge: Receiver) -> None:
