@@ -111,29 +111,38 @@ def fingerprint(certificate: Path) -> str:
 
 
 class _Server(ThreadingHTTPServer):
-    """One whose end also ends the connections that clients keep open."""
+    """One whose end also ends the connections that clients keep open, and what is being answered on them."""
 
     allow_reuse_address = True
-    daemon_threads = True
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
         super().__init__(address, handler)
         self._open: set[socket.socket] = set()
+        self._answering: list[threading.Thread] = []
+        self._ended = False
         self.connections = 0
         self.tls: ssl.SSLContext | None = None
 
     def process_request(self, request: Any, client_address: Any) -> None:
         self.connections += 1
         self._open.add(request)
-        super().process_request(request, client_address)
+        answering = threading.Thread(
+            target=self.process_request_thread, args=(request, client_address), daemon=True
+        )
+        self._answering.append(answering)
+        answering.start()
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         if self.tls is None:
             super().finish_request(request, client_address)
             return
-        with contextlib.suppress(OSError), self.tls.wrap_socket(request, server_side=True) as secured:
-            self._open.add(secured)
-            super().finish_request(secured, client_address)
+        with contextlib.suppress(OSError):
+            secured = self.tls.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+            with secured:
+                self._open.add(secured)
+                if not self._ended:
+                    secured.do_handshake()
+                    super().finish_request(secured, client_address)
 
     def shutdown_request(self, request: Any) -> None:
         self._open.discard(request)
@@ -142,7 +151,10 @@ class _Server(ThreadingHTTPServer):
     def end(self) -> None:
         self.shutdown()
         self.server_close()
+        self._ended = True
         self.end_connections()
+        for answering in self._answering:
+            answering.join(5.0)
 
     def end_connections(self) -> None:
         for connection in list(self._open):
