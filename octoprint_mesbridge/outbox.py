@@ -14,26 +14,32 @@ What is kept when a bridge stays away for long:
 * job events (`JOBS`) always: nothing but the disk bounds them;
 * of the other events, so many that `MAX_WAITING` wait in all; the oldest go first, counted by kind in `dropped`;
 * while the disk refuses: all job events, and of the others so many that `MAX_UNSAVED` are in memory. They are
-  sent from there, and written as soon as the disk takes them; a crash before that loses them.
+  sent from there, and written as soon as the disk takes them; a crash before that loses them;
+* of a file that turns out damaged, nothing: it is moved aside, and a new one made, or tried again and again
+  as while the disk refuses.
 
-The bridge sees from the numbers that something was dropped, and asks for a snapshot. Safe for use by several threads.
+The bridge sees from the numbers that something is missing, and asks for a snapshot. Safe for use by several threads.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import json
+import logging
 import sqlite3
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 from bridge import wire
 
+from .database import FORMAT, is_damage, move_aside, open_database, transaction
 from .occurrence import Occurrence
 
 BATCH_BYTES = 512 * 1024
@@ -48,28 +54,12 @@ MAX_WAITING = 100_000
 MAX_UNSAVED = 10_000
 """The same for those in memory that the disk has refused so far."""
 
-_FORMAT = 2
-"""Of the file; one of another format is moved aside like a damaged one, but for that of 0.1.0."""
+_DAMAGED = (
+    "The queue of events in %s is damaged (%s). Events that were waiting in it are lost, and the bridge is shown "
+    "the gap; the file was moved to %s, and a new queue is begun."
+)
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS instances (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    name TEXT NOT NULL UNIQUE,
-    lost INTEGER NOT NULL DEFAULT 0
-);
-CREATE TABLE IF NOT EXISTS events (
-    instance INTEGER NOT NULL REFERENCES instances (id),
-    seq INTEGER NOT NULL,
-    time TEXT NOT NULL,
-    kind TEXT NOT NULL,
-    data TEXT NOT NULL,
-    PRIMARY KEY (instance, seq)
-) WITHOUT ROWID;
-"""
-
-# In 0.1.0 what was acknowledged and what was dropped were one number: the next batch begins after it.
-_SET_ASIDE = "CREATE TEMP TABLE earlier AS SELECT id, name, acked FROM instances; DROP TABLE instances;"
-_BRING_BACK = "INSERT INTO instances SELECT id, name, acked FROM earlier; DROP TABLE earlier;"
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
 class _Row(NamedTuple):
@@ -88,7 +78,7 @@ class _Row(NamedTuple):
 class _Instance:
     """One run of the plugin: `acked` is the bridge's; what is past it are `stored` rows of the file.
 
-    `id` is None until something of it is in the file; `lost` is the highest number that was dropped.
+    `id` is None until something of it is in the file; `lost` is the highest number that was dropped or lost.
     """
 
     name: str
@@ -106,74 +96,83 @@ class Backlog:
     oldest: str | None
 
 
-class Outbox:
-    """Opens, or makes, the database at `path`. Raises `sqlite3.Error`; see `open_or_replace`."""
+def _reading(method: _Method) -> _Method:
+    """One thread at a time; when the file turns out damaged, once more with a new one, or from memory alone."""
 
-    def __init__(self, path: Path) -> None:
+    @functools.wraps(method)
+    def locked(self: Outbox, *args: Any) -> Any:
+        with self._lock:
+            try:
+                return method(self, *args)
+            except sqlite3.Error as error:
+                if not is_damage(error):
+                    raise
+                self._give_up(error)
+                self._save()
+                return method(self, *args)
+
+    return cast(_Method, locked)
+
+
+class Outbox:
+    """Opens, or makes, the database at `path`; a damaged one is moved aside, said to `logger`, and made anew.
+
+    Raises `OSError` and `sqlite3.Error` when the database cannot be opened at first; a damaged one can.
+    """
+
+    def __init__(self, path: Path, logger: Any = None) -> None:
         self._path = path
+        self._logger = logger or logging.getLogger(__name__)
         self._lock = threading.Lock()
         self.superseded: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
         self.last_acknowledged: dict[str, Any] | None = None
         """``seq``, ``kind`` and ``time`` of the newest event that is the bridge's."""
-        self._open()
-
-    def _open(self) -> None:
         self._current = _Instance(uuid.uuid4().hex)
-        self._last = 0
+        self._earlier: list[_Instance] = []
+        self._last = self._written = 0
         self._samples: dict[str, wire.Event] = {}
         self._unsaved: list[_Row] = []
         self._obsolete: dict[int, int] = {}
         self._drop_beyond = MAX_WAITING
-        self.refusal: sqlite3.Error | None = None
-        self._database = sqlite3.connect(
-            str(self._path), isolation_level=None, check_same_thread=False, timeout=5
-        )
+        self.refusal: OSError | sqlite3.Error | None = None
+        """Why what was appended last is in memory only."""
+        self._damage: sqlite3.Error | None = None
+        self._database: sqlite3.Connection | None = None
         try:
-            self._earlier = self._prepare()
-        except sqlite3.Error:
-            self._database.close()
-            raise
+            self._open()
+        except sqlite3.Error as error:
+            if not is_damage(error):
+                raise
+            self._give_up(error)
+            self._save()
 
-    def _prepare(self) -> list[_Instance]:
-        execute = self._database.execute
-        execute("PRAGMA page_size=1024")  # a commit writes whole pages
-        execute("PRAGMA journal_mode=WAL")
-        execute("PRAGMA synchronous=NORMAL")
-        found = execute("PRAGMA quick_check(1)").fetchone()[0]
-        if found != "ok":
-            raise sqlite3.DatabaseError(str(found))
-        if not execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            self._database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={_FORMAT}; COMMIT")
-        elif self._is_of_0_1_0():
-            self._database.executescript(
-                f"BEGIN; {_SET_ASIDE} {_SCHEMA} {_BRING_BACK} PRAGMA user_version={_FORMAT}; COMMIT"
-            )
-        if execute("PRAGMA user_version").fetchone()[0] != _FORMAT:
-            raise sqlite3.DatabaseError("another version of MESBridge wrote it")
-        execute("DELETE FROM instances WHERE id NOT IN (SELECT instance FROM events)")
-        found = execute(
+    def _open(self) -> None:
+        """Open the file, or make it; a damaged one is moved aside first, which may succeed when this does not."""
+        if self._damage is not None and self._path.exists():
+            aside = move_aside(self._path)
+            self._logger.error(_DAMAGED, self._path, self._damage, aside)
+            self._damage = None
+        self._database = open_database(self._path)
+        self._damage = None
+        found = self._database.execute(
             "SELECT name, id, lost, count(*) FROM instances JOIN events ON instance = id "
             "GROUP BY id ORDER BY id"
         )
-        return [_Instance(*row) for row in found]
+        self._earlier = [_Instance(*row) for row in found]
 
-    def _is_of_0_1_0(self) -> bool:
-        columns = [row[1] for row in self._database.execute("PRAGMA table_info(instances)")]
-        version = self._database.execute("PRAGMA user_version").fetchone()[0]
-        return version == 0 and columns == ["id", "name", "last", "acked"]
-
-    def begin_afresh(self) -> tuple[str, list[Occurrence]]:
-        """Move the damaged file aside and begin a new instance in a new one.
-
-        Returns the name that the old file has now, and what had not been written to it.
-        """
-        with self._lock:
-            unsaved = [row.event() for row in self._unsaved_rows()]
-            self._database.close()
-            aside = _move_aside(self._path)
-            self._open()
-            return aside, [Occurrence(event.time, event.kind, event.data) for event in unsaved]
+    def _give_up(self, damage: sqlite3.Error) -> None:
+        """Go on from memory, without the damaged file and what waited in it; the bridge sees the gap."""
+        if self._database is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._database.close()
+        self._database = None
+        self._damage = self.refusal = damage
+        current = self._current
+        if current.stored:
+            current.lost = max(current.lost, self._written)
+        current.id, current.stored = None, 0
+        self._earlier, self._obsolete = [], {}
 
     @property
     def name(self) -> str:
@@ -188,7 +187,8 @@ class Outbox:
     def storage(self) -> dict[str, Any]:
         """``full``: whether the disk is; ``error``: why events cannot be stored, or None."""
         refusal = self.refusal
-        return {"full": refusal is not None and "full" in str(refusal), "error": refusal and str(refusal)}
+        full = refusal.errno == errno.ENOSPC if isinstance(refusal, OSError) else "is full" in str(refusal)
+        return {"full": full, "error": refusal and str(refusal)}
 
     def append(self, occurrences: Iterable[Occurrence]) -> None:
         """Number the occurrences and keep them: samples in memory, the others in the file, in one transaction.
@@ -220,48 +220,54 @@ class Outbox:
             if self.refusal is not None:
                 self._save()
 
+    @_reading
     def next_batch(self) -> wire.Batch:
         """What to send next: the oldest instance's events first. Without any, an empty batch of this instance."""
-        with self._lock:
-            if self._earlier:
-                rows = self._rows(self._earlier[0])
-                return _batch(self._earlier[0], rows, rows[-1].seq)
-            waiting = [*self._rows(self._current), *self._unsaved_rows(), *self._samples.values()]
-            return _batch(self._current, sorted(waiting, key=lambda one: one.seq), self._last)
+        if self._earlier:
+            rows = self._rows(self._earlier[0])
+            return _batch(self._earlier[0], rows, rows[-1].seq)
+        waiting = [*self._rows(self._current), *self._unsaved, *self._samples.values()]
+        return _batch(self._current, sorted(waiting, key=lambda one: one.seq), self._last)
 
+    @_reading
     def acknowledge(self, name: str, seq: int) -> None:
         """Forget the events of instance `name` up to `seq`: they are the bridge's now."""
-        with self._lock:
-            instance = next((one for one in (*self._earlier, self._current) if one.name == name), None)
-            if instance is None or seq <= instance.acked:
-                return
-            gone: list[_Row | wire.Event] = []
-            if instance is self._current:
-                seq = min(seq, self._last)
-                gone += [row for row in (*self._unsaved_rows(), *self._samples.values()) if row.seq <= seq]
-                self._samples = {kind: one for kind, one in self._samples.items() if one.seq > seq}
-            if instance.stored and instance.id is not None:
-                count, newest = self._stored_up_to(instance, seq)
-                instance.stored -= count
-                self._obsolete[instance.id] = seq
-                gone += newest
-            instance.acked = seq
-            self._earlier = [one for one in self._earlier if one.stored]
-            if gone:
-                self._note_acknowledged(max(gone, key=lambda one: one.seq))
+        instance = next((one for one in (*self._earlier, self._current) if one.name == name), None)
+        if instance is None or seq <= instance.acked:
+            return
+        gone: list[_Row | wire.Event] = []
+        if instance.stored and instance.id is not None:
+            count, newest = self._stored_up_to(instance, seq)
+            instance.stored -= count
+            self._obsolete[instance.id] = seq
+            gone += newest
+        if instance is self._current:
+            seq = min(seq, self._last)
+            gone += [one for one in (*self._unsaved, *self._samples.values()) if one.seq <= seq]
+            self._unsaved = [row for row in self._unsaved if row.seq > seq]
+            self._samples = {kind: one for kind, one in self._samples.items() if one.seq > seq}
+        instance.acked = seq
+        self._earlier = [one for one in self._earlier if one.stored]
+        if gone:
+            self._note_acknowledged(max(gone, key=lambda one: one.seq))
 
+    @_reading
     def backlog(self) -> Backlog:
         """What waits now, of all instances."""
-        with self._lock:
-            unsaved = self._unsaved_rows()
-            holding = [one for one in (*self._earlier, self._current) if one.stored]
-            oldest = self._rows(holding[0], 1) if holding else unsaved
-            waiting = sum(one.stored for one in holding) + len(unsaved) + len(self._samples)
-            return Backlog(waiting, oldest[0].time if oldest else None)
+        holding = [one for one in (*self._earlier, self._current) if one.stored]
+        try:
+            oldest = self._rows(holding[0], 1) if holding else self._unsaved
+        except (sqlite3.OperationalError, sqlite3.ProgrammingError):
+            oldest = []  # the disk cannot be read now, or the file is closed
+        waiting = sum(one.stored for one in holding) + len(self._unsaved) + len(self._samples)
+        return Backlog(waiting, oldest[0].time if oldest else None)
 
     def close(self) -> None:
+        """Delete what was acknowledged and close the file; nothing is to be asked or appended after this."""
         with self._lock:
-            with contextlib.suppress(sqlite3.Error), self._transaction():
+            if self._database is None:
+                return
+            with contextlib.suppress(sqlite3.Error), transaction(self._database):
                 self._delete_obsolete()
             self._database.close()
 
@@ -269,30 +275,38 @@ class Outbox:
         time = one.time if isinstance(one.time, str) else wire.format_time(one.time)
         self.last_acknowledged = {"seq": one.seq, "kind": one.kind, "time": time}
 
-    def _unsaved_rows(self) -> list[_Row]:
-        """What waits in memory for the disk and for the bridge."""
-        return [row for row in self._unsaved if row.seq > self._current.acked]
-
     def _save(self) -> None:
+        """Write what is unsaved; a file that turns out damaged is replaced at once, if that is possible."""
+        if not self._write() and self._damage is not None:
+            self._write()
+
+    def _write(self) -> bool:
         """Write what is unsaved and delete what is obsolete, in one transaction, and make room if need be."""
-        current, fresh = self._current, self._unsaved_rows()
+        current, fresh = self._current, self._unsaved
         try:
-            with self._transaction():
+            if self._database is None:
+                self._open()
+            with transaction(self._database):
                 self._delete_obsolete()
                 identity = self._register() if fresh else current.id
                 self._database.executemany(
                     "INSERT INTO events VALUES (?, ?, ?, ?, ?)", [(identity, *row) for row in fresh]
                 )
                 if not fresh:  # all that the disk refused was sent; does it still refuse?
-                    self._database.execute(f"PRAGMA user_version={_FORMAT}")
-        except sqlite3.Error as error:
+                    self._database.execute(f"PRAGMA user_version={FORMAT}")
+        except (OSError, sqlite3.Error) as error:
             self.refusal = error
+            if is_damage(error):
+                self._give_up(error)
             self._shorten_unsaved()
-            return
+            return False
+        if fresh:
+            self._written = fresh[-1].seq
         current.id = identity
         current.stored += len(fresh)
         self._unsaved, self._obsolete, self.refusal = [], {}, None
         self._drop_oldest()
+        return True
 
     def _register(self) -> int:
         """The current instance's id in the file."""
@@ -338,7 +352,7 @@ class Outbox:
                 (*JOBS, waiting - MAX_WAITING + MAX_WAITING // 100),
             ).fetchall()
             lost = {identity: seq for identity, seq, _ in dropped}
-            with self._transaction():
+            with transaction(self._database):
                 self._database.executemany(
                     "DELETE FROM events WHERE instance = ? AND seq = ?", [row[:2] for row in dropped]
                 )
@@ -373,57 +387,6 @@ class Outbox:
         count = self._database.execute(f"SELECT count(*) {span}", values).fetchone()[0]
         newest = f"SELECT seq, time, kind, data {span} ORDER BY seq DESC LIMIT 1"
         return count, [_Row(*row) for row in self._database.execute(newest, values)]
-
-    def _transaction(self) -> _Transaction:
-        return _Transaction(self._database)
-
-
-class _Transaction:
-    """``BEGIN IMMEDIATE`` to ``COMMIT``, or ``ROLLBACK`` when the block or the commit fails."""
-
-    def __init__(self, database: sqlite3.Connection) -> None:
-        self._database = database
-
-    def __enter__(self) -> None:
-        self._database.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, error: object, *_: object) -> None:
-        try:
-            if error is None:
-                self._database.execute("COMMIT")
-        finally:
-            if self._database.in_transaction:
-                self._database.execute("ROLLBACK")
-
-
-def is_damage(error: sqlite3.Error) -> bool:
-    """Whether the file itself is unsound; anything else (a full disk, a lock) passes, and the file is kept."""
-    return type(error) is sqlite3.DatabaseError  # its subclasses are about other things
-
-
-DAMAGED = (
-    "The queue of events in %s is damaged (%s). Events that were waiting in it are lost; the file was moved to "
-    "%s and a new queue begun."
-)
-
-
-def open_or_replace(path: Path, logger: Any) -> Outbox:
-    """The outbox at `path`; a file that is no sound database is moved aside, said in the log, and begun afresh."""
-    try:
-        return Outbox(path)
-    except sqlite3.Error as error:
-        if not is_damage(error):
-            raise
-        logger.error(DAMAGED, path, error, _move_aside(path))
-        return Outbox(path)
-
-
-def _move_aside(path: Path) -> str:
-    aside = path.with_name(f"{path.name}.damaged-{wire.utc_now():%Y%m%dT%H%M%S%f}")
-    path.replace(aside)
-    for suffix in ("-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
-    return aside.name
 
 
 def _batch(instance: _Instance, waiting: Sequence[_Row | wire.Event], last: int) -> wire.Batch:

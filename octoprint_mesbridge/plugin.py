@@ -21,7 +21,7 @@ from .guard import Guard
 from .keys import KeyStore
 from .notice import N_, Notice, NoticeError
 from .observer import Observer
-from .outbox import Outbox, open_or_replace
+from .outbox import Outbox
 from .recorder import Recorder
 from .sender import Sender, Signer, Target, Timing, push_url
 from .view import IDENTITY, OctoPrintView, stored_uuid
@@ -76,7 +76,7 @@ class MESBridgePlugin(
                 octoprint.__version__,
                 self._plugin_version,
             )
-            outbox = open_or_replace(self._data_file(OUTBOX_FILE), self._logger)
+            outbox = Outbox(self._data_file(OUTBOX_FILE), self._logger)
         except (OSError, sqlite3.Error) as error:
             self._trouble = Notice(
                 N_(

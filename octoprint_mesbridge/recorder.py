@@ -11,7 +11,6 @@ that does not answer keeps the sender waiting.
 from __future__ import annotations
 
 import queue
-import sqlite3
 import threading
 import time
 from collections import Counter
@@ -24,7 +23,7 @@ from bridge import wire
 
 from .observer import ERROR_TEXT_WITHIN, JOB_EVENTS, Observer, View
 from .occurrence import Occurrence
-from .outbox import DAMAGED, Outbox, is_damage
+from .outbox import Outbox
 
 _SNAPSHOT = object()
 _RECORD = object()
@@ -90,11 +89,15 @@ class Recorder:
         """Switch the storing on, which begins with a snapshot, or off; the printer is followed all the same."""
         self._queue.put((time.time(), _RECORD, recording))
 
-    def stop(self, timeout: float) -> None:
-        """Store what is queued, say that OctoPrint ends, and end the thread; waits `timeout` seconds at most."""
+    def stop(self, timeout: float) -> bool:
+        """Store what is queued, say that OctoPrint ends, and end the thread; waits `timeout` seconds at most.
+
+        Whether the thread has ended.
+        """
         self._queue.put((time.time(), _STOP, None))
         if self._thread.is_alive():
             self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         stopping = False
@@ -195,36 +198,19 @@ class Recorder:
 
     def _tell_of_storage(self) -> None:
         refusal = self._outbox.refusal
-        if refusal is not None and is_damage(refusal):
-            self._begin_afresh(refusal)
-        elif refusal is not None and not self._disk_refused:
+        if refusal is not None and not self._disk_refused:
             self._logger.error(
                 "Events cannot be stored (%s). They are sent from memory, and lost if OctoPrint ends before the "
-                "bridge has them; printing goes on. Check the free space of the disk that holds OctoPrint's data.",
+                "bridge has them; printing goes on. Check the disk that holds OctoPrint's data: whether there is "
+                "room on it, and whether it can be written to.",
                 refusal,
             )
         elif refusal is None and self._disk_refused:
             self._logger.info("Events are stored again")
-        self._disk_refused = self._outbox.refusal is not None
+        self._disk_refused = refusal is not None
         if self._outbox.dropped and not self._told_of_dropped:
             self._told_of_dropped = True
             self._logger.error(
                 "The bridge has been away for so long that the oldest events, job events apart, were dropped to "
                 "make room; check the bridge and its address in the MESBridge settings."
             )
-
-    def _begin_afresh(self, damage: sqlite3.Error) -> None:
-        """A new file and instance; what was not stored goes there, after a snapshot that makes up for the rest."""
-        try:
-            aside, unsaved = self._outbox.begin_afresh()
-        except (OSError, sqlite3.Error) as error:
-            self._logger.error(
-                "The queue of events is damaged (%s) and cannot be begun afresh: %s", damage, error
-            )
-            return
-        self._logger.error(DAMAGED, "the plugin's data folder", damage, aside)
-        self._take(wire.utc_now(), _SNAPSHOT, "start")
-        self._pending += unsaved
-        self._outbox.append(self._pending)
-        self._pending = []
-        self._on_stored()

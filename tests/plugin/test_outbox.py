@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import sqlite3
 import tempfile
 from collections import Counter
@@ -16,14 +18,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from bridge import wire
+from octoprint_mesbridge.database import FORMAT, open_database
 from octoprint_mesbridge.occurrence import Occurrence
 from octoprint_mesbridge.outbox import (
     BATCH_BYTES,
     JOBS,
     Backlog,
     Outbox,
-    is_damage,
-    open_or_replace,
 )
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
@@ -285,7 +286,7 @@ def drained(outbox: Outbox) -> list[wire.Batch]:
 
 def test_a_file_of_another_format_is_moved_aside(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     sqlite3.connect(path, isolation_level=None).execute("CREATE TABLE events (of_another INTEGER)")
-    outbox = open_or_replace(path, logging.getLogger("test"))
+    outbox = Outbox(path, logging.getLogger("test"))
     outbox.append([occurrence(wire.ERROR, 1)])
     assert seqs(outbox.next_batch()) == [1]
     assert "another version of MESBridge" in caplog.text
@@ -318,7 +319,7 @@ def test_a_damaged_file_is_moved_aside_said_and_replaced(
     path: Path, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     path.write_bytes(content)
-    outbox = open_or_replace(path, logging.getLogger("test"))
+    outbox = Outbox(path, logging.getLogger("test"))
     outbox.append([occurrence(wire.ERROR, 1)])
 
     assert seqs(outbox.next_batch()) == [1]
@@ -328,43 +329,190 @@ def test_a_damaged_file_is_moved_aside_said_and_replaced(
     assert aside.name in caplog.text
 
 
-class Malformed:
-    """A connection to a file that turned out to be no database any more."""
-
-    in_transaction = False
-
-    def execute(self, *_: Any) -> None:
-        raise sqlite3.DatabaseError("database disk image is malformed")
-
-    def close(self) -> None:
-        pass
+def damage(path: Path) -> None:
+    """Overwrite the database at `path`, which others may have open, so that whoever reads it next finds out."""
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute(f"PRAGMA user_version={FORMAT}")  # else the others believe in what they have in memory
+    other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    other.close()
+    path.write_bytes(b"\xff" * path.stat().st_size)
 
 
-def test_a_file_that_is_damaged_while_in_use_is_replaced_by_a_new_instance(path: Path) -> None:
+def test_a_file_that_is_damaged_while_in_use_is_replaced_and_only_what_waited_in_it_is_missing(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox = Outbox(path)
+    outbox.append([occurrence(wire.ERROR, 1), occurrence(wire.PROGRESS, 2), occurrence(wire.ERROR, 3)])
+    damage(path)
+    outbox.append([occurrence(wire.JOB_STARTED, 4)])
+
+    assert outbox.storage() == {"full": False, "error": None}
+    before, after = drained(outbox)
+    assert (before.after, before.through, seqs(before)) == (0, 2, [2])
+    assert (after.after, after.through, seqs(after)) == (3, 4, [4])
+    (aside,) = path.parent.glob("outbox.db.damaged-*")
+    assert aside.name in caplog.text
+    assert seqs(Outbox(path).next_batch()) == [4]
+
+
+def test_damage_that_is_found_in_reading_costs_neither_the_next_event_nor_the_reader_anything(
+    path: Path,
+) -> None:
+    Outbox(path).append([occurrence(wire.ERROR, 0)])
     outbox = Outbox(path)
     outbox.append([occurrence(wire.ERROR, 1)])
-    old = outbox.name
-    outbox._database.close()
-    outbox._database = Malformed()  # type: ignore[assignment]
+    damage(path)
+    assert outbox.backlog() == Backlog(0, None)
     outbox.append([occurrence(wire.ERROR, 2)])
-    assert outbox.refusal is not None
-    assert is_damage(outbox.refusal)
-
-    aside, unsaved = outbox.begin_afresh()
-    assert [one.data["text"] for one in unsaved] == ["2"]
-    outbox.append(unsaved)
+    damage(path)
     batch = outbox.next_batch()
-    assert (batch.instance != old, batch.after, seqs(batch)) == (True, 0, [1])
-    assert path.with_name(aside).exists()
-    outbox.acknowledge(old, 1)  # an answer that was on its way
-    assert seqs(outbox.next_batch()) == [1]
+    assert (batch.after, batch.through, seqs(batch)) == (2, 2, []), "the bridge sees that there is a gap"
+    outbox.append([occurrence(wire.ERROR, 3)])
+    damage(path)
+    outbox.acknowledge(outbox.name, 2)
+    outbox.append([occurrence(wire.ERROR, 4)])
+    batch = outbox.next_batch()
+    assert (batch.after, batch.through, seqs(batch)) == (3, 4, [4])
+    assert outbox.storage() == {"full": False, "error": None}
+
+
+SECOND_FAULTS = {
+    "move_aside": OSError(errno.EROFS, "Read-only file system", "outbox.db"),
+    "open_database": sqlite3.OperationalError("database or disk is full"),
+}
+
+
+@pytest.mark.parametrize("step", SECOND_FAULTS)
+@pytest.mark.parametrize("at_start", [True, False])
+def test_where_a_damaged_file_cannot_be_replaced_events_are_sent_from_memory_until_it_can_be(
+    path: Path, step: str, at_start: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox = Outbox(path)
+    if at_start:
+        outbox.close()
+    damage(path)
+
+    def fails(_: Path) -> Any:
+        raise SECOND_FAULTS[step]
+
+    with monkeypatch.context() as refusing:
+        if at_start:  # the first attempt to open finds the damage
+            attempts = iter([open_database])
+            refusing.setattr("octoprint_mesbridge.outbox.open_database", lambda p: next(attempts, fails)(p))
+            if step == "move_aside":
+                refusing.setattr("octoprint_mesbridge.outbox.move_aside", fails)
+            outbox = Outbox(path)
+        else:
+            refusing.setattr(f"octoprint_mesbridge.outbox.{step}", fails)
+        outbox.append([occurrence(wire.JOB_STARTED, 1), occurrence(wire.PROGRESS, 2)])
+        for _ in range(3):
+            outbox.save()
+        outbox.append([occurrence(wire.JOB_PAUSED, 3)])
+        assert outbox.storage()["full"] == (step == "open_database")
+        assert str(SECOND_FAULTS[step]) == outbox.storage()["error"]
+        assert seqs(outbox.next_batch()) == [1, 2, 3]
+        outbox.acknowledge(outbox.name, 1)
+        assert outbox.backlog().waiting == 2
+
+    outbox.save()
+    assert outbox.storage() == {"full": False, "error": None}
+    outbox.append([occurrence(wire.JOB_RESUMED, 4)])
+    assert seqs(outbox.next_batch()) == [2, 3, 4]
+    assert len(list(path.parent.glob("outbox.db.damaged-*"))) == 1
+    assert caplog.text.count("is damaged") == 1
+    assert seqs(Outbox(path).next_batch()) == [3, 4]
+
+
+def test_a_folder_that_goes_with_its_damaged_file_and_comes_back_with_it_costs_no_further_event(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "data" / "outbox.db"
+    path.parent.mkdir()
+    outbox = Outbox(path)
+    outbox.append([occurrence(wire.ERROR, 1)])
+    damage(path)
+    path.parent.rename(tmp_path / "away")
+    outbox.append([occurrence(wire.JOB_STARTED, 2)])
+    outbox.save()
+    assert outbox.refusal is not None
+    assert seqs(outbox.next_batch()) == [2]
+    (tmp_path / "away").rename(path.parent)
+    outbox.save()
+    assert outbox.refusal is None
+    assert (Outbox(path).next_batch().after, seqs(Outbox(path).next_batch())) == (1, [2])
+
+
+def test_a_damaged_file_that_a_person_has_removed_is_not_waited_for(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = Outbox(path)
+    damage(path)
+    with monkeypatch.context() as refusing:
+        refusing.setattr(
+            "octoprint_mesbridge.outbox.move_aside", lambda _: path.joinpath("in a file").touch()
+        )
+        outbox.append([occurrence(wire.ERROR, 1)])
+        assert outbox.refusal is not None
+        path.unlink()
+        outbox.save()
+    assert outbox.refusal is None
+    assert seqs(Outbox(path).next_batch()) == [1]
+
+
+def test_what_was_sent_from_memory_is_not_said_to_have_been_dropped(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("octoprint_mesbridge.outbox.MAX_UNSAVED", 4)
+    outbox = Outbox(path)
+    outbox._database.execute("PRAGMA query_only=1")
+    for number in range(1, 10):
+        outbox.append([occurrence(wire.ERROR, number)])
+        outbox.acknowledge(outbox.name, number)
+    assert outbox.refusal is not None
+    assert outbox.dropped == {}
+    assert outbox.next_batch().after == 9
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no permissions")
+def test_nobody_but_the_owner_can_read_the_file_or_those_beside_it(path: Path) -> None:
+    def modes() -> set[int]:
+        return {file.stat().st_mode & 0o777 for file in path.parent.iterdir()}
+
+    umask = os.umask(0)
+    try:
+        outbox = Outbox(path)
+        outbox.append([occurrence(wire.ERROR, 1)])
+        assert len(list(path.parent.iterdir())) == 3
+        assert modes() == {0o600}
+        path.with_name("outbox.db.damaged-1").touch()
+        for file in path.parent.iterdir():
+            file.chmod(0o644)
+        Outbox(path).append([occurrence(wire.ERROR, 2)])
+        assert modes() == {0o600}
+        damage(path)
+        outbox.append([occurrence(wire.ERROR, 3)])
+        assert len(list(path.parent.iterdir())) == 5
+        assert modes() == {0o600}
+    finally:
+        os.umask(umask)
+
+
+def test_closing_twice_or_asking_afterwards_how_much_waits_does_no_harm(path: Path) -> None:
+    outbox = Outbox(path)
+    outbox.append([occurrence(wire.ERROR, 1), occurrence(wire.ERROR, 2)])
+    outbox.acknowledge(outbox.name, 1)
+    outbox.close()
+    outbox.close()
+    assert outbox.backlog() == Backlog(1, None)
+    assert not path.with_name("outbox.db-wal").exists()
+    assert seqs(Outbox(path).next_batch()) == [2]
 
 
 def test_a_database_that_cannot_be_opened_is_left_where_it_is(tmp_path: Path) -> None:
     folder = tmp_path / "outbox.db"
     folder.mkdir()
     with pytest.raises(sqlite3.OperationalError):
-        open_or_replace(folder, logging.getLogger("test"))
+        Outbox(folder)
     assert folder.is_dir()
 
 
@@ -372,10 +520,11 @@ KINDS = [wire.ERROR, wire.STATE, wire.JOB_STARTED, wire.JOB_ENDED, wire.PROGRESS
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """Append, send, acknowledge, lose replies, fill the disk and crash in any order, before a bridge that keeps all.
+    """Append, send, acknowledge, lose replies, fill the disk, damage the file and crash in any order.
 
-    What arrives is in order, once, and complete but for samples and for what `dropped` counts; a crash of
-    OctoPrint while the disk is full is the only way to lose a job event.
+    Before a bridge that keeps all, what arrives is in order, once, and complete but for samples and for what
+    `dropped` counts. Job events are lost in two ways only: with a file that is damaged, and when OctoPrint
+    crashes while the disk refuses them.
     """
 
     def __init__(self) -> None:
@@ -384,7 +533,9 @@ class AnyOrder(RuleBasedStateMachine):
         self.limits.setattr("octoprint_mesbridge.outbox.MAX_WAITING", 12)
         self.limits.setattr("octoprint_mesbridge.outbox.MAX_UNSAVED", 5)
         self.folder = tempfile.TemporaryDirectory()
-        self.path = Path(self.folder.name, "outbox.db")
+        self.path = Path(self.folder.name, "data", "outbox.db")
+        self.path.parent.mkdir()
+        self.away = Path(self.folder.name, "away")
         self.outboxes: list[Outbox] = []
         self.dropped: Counter[str] = Counter()
         self.appended: list[tuple[str, str, int]] = []  # (instance, kind, number), in order
@@ -395,6 +546,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.on_the_way: list[tuple[str, int]] = []
         self.count = 0
         self.full = False
+        self.damaged = False
         self._start()
 
     def _start(self) -> None:
@@ -419,7 +571,9 @@ class AnyOrder(RuleBasedStateMachine):
         held = self.held.get(batch.instance, 0)
         if batch.after > held:
             self.gaps.add(batch.instance)
-            assert self.dropped + self.outbox.dropped, "the bridge sees a gap where nothing is missing"
+            assert self.damaged or self.dropped + self.outbox.dropped, (
+                "the bridge sees a gap where nothing is missing"
+            )
         for event in batch.events:
             if event.seq > held:
                 number = round((event.time - NOON).total_seconds())
@@ -451,7 +605,22 @@ class AnyOrder(RuleBasedStateMachine):
 
     def _make_room(self) -> None:
         self.full = False
-        self.outbox._database.execute("PRAGMA query_only=0")
+        if self.away.exists():
+            self.away.rename(self.path.parent)
+        else:
+            self.outbox._database.execute("PRAGMA query_only=0")
+
+    @precondition(lambda self: not self.full)
+    @rule(folder_goes=st.booleans())
+    def the_file_is_damaged(self, folder_goes: bool) -> None:
+        damage(self.path)
+        self.damaged = True
+        here = {number for _, _, _, number in self.arrived}
+        self.appended = [one for one in self.appended if one[2] in here or one[1] in wire.COALESCED]
+        if folder_goes:
+            self.full = True
+            self.path.parent.rename(self.away)
+        self.append([wire.STATE])  # which finds out
 
     @rule(orderly=st.booleans())
     def restart(self, orderly: bool) -> None:
@@ -463,6 +632,8 @@ class AnyOrder(RuleBasedStateMachine):
         self.appended = [one for one in self.appended if one[2] not in lost]
         self.unsaved.clear()
         self.full = False
+        if self.away.exists():
+            self.away.rename(self.path.parent)
         self._start()
 
     @rule()

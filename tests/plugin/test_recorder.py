@@ -17,7 +17,7 @@ from octoprint_mesbridge.outbox import Outbox
 from octoprint_mesbridge.recorder import Recorder
 
 from .test_observer import StillView
-from .test_outbox import Malformed
+from .test_outbox import damage
 from .test_sender import eventually
 
 
@@ -208,15 +208,45 @@ def test_a_print_is_looked_at_soon_after_it_began_however_rarely_that_is_done(de
     eventually(lambda: [e for e in desk.outbox.next_batch().events if e.kind == wire.PROGRESS])
 
 
-def test_a_queue_that_turns_out_damaged_is_begun_afresh_with_a_snapshot(
-    desk: Desk, caplog: pytest.LogCaptureFixture
+def test_a_queue_that_turns_out_damaged_and_cannot_be_begun_afresh_costs_no_event_after_that(
+    desk: Desk, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    old = desk.outbox.name
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr("octoprint_mesbridge.recorder.RETRY_S", 0.05)
     desk.recorder.set_recording(True)
     desk.recorder.start()
     eventually(lambda: desk.kinds() == ["snapshot"])
-    desk.outbox._database = Malformed()  # type: ignore[assignment]
-    desk.recorder.put("Error", {"error": "one"})
-    eventually(lambda: desk.outbox.name != old and desk.kinds()[1:] == ["error"])
-    assert desk.outbox.storage() == {"full": False, "error": None}
-    assert "damaged" in caplog.text
+    damage(tmp_path / "outbox.db")
+    tmp_path.rename(tmp_path.with_name("away"))
+    for name in ("PrintStarted", "PrintPaused", "PrintResumed"):
+        desk.recorder.put(name, {"name": "a.gcode"})
+    turns = ["job_started", "job_paused", "job_resumed"]
+    eventually(lambda: desk.kinds() == turns)
+    assert desk.outbox.storage()["error"] is not None
+    tmp_path.with_name("away").rename(tmp_path)
+    eventually(lambda: desk.outbox.storage() == {"full": False, "error": None})
+    desk.recorder.put("PrintDone", {"name": "a.gcode"})
+    eventually(lambda: desk.kinds() == [*turns, "job_ended"])
+
+    desk.recorder.stop(5.0)
+    kept = Outbox(tmp_path / "outbox.db").next_batch()
+    assert [event.kind for event in kept.events] == [*turns, "job_ended", "shutdown"]
+    messages = [record.getMessage() for record in caplog.records]
+    assert [
+        sum(text in message for message in messages) for text in ("is damaged", "cannot be", "again")
+    ] == [
+        1,
+        1,
+        1,
+    ]
+
+
+def test_ending_is_done_when_the_thread_has_ended_and_not_when_the_time_is_over(desk: Desk) -> None:
+    going_on = threading.Event()
+    desk.view.printer = lambda: (going_on.wait(5), {})[1]  # type: ignore[method-assign,func-returns-value]
+    desk.recorder.set_recording(True)
+    assert desk.recorder.stop(1.0), "it never ran"
+    desk.recorder.start()
+    assert not desk.recorder.stop(0.05)
+    going_on.set()
+    assert desk.recorder.stop(5.0)
