@@ -134,9 +134,10 @@ class MESBridgePlugin(
             self._connection.stop(SHUTDOWN_S)
         if self._access:
             self._access.close()
-        if self._recorder and self._sender:
-            self._recorder.stop(SHUTDOWN_S)
-            self._sender.stop(SHUTDOWN_S)
+        if self._recorder and self._sender and self._outbox:
+            ended = [self._recorder.stop(SHUTDOWN_S), self._sender.stop(SHUTDOWN_S)]
+            if all(ended):
+                self._outbox.close()
 
     def on_plugin_pending_uninstall(self) -> None:
         if self._connection:

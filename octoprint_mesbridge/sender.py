@@ -143,13 +143,14 @@ class Sender:
             self._fresh = True
             self._condition.notify_all()
 
-    def stop(self, timeout: float) -> None:
-        """Send what waits, as far as `timeout` seconds allow, and end the thread."""
+    def stop(self, timeout: float) -> bool:
+        """Send what waits, as far as `timeout` seconds allow, and end the thread; whether it has ended."""
         with self._condition:
             self._deadline = time.monotonic() + timeout
             self._condition.notify_all()
         if self._thread.is_alive():
             self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def status(self) -> dict[str, Any]:
         """What a person wants to know: `idle` and `error` are notices or None, times are RFC 3339 texts."""
