@@ -87,8 +87,8 @@ def ask(folder: Path, command: str, **values: Any) -> dict[str, Any]:
     folder = folder.absolute()
     path = folder / FILE
     none_runs = (
-        f"no bridge runs with the state folder {folder}: start it with `mesbridge run`, or give --settings"
-        " the same file as there"
+        f"no bridge runs with the state folder {folder}: start it with `mesbridge run CONFIG`, or give"
+        " --settings the same file as there"
     )
     try:
         known = json.loads(path.read_bytes())

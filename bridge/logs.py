@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import logging
 import sys
+from pathlib import Path
 
 import structlog
 
+from bridge.hints import with_settings
 
-def configure(level: str, form: str) -> None:
+_SENTENCES = ("event", "hint", "detail")
+
+
+def configure(level: str, form: str, settings: Path | None = None) -> None:
     """Set up structlog, and let through only what libraries say of warnings and errors.
 
-    `level` is debug, info, warning or error; `form` is human or json.
+    `level` is debug, info, warning or error; `form` is human or json; `settings` is the file with which the bridge
+    runs, for the commands that its lines suggest.
     """
+
+    def suggest(logger: object, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        for key in _SENTENCES:
+            if isinstance(event.get(key), str):
+                event[key] = with_settings(event[key], settings)
+        return event
+
     threshold = logging.getLevelNamesMapping()[level.upper()]
     renderer: structlog.typing.Processor = structlog.processors.JSONRenderer()
     if form == "human":
@@ -21,6 +34,7 @@ def configure(level: str, form: str) -> None:
         )
     structlog.configure(
         processors=[
+            suggest,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info if form == "json" else _unchanged,

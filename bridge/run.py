@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 
 from bridge import logs, settings
-from bridge.aggregator import Config, ConfigUnreadable, load
+from bridge.aggregator import Config, ConfigUnreadable, Problem, load
 from bridge.https import HttpsError
 from bridge.identity import IdentityError
 from bridge.log import LogError
@@ -32,7 +32,7 @@ def run(config_path: Path, settings_path: Path | None) -> int:
     except (settings.SettingsError, ConfigUnreadable) as error:
         print(f"mesbridge: {error}", file=sys.stderr)
         return 2
-    logs.configure(chosen.bridge.log_level, chosen.bridge.log_format)
+    logs.configure(chosen.bridge.log_level, chosen.bridge.log_format, settings_path)
     _tell_problems(config)
     try:
         asyncio.run(_serve(Service(config, chosen)))
@@ -45,14 +45,17 @@ def run(config_path: Path, settings_path: Path | None) -> int:
 def _tell_problems(config: Config) -> None:
     """One bad entry never stops the others, but each is named."""
     for problem in config.problems:
-        where = f"{problem.file}:{problem.line}:{problem.column}"
-        tell = log.error if problem.severity == "error" else log.warning
-        tell(problem.message, where=where, key=problem.key, hint=problem.hint)
+        _tell(problem)
     for entry in config.machines:
         for problem in entry.problems:
-            where = f"{problem.file}:{problem.line}:{problem.column}"
-            tell = log.error if problem.severity == "error" else log.warning
-            tell(problem.message, entry=entry.index, where=where, key=problem.key, hint=problem.hint)
+            _tell(problem, entry=entry.index)
+
+
+def _tell(problem: Problem, **entry: int) -> None:
+    key = {} if problem.key is None else {"key": problem.key}
+    tell = log.error if problem.severity == "error" else log.warning
+    where = f"{problem.file}:{problem.line}:{problem.column}"
+    tell(problem.message, **entry, where=where, **key, hint=problem.hint)
 
 
 async def _serve(service: Service) -> None:

@@ -91,10 +91,10 @@ class Service:
             host, port = await self._hear(stack, folder.path, bridge_id, https, receiver, site, verification)
             if settings.opcua.anonymous:
                 log.warning("OPC UA is open to anyone, without encryption: opcua.anonymous is true")
-            if not entries:
+            if not entries and self._config.machines:
                 log.warning(
                     "no machine is served: see what is said of the entries of config.json above; an OctoPrint with the"
-                    " plugin can be taken in now: mesbridge pair open"
+                    " plugin can be taken in now: `mesbridge pair open`"
                 )
             log.info(
                 "MESBridge serves",

@@ -82,7 +82,10 @@ def load(path: Path) -> Config:
         message = f"the file holds keys and is open to other users of this computer: chmod 600 {path}"
         report.warning(layout.offset, None, message, "or move the keys into secret files of their own")
     if drafts and all(draft.entry.left_to_aggregator for draft in drafts):
-        hint = 'entries with "type": "OCTOPRINT" are the ones the bridge serves'
+        hint = (
+            'the bridge serves entries with "type": "OCTOPRINT"; pairing writes one: `mesbridge pair open`, while the'
+            " bridge runs"
+        )
         report.warning(layout.offset, None, "the file holds no OCTOPRINT machine", hint)
     return Config(path, tuple(_finished(draft) for draft in drafts), tuple(report.problems))
 

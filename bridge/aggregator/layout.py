@@ -63,7 +63,11 @@ def find_entries(root: Node) -> Layout:
     return _none(root, "no array at the top level of this object holds machine entries")
 
 
-_NO_MACHINES = Finding("warning", "the file holds no machines", 'add an entry with "type": "OCTOPRINT"')
+_NO_MACHINES = Finding(
+    "warning",
+    "the file holds no machines yet",
+    "pair an OctoPrint that has the plugin, which writes its entry: `mesbridge pair open`, while the bridge runs",
+)
 
 
 def _bare(root: Array) -> Layout:

@@ -107,8 +107,8 @@ class UmatiServer:
         """Listen. Raises `bridge.opcua.OpcUaError`, also for a users file that cannot be used."""
         if not self._settings.anonymous and not self._users.names():
             log.warning(
-                "nobody can log in to OPC UA, since there is no user: add one with `mesbridge user add NAME`"
-                " (and the same --settings); no restart is needed",
+                "nobody can log in to OPC UA, since there is no user: add one with `mesbridge user add NAME`;"
+                " no restart is needed",
                 users=str(self._users.path),
             )
         await self._server.start()

@@ -219,3 +219,17 @@ def test_no_secret_is_in_the_log_or_readable_by_others(make: Make) -> None:
         assert path.is_dir() or KEY.encode() not in path.read_bytes(), path
         holds_nothing_secret = path.is_dir() or path.name in ("lock", "certificate.der")
         assert holds_nothing_secret or path.stat().st_mode & 0o077 == 0, path
+
+
+def test_an_empty_config_is_a_start_and_says_how_to_go_on_with_the_settings_that_were_given(
+    make: Make,
+) -> None:
+    bridge = make()
+    (bridge.folder / "config.json").write_text("[]")
+    bridge.start()
+    said = bridge.wait_for("the file holds no machines yet")
+    assert "`mesbridge pair open --settings settings.toml`" in said["hint"]
+    assert "key" not in said
+    users = bridge.wait_for("nobody can log in")["event"]
+    assert "`mesbridge user add NAME --settings settings.toml`" in users
+    assert "above" not in bridge.text()
