@@ -15,6 +15,8 @@ plugin runs it inside OctoPrint.
                                      <-   state
     POST /pair/ID/key     sealed key ->   (only after the bridge's person has accepted)
                                      <-   state
+    POST /pair/ID/cancel  state      ->   (CANCELLED: the plugin's person does not go on; in place of the key)
+                                     <-   state
 
 Over https the certificate that the plugin saw is part of what the code is made of.
 """
@@ -41,9 +43,10 @@ WAITING = "waiting"
 ACCEPTED = "accepted"
 SERVED = "served"
 REFUSED = "refused"
+CANCELLED = "cancelled"
 EXPIRED = "expired"
 FAILED = "failed"
-STATES = frozenset({WAITING, ACCEPTED, SERVED, REFUSED, EXPIRED, FAILED})
+STATES = frozenset({WAITING, ACCEPTED, SERVED, REFUSED, CANCELLED, EXPIRED, FAILED})
 """`WAITING` for the bridge's person; `ACCEPTED`: send the key; `SERVED`: done; the others end it without a key."""
 
 _PRIME = int(

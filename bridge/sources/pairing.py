@@ -21,7 +21,7 @@ from aiohttp import web
 
 from bridge import handshake, wire
 from bridge.aggregator import Secret
-from bridge.handshake import ACCEPTED, EXPIRED, FAILED, REFUSED, SERVED, WAITING
+from bridge.handshake import ACCEPTED, CANCELLED, EXPIRED, FAILED, REFUSED, SERVED, WAITING
 
 log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
@@ -39,9 +39,12 @@ MOST_MESSAGES = 2000
 
 _BODY_WITHIN_S = 10.0
 _LONGEST_MESSAGE_ID = 64
-_ENDED = frozenset({SERVED, REFUSED, EXPIRED, FAILED})
+_ENDED = frozenset({SERVED, REFUSED, CANCELLED, EXPIRED, FAILED})
 _KEY_LENGTH = range(16, 257)
 _TO_COMPARE = "compare the code here and in OctoPrint; if they are alike: `mesbridge pair accept {}`"
+_UNNAMED = "octoprint"
+"""What a plugin calls an OctoPrint that its owner gave no name, in lower case."""
+
 _TO_CONFIRM = "accepted; the key comes when the codes are confirmed in OctoPrint, too"
 
 
@@ -76,7 +79,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What is to be adopted. `name` may be empty; `mes_ids` is None when the person did not name any."""
+    """What is to be adopted. `mes_ids` is None when the person did not name any."""
 
     id: str
     uuid: str
@@ -122,6 +125,17 @@ class _Pairing:
             expires=self.expires,
             message=self.message,
         )
+
+    def logged(self) -> dict[str, str]:
+        """What every line of the log says of it: the code, too, as soon as there is one. It is no secret."""
+        code = {} if self.session is None else {"code": self.session.code}
+        return {
+            "request": self.answer.id,
+            **code,
+            "name": self.name,
+            "url": self.url,
+            "address": self.address,
+        }
 
 
 class PairingDesk:
@@ -193,13 +207,15 @@ class PairingDesk:
     ) -> Request:
         """Let the plugin hand over its key. What is given counts instead of what the plugin says of itself.
 
-        Raises `PairingRefused`.
+        A machine without a name is called as its address is. Raises `PairingRefused`.
         """
         one = self._waiting(request_id)
         if one.session is None:
             raise PairingRefused(f"request {request_id} has no code to compare yet; try again in a moment")
         url = one.url if url is None else url.strip()
-        name = one.name if name is None else name.strip()
+        if name is None:
+            name = "" if one.name.strip().lower() == _UNNAMED else one.name
+        name = name.strip()
         if not _is_url(url):
             raise PairingRefused(
                 f"under which address does the bridge reach this OctoPrint? {_shown(url)} is none;"
@@ -209,9 +225,9 @@ class PairingDesk:
             raise PairingRefused("the name contains a control or invisible character; choose another one")
         if mes_ids is not None and not mes_ids:
             raise PairingRefused("name at least one MES instance, such as 1")
-        one.url, one.name, one.mes_ids = url, name, mes_ids
+        one.url, one.name, one.mes_ids = url, name or url.partition("://")[2].rstrip("/"), mes_ids
         one.state, one.message = ACCEPTED, _TO_CONFIRM
-        log.info("pairing accepted", request=request_id, name=name, url=url)
+        log.info("pairing accepted", **one.logged())
         return one.shown()
 
     def refuse(self, request_id: str) -> Request:
@@ -227,7 +243,7 @@ class PairingDesk:
         one = self._pairings.get(request_id)
         if one is None:
             raise PairingRefused(
-                f"there is no request {_shown(request_id)}; `mesbridge pair list` shows those there are"
+                f"there is no request {_shown(request_id)}; to see those there are: `mesbridge pair list`"
             )
         return one
 
@@ -245,6 +261,7 @@ class PairingDesk:
         app.router.add_post(handshake.PATH + "/{id}/reveal", self._revealed)
         app.router.add_post(handshake.PATH + "/{id}/state", self._asked)
         app.router.add_post(handshake.PATH + "/{id}/key", self._handed)
+        app.router.add_post(handshake.PATH + "/{id}/cancel", self._cancelled)
 
     async def _introduced(self, request: web.Request) -> web.Response:
         body = await _body(request)
@@ -262,7 +279,7 @@ class PairingDesk:
         self._check_certificate(said)
         for earlier in replaced:
             del self._pairings[earlier.answer.id]
-            log.info("pairing requested again", request=earlier.answer.id)
+            log.info("pairing requested again", **earlier.logged())
         # A thread would gain nothing: the interpreter is held for these milliseconds either way.
         half, now = handshake.Half(), self._clock()
         answer = handshake.Answer(
@@ -275,7 +292,7 @@ class PairingDesk:
         )
         one = _Pairing(half, said, answer, address, now, now + REQUEST_LASTS, url=said.url, name=said.name)
         self._pairings[answer.id] = one
-        log.info("pairing requested", request=answer.id, name=said.name, url=said.url, address=address)
+        log.info("pairing requested", **one.logged())
         return web.Response(body=handshake.encode(answer), content_type="application/json")
 
     def _replaced(self, address: str, uuid: str) -> list[_Pairing]:
@@ -331,7 +348,7 @@ class PairingDesk:
             one.session = session
             if one.state == WAITING:
                 one.message = _TO_COMPARE.format(one.answer.id)
-                log.info("pairing waits for its codes to be compared", request=one.answer.id)
+                log.info("pairing waits for its codes to be compared", **one.logged())
         return self._state(one, session, message_id)
 
     async def _asked(self, request: web.Request) -> web.Response:
@@ -350,6 +367,17 @@ class PairingDesk:
                 self._end(one, FAILED, str(error))
             else:
                 await self._take(one, key)
+        return self._state(one, session, message_id)
+
+    async def _cancelled(self, request: web.Request) -> web.Response:
+        body = await _body(request)
+        one, session = self._in_session(request)
+        message_id = self._believed(request, one, session, body)
+        # The body says it again, as the path is not signed.
+        if _decoded(handshake.decode_state, body).state != CANCELLED:
+            raise _refused(web.HTTPUnprocessableEntity, "malformed", "state: cancelled is expected")
+        if not one.adopting:
+            self._end(one, CANCELLED, "cancelled in OctoPrint")
         return self._state(one, session, message_id)
 
     async def _take(self, one: _Pairing, key: str) -> None:
@@ -415,7 +443,7 @@ class PairingDesk:
             return
         one.state, one.message = state, _printable(message)[:2048]
         one.expires = self._clock() + REQUEST_LASTS
-        log.info("pairing ended", request=one.answer.id, name=one.name, state=state, detail=one.message)
+        log.info("pairing ended", **one.logged(), state=state, detail=one.message)
 
     def _tidy(self) -> None:
         """End what has waited too long, and forget what ended long ago."""

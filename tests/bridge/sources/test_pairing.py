@@ -15,7 +15,17 @@ from aiohttp.test_utils import TestClient, TestServer
 from structlog.testing import capture_logs
 
 from bridge import handshake, wire
-from bridge.handshake import ACCEPTED, EXPIRED, FAILED, REFUSED, SERVED, WAITING, Introduction, State
+from bridge.handshake import (
+    ACCEPTED,
+    CANCELLED,
+    EXPIRED,
+    FAILED,
+    REFUSED,
+    SERVED,
+    WAITING,
+    Introduction,
+    State,
+)
 from bridge.sources import pairing
 from bridge.sources.pairing import Accepted, AdoptionError, PairingDesk, PairingRefused, Request
 
@@ -101,6 +111,9 @@ class Plugin:
 
     async def hand_over(self, key: str = KEY) -> State:
         return await self.state(await self.send("key", handshake.encode_sealed(self.session.seal(key))))
+
+    async def cancel(self) -> State:
+        return await self.state(await self.send("cancel", handshake.encode(State(CANCELLED))))
 
     async def begin(self) -> Request:
         answer = await self.introduce()
@@ -251,6 +264,71 @@ async def test_an_accepted_request_can_still_be_refused_until_the_key_has_come(b
     bridge.desk.refuse(request.id)
     assert (await plugin.hand_over()).state == REFUSED
     assert bridge.adopted == []
+
+
+@pytest.mark.parametrize("accepted", [False, True])
+async def test_a_request_that_is_cancelled_in_octoprint_ends_here_too(bridge: Bridge, accepted: bool) -> None:
+    plugin = Plugin(bridge)
+    request = await plugin.begin()
+    if accepted:
+        bridge.desk.accept(request.id)
+    assert await plugin.cancel() == State(CANCELLED, "cancelled in OctoPrint")
+    assert bridge.only().state == CANCELLED
+    for ask in (bridge.desk.accept, bridge.desk.refuse):
+        with pytest.raises(PairingRefused, match="cancelled"):
+            ask(request.id)
+    assert (await plugin.hand_over()).state == CANCELLED
+    assert bridge.adopted == []
+
+
+async def test_a_machine_that_was_taken_in_is_not_cancelled_any_more(bridge: Bridge) -> None:
+    plugin = Plugin(bridge)
+    bridge.desk.accept((await plugin.begin()).id)
+    await plugin.hand_over()
+    assert (await plugin.cancel()).state == SERVED
+
+
+async def test_nobody_else_makes_a_cancellation_of_what_the_plugin_says(bridge: Bridge) -> None:
+    """The path is not signed: what was said to another one is none here."""
+    plugin = Plugin(bridge)
+    await plugin.begin()
+    await refused(await plugin.send("cancel", b"{}"), 422, "malformed")
+    await refused(await plugin.send("cancel", handshake.encode(State(WAITING))), 422, "malformed")
+    assert bridge.only().state == WAITING
+
+
+@pytest.mark.parametrize("said", ["", "OctoPrint", "octoprint "])
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("http://192.168.1.41:5000", "192.168.1.41:5000"),
+        ("https://octopi.local/", "octopi.local"),
+        ("http://farm.local/two/", "farm.local/two"),
+    ],
+)
+async def test_a_machine_without_a_name_is_called_as_its_address_is(
+    bridge: Bridge, said: str, url: str, name: str
+) -> None:
+    assert bridge.desk.accept((await Plugin(bridge, name=said, url=url).begin()).id).name == name
+    again = (await Plugin(bridge, name=said, uuid="u-2").begin()).id
+    assert bridge.desk.accept(again, url=url, name=" ").name == name
+
+
+async def test_what_a_person_calls_a_machine_counts_whatever_it_is(bridge: Bridge) -> None:
+    request = await Plugin(bridge).begin()
+    assert bridge.desk.accept(request.id, name="OctoPrint").name == "OctoPrint"
+
+
+async def test_the_log_names_a_request_as_the_list_does(bridge: Bridge) -> None:
+    with capture_logs() as logged:
+        request = await Plugin(bridge).begin()
+        bridge.desk.accept(request.id)
+        bridge.desk.refuse(request.id)
+    names = ("request", "name", "url", "address")
+    listed = (request.id, request.name, request.url, request.address)
+    assert [one["event"].split()[1] for one in logged] == ["requested", "waits", "accepted", "ended"]
+    assert [tuple(one[name] for name in names) for one in logged] == [listed] * 4
+    assert [one.get("code") for one in logged] == [None, *[request.code] * 3]
 
 
 # --------------------------------------------------------------------------- time
@@ -417,7 +495,7 @@ async def test_changed_on_the_way_the_introduction_leads_to_no_session(bridge: B
     assert bridge.only().code is None
 
 
-@pytest.mark.parametrize("what", ["reveal", "state", "key"])
+@pytest.mark.parametrize("what", ["reveal", "state", "key", "cancel"])
 async def test_what_is_not_signed_or_signed_by_somebody_else_is_refused(bridge: Bridge, what: str) -> None:
     plugin = Plugin(bridge)
     bridge.desk.accept((await plugin.begin()).id)
@@ -425,6 +503,7 @@ async def test_what_is_not_signed_or_signed_by_somebody_else_is_refused(bridge: 
         "reveal": handshake.encode(plugin.reveal),
         "state": b"{}",
         "key": handshake.encode_sealed(plugin.session.seal(KEY)),
+        "cancel": handshake.encode(State(CANCELLED)),
     }[what]
     path = f"{handshake.PATH}/{plugin.answer.id}/{what}"
     await refused(await bridge.post(path, body), 401, "missing")
