@@ -7,6 +7,7 @@ file, and the machine served.
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -71,6 +72,24 @@ class Adoption:
         """The machine that is served under `url` already: its key is what an acceptance replaces."""
         return next((one for one in self._site if identity.normal(one.url) == identity.normal(url)), None)
 
+    def check_elsewhere(self, request: Request) -> None:
+        """That this OctoPrint, by its uuid, is not served under another address. Raises `Refused`.
+
+        The uuid is what the plugin says of itself, so that only a person can tell what it means.
+        """
+        there = next(
+            (one for one in self._site if self._site.printer_uuid(one.machine) == request.uuid), None
+        )
+        if there is None or not request.url or self.known(request.url) is not None:
+            return
+        name = f"{there.name!r}, " if there.name else ""
+        raise Refused(
+            f"this OctoPrint says that it is one that is served already: {name}machine {there.machine}, at {there.url}."
+            f" If it is, give that one the new key with --url {shlex.quote(there.url)}; if it has moved, correct its"
+            f" url in {self.path} and restart the bridge first. If it is another one (a copy of its installation), take"
+            f" it in with --url {shlex.quote(request.url)}"
+        )
+
     def mes_ids(self, url: str) -> tuple[int, ...]:
         """Where the machine at `url` is shown unless a person says otherwise. Raises `Refused`."""
         known = self.known(url)
@@ -91,7 +110,8 @@ class Adoption:
         found = next((one for one in entries if one.push_key.key_id == key_id), None)
         if found is None:
             raise AdoptionError(
-                f"written into {self.path}, but its entry cannot be served: `mesbridge check` says why; then pair again"
+                f"written into {self.path}, but its entry cannot be served: `mesbridge check"
+                f" {shlex.quote(str(self.path))}` says why; then pair again"
             )
         other = next((one for one in self._site if one.push_key.key_id == key_id), None)
         if other is not None and other.machine != found.machine:
@@ -110,7 +130,7 @@ def commands(desk: PairingDesk, adoption: Adoption, verification: Verification) 
         known = None if machine else adoption.known(request.url)
         return {
             **asdict(request),
-            "replaces_key_of": known and known.machine,
+            "replaces_key_of": known and {"machine": known.machine, "name": known.name},
             "since": wire.format_time(request.since),
             "expires": wire.format_time(request.expires),
             "config": str(adoption.path),
@@ -143,8 +163,10 @@ def commands(desk: PairingDesk, adoption: Adoption, verification: Verification) 
             _value(values, "url", text),
             _value(values, "name", text),
         )
-        asked = next((one.url for one in desk.requests() if one.id == request_id), "")
-        chosen = tuple(mes_ids) or adoption.mes_ids(asked if url is None else url)
+        asked = next((one for one in desk.requests() if one.id == request_id), None)
+        if asked is not None and url is None:
+            adoption.check_elsewhere(asked)
+        chosen = tuple(mes_ids) or adoption.mes_ids(url or (asked.url if asked else ""))
         return {**shown(desk.accept(request_id, url, chosen, name)), "mes_ids": chosen}
 
     def refuse(values: Mapping[str, Any]) -> dict[str, Any]:

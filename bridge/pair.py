@@ -7,9 +7,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TextIO
 
 from bridge import control, settings
+from bridge.hints import with_settings
 from bridge.settings import Settings, SettingsError
 
 _ASK_EVERY_S = 0.5
@@ -19,6 +20,7 @@ _LONGEST_CELL = 40
 
 Request = Mapping[str, Any]
 Ask = Callable[..., dict[str, Any]]
+Say = Callable[..., None]
 
 
 def run(options: argparse.Namespace) -> int:
@@ -32,26 +34,27 @@ def run(options: argparse.Namespace) -> int:
     def ask(command: str, **values: Any) -> dict[str, Any]:
         return control.ask(chosen.bridge.state_folder, command, **values)
 
+    def say(text: str, file: TextIO | None = None) -> None:
+        print(with_settings(text, options.settings), file=file)
+
     actions: dict[str, Callable[[], int]] = {
-        "open": lambda: _open(ask, options.minutes),
+        "open": lambda: _open(ask, say, options.minutes),
         "close": lambda: _close(ask),
-        "list": lambda: _list(ask),
-        "accept": lambda: _accept(ask, options, chosen),
+        "list": lambda: _list(ask, say),
+        "accept": lambda: _accept(ask, say, options, chosen),
         "refuse": lambda: _refuse(ask, options.id),
     }
     try:
         return actions[options.action]()
     except control.ControlError as error:
-        print(f"mesbridge: {error}", file=sys.stderr)
+        say(f"mesbridge: {error}", file=sys.stderr)
         return 1
 
 
-def _open(ask: Ask, minutes: float) -> int:
+def _open(ask: Ask, say: Say, minutes: float) -> int:
     until = ask("pair/open", minutes=minutes)["open_until"]
-    print(
-        f"Pairing is open until {_clock(until)}. Request pairing in the plugin's settings tab in OctoPrint,"
-    )
-    print("then: mesbridge pair list")
+    say(f"Pairing is open until {_clock(until)}. Request pairing in the plugin's settings tab in OctoPrint,")
+    say("then: `mesbridge pair list`")
     return 0
 
 
@@ -61,14 +64,18 @@ def _close(ask: Ask) -> int:
     return 0
 
 
-def _list(ask: Ask) -> int:
+def _list(ask: Ask, say: Say) -> int:
     found = ask("pair/list")
     until = found["open_until"]
-    print(f"Pairing is open until {_clock(until)}." if until else "Pairing is closed: mesbridge pair open")
+    say(
+        f"Pairing is open until {_clock(until)}."
+        if until
+        else "Pairing is closed; to open it: `mesbridge pair open`"
+    )
     if found["requests"]:
         print()
         for line in table(found["requests"]):
-            print(line)
+            say(line)
     else:
         print("There are no requests.")
     return 0
@@ -80,18 +87,20 @@ def _refuse(ask: Ask, request_id: str) -> int:
     return 0
 
 
-def _accept(ask: Ask, options: argparse.Namespace, chosen: Settings) -> int:
+def _accept(ask: Ask, say: Say, options: argparse.Namespace, chosen: Settings) -> int:
     request: Request = ask(
         "pair/accept", id=options.id, url=options.url, name=options.name, mes_ids=options.mes or []
     )
     print(f"Code  {request['code']}    It must be the same in OctoPrint: else interrupt this, and")
-    print(f"                 mesbridge pair refuse {request['id']}")
-    mes_ids = request["mes_ids"]
-    if request["replaces_key_of"]:
+    say(f"                 `mesbridge pair refuse {request['id']}`")
+    mes_ids, known = request["mes_ids"], request["replaces_key_of"]
+    if known:
+        name = f"{known['name']!r}, " if known["name"] else ""
+        print(f"{request['url']} is in {request['config']} already:")
+        print(f"  {name}machine {known['machine']}, mes_id {mes_ids}")
         print(
-            f"{request['url']} is in {request['config']} already, as {request['replaces_key_of']}: it gets the new"
+            "It gets the new key, its name and its MES stay as they are. Interrupt this if it is not the same printer."
         )
-        print("key, its name and its MES stay as they are. Interrupt this if it is not the same printer.")
     else:
         print(f"To be written into {request['config']}:")
         print(f"  custom_name {request['name']!r}, url {request['url']}, mes_id {mes_ids}")
@@ -103,15 +112,15 @@ def _accept(ask: Ask, options: argparse.Namespace, chosen: Settings) -> int:
     try:
         request = _ended(ask, request)
         if request["state"] != "served":
-            print(f"Not paired: {request['message']}", file=sys.stderr)
+            say(f"Not paired: {request['message']}", file=sys.stderr)
             return 1
         _tell_written(request)
         return _tell_verified(ask, request)
     except KeyboardInterrupt:
         if request["state"] == "accepted":
-            print(
+            say(
                 "\nNobody waits any more, but the request stays accepted: the machine is served as soon as the codes"
-                f" are confirmed in OctoPrint. To prevent that: mesbridge pair refuse {request['id']}"
+                f" are confirmed in OctoPrint. To prevent that: `mesbridge pair refuse {request['id']}`"
             )
         return _INTERRUPTED
 

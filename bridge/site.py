@@ -119,6 +119,11 @@ class Site:
     def __contains__(self, machine: str) -> bool:
         return machine in self._served
 
+    def printer_uuid(self, machine: str) -> str | None:
+        """What its OctoPrint calls itself for ever; None before it was heard."""
+        printer = self._fleet[machine].printer
+        return printer.uuid if printer else None
+
     def serve(self, one: Served, told: Machine | None = None) -> None:
         """Serve a machine, or go on with one as its entry says now; whatever is the same is left alone.
 

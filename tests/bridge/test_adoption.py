@@ -13,7 +13,7 @@ from bridge.aggregator import Secret
 from bridge.control import Refused
 from bridge.settings import IdentificationSettings, MesSettings, Settings
 from bridge.site import Served
-from bridge.sources.pairing import Accepted, AdoptionError
+from bridge.sources.pairing import Accepted, AdoptionError, Request
 
 KEY = "k" * 43
 SERVED = Served(
@@ -28,9 +28,33 @@ SERVED = Served(
 )
 
 
+class OneMachine(list[Served]):
+    """A site with `SERVED`, which is the OctoPrint "u-1"."""
+
+    def printer_uuid(self, machine: str) -> str | None:
+        return "u-1"
+
+
 def adoption(*mes: int) -> Adoption:
     known = tuple(MesSettings(one, "http://mes.example", "s", token_env="T") for one in mes)
-    return Adoption(Path("config.json"), Settings(mes=known), Path("state"), cast(Any, [SERVED]))
+    return Adoption(Path("config.json"), Settings(mes=known), Path("state"), cast(Any, OneMachine([SERVED])))
+
+
+def request(url: str, uuid: str = "u-1") -> Request:
+    now = wire.utc_now()
+    return Request("0a1b2c3d", "123-456", "X", url, uuid, "10.0.0.7", "1", "1", "waiting", now, now, "")
+
+
+def test_an_octoprint_that_is_served_under_another_address_is_not_taken_in_a_second_time_unasked() -> None:
+    with pytest.raises(Refused, match=r"octoprint-1, at .*--url http://octopi.local/.*--url http://10.0.0.7"):
+        adoption(1).check_elsewhere(request("http://10.0.0.7"))
+
+
+@pytest.mark.parametrize(
+    ("url", "uuid"), [("http://OctoPi.local", "u-1"), ("http://10.0.0.7", "u-2"), ("", "u-1")]
+)
+def test_any_other_octoprint_and_the_same_one_at_its_address_are_taken_in(url: str, uuid: str) -> None:
+    adoption(1).check_elsewhere(request(url, uuid))
 
 
 def test_a_machine_that_is_served_stays_in_its_mes() -> None:

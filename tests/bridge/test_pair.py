@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -142,9 +143,24 @@ def test_before_the_key_of_a_machine_is_replaced_it_is_said(
     tmp_path: Path, play: Play, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     play({"state": "refused"})
-    monkeypatch.setitem(REQUEST, "replaces_key_of", "octoprint-1")
+    monkeypatch.setitem(REQUEST, "replaces_key_of", {"machine": "octoprint-1", "name": "Old one"})
     mesbridge(tmp_path, "accept", "0a1b2c3d")
-    assert "as octoprint-1: it gets the new" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "'Old one', machine octoprint-1, mes_id [1]" in said
+    assert "It gets the new key" in said
+
+
+@pytest.mark.parametrize("action", [["open"], ["list"], ["accept", "0a1b2c3d"]])
+def test_each_command_it_suggests_takes_the_settings_that_were_given(
+    tmp_path: Path, play: Play, capsys: pytest.CaptureFixture[str], action: list[str]
+) -> None:
+    (tmp_path / "hall 3").mkdir()
+    play({"message": "compare; then `mesbridge pair accept 0a1b2c3d`"})
+    mesbridge(tmp_path / "hall 3", *action)
+    said = capsys.readouterr()
+    suggested = re.findall(r"mesbridge pair [^`]*", said.out + said.err)
+    assert suggested
+    assert all(one.endswith(f" --settings '{tmp_path}/hall 3/settings.toml'") for one in suggested)
 
 
 def test_the_list_is_a_plain_table(tmp_path: Path, play: Play, capsys: pytest.CaptureFixture[str]) -> None:
