@@ -81,6 +81,9 @@ class Asking:
         """What the plugin does as soon as both persons have said yes."""
         return self._say("key", handshake.encode_sealed(self.session.seal(self.key)))
 
+    def cancel(self) -> handshake.State:
+        return self._say("cancel", handshake.encode(handshake.State(handshake.CANCELLED)))
+
     def _say(self, what: str, body: bytes) -> handshake.State:
         message_id = wire.new_message_id()
         headers = wire.sign(self.session.signing_key, message_id, wire.utc_now(), body)
@@ -297,6 +300,46 @@ def test_a_refused_request_ends_without_a_key(make: Make) -> None:
     assert (bridge.folder / "config.json").read_text() == "[]"
 
 
+def test_a_request_cancelled_in_octoprint_ends_at_the_bridge_too(make: Make) -> None:
+    bridge = make()
+    bridge.start()
+    pair(bridge, "open")
+    asking = Asking(origin(bridge))
+    accepting = accept(bridge, asking.id)
+    accepted(asking)
+    assert asking.cancel().state == handshake.CANCELLED
+    said, _ = accepting.communicate(timeout=20)
+    assert (accepting.returncode, "Not paired: cancelled in OctoPrint" in said) == (1, True)
+    assert "cancelled" in pair(bridge, "list")
+    assert asking.hand_over().state == handshake.CANCELLED
+    assert (bridge.folder / "config.json").read_text() == "[]"
+    ended = bridge.wait_for("pairing ended")
+    assert (ended["request"], ended["code"]) == (asking.id, asking.session.code)
+
+
+def test_an_octoprint_that_is_there_under_another_address_is_noticed(make: Make) -> None:
+    bridge = make()
+    bridge.start()
+    pair(bridge, "open")
+    paired(bridge, Asking(origin(bridge)))
+    snapshot = dict(DATA[wire.SNAPSHOT])
+    snapshot["printer"] = {**snapshot["printer"], "uuid": "uuid-1"}
+    Plugin(bridge.push_url, KEY).push((wire.SNAPSHOT, snapshot))
+    (secret,) = (bridge.folder / "secrets").iterdir()
+    secret.chmod(0o640)
+
+    again = Asking(origin(bridge), OTHER_KEY, "http://127.0.0.1:10")
+    said = pair(bridge, "accept", again.id, status=1)
+    assert "'Prusa in hall 3', machine octoprint-" in said
+    assert f"--url {OCTOPRINT};" in said
+    assert again.state().state == handshake.WAITING
+    said = paired(bridge, again, "--url", OCTOPRINT)
+    assert "'Prusa in hall 3', machine octoprint-" in said
+    assert f"{secret}: holds the key, for its owner only" in said
+    assert (secret.read_text(), secret.stat().st_mode & 0o777) == (OTHER_KEY + "\n", 0o600)
+    assert len(load(bridge.folder / "config.json").machines) == 1
+
+
 def test_what_the_person_says_goes_before_what_the_plugin_says(make: Make) -> None:
     bridge = make()
     bridge.start()
@@ -362,7 +405,9 @@ def test_a_bridge_that_is_killed_when_the_key_is_written_serves_the_machine_when
     make: Make,
 ) -> None:
     bridge = make()
-    bridge.start(before="import os; import bridge.adoption as adoption; adoption.assign = lambda *_: os._exit(9)")
+    bridge.start(
+        before="import os; import bridge.adoption as adoption; adoption.assign = lambda *_: os._exit(9)"
+    )
     pair(bridge, "open")
     asking = Asking(origin(bridge))
     accepting = accept(bridge, asking.id)
