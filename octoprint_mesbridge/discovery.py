@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from .hello import cleaned
 from .notice import N_, Notice
-from .probe import cleaned
 
 SERVICE = "_mesbridge._tcp"
 MOST = 50
@@ -40,7 +40,8 @@ def find_bridges(browse: Browse | None) -> dict[str, Any]:
         return {"bridges": [], "note": Notice(note)}
     found = sound(browse(SERVICE, block=True, browse_timeout=_BROWSE_S, resolve_timeout=_BROWSE_S))
     note = N_(
-        "No bridge announces itself in this network: check that it runs and has `announce` set, or type its address in"
+        "No bridge announces itself in this network: check that it runs and that its settings do not switch"
+        " announcing off, or type its address in"
     )
     return {"bridges": [asdict(bridge) for bridge in found], "note": None if found else Notice(note)}
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import json
 import socket
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -19,43 +18,45 @@ from urllib.parse import urlsplit
 
 from bridge import wire
 
-from .line import ANSWER, NAME, PORT, SPEECH, STAGES, Answer, BadAddress, Line, Unreachable, base_url
+from .hello import Greeting, greet, meet
+from .line import (
+    ANSWER,
+    NAME,
+    PORT,
+    SPEECH,
+    STAGES,
+    BadAddress,
+    Line,
+    NotTrusted,
+    Unreachable,
+    address_without_path,
+    base_url,
+    certificate_to_pin,
+)
 from .notice import N_, Notice
 
-HELLO = "/hello"
 WHOLE_TEST_S = 6.0
-_CONNECT_S, _READ_S = 2.0, 2.0
-_MOST = 64 * 1024
-_QUESTION = b"{}"
-_HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}
+_CONNECT_S = 2.0
 _CLOCKS_APART_S = 10.0
 
-
-@dataclass(frozen=True)
-class Greeting:
-    """What a bridge says of itself."""
-
-    version: str
-    bridge_id: str
-    bridge_name: str
-    pairing: bool
-
-    def record(self) -> dict[str, str | None]:
-        """As the settings tab gets it."""
-        return {"id": self.bridge_id, "name": self.bridge_name or None, "version": self.version or None}
+USABLE = "usable"
+TO_PAIR = "to_pair"
+UNUSABLE = "unusable"
 
 
 @dataclass(frozen=True)
 class Findings:
     """How far the test came. `ended` is the stage (of `line.STAGES`) that failed, and `trouble` why.
 
-    `status` is HTTP's. `known`: whether the bridge proved that it knows one of the keys, None if there is no key
-    to ask about; `newest` whether it is the newest one. `offset` is what the bridge's clock is ahead of this one.
+    `to_pin`: the bridge has a certificate that nobody vouches for yet, so that it was asked about no key. `status`
+    is HTTP's. `known`: whether the bridge proved that it knows one of the keys, None if there is no key to ask
+    about; `newest` whether it is the newest one. `offset` is what the bridge's clock is ahead of this one.
     """
 
     place: str
     ended: str | None = None
     trouble: Notice | None = None
+    to_pin: bool = False
     status: int | None = None
     greeting: Greeting | None = None
     known: bool | None = None
@@ -65,20 +66,25 @@ class Findings:
 
 @dataclass(frozen=True)
 class Report:
-    """The steps in order (text, whether it went well), and what to do next."""
+    """The steps in order (text, whether it is as it should be), and what to do next.
+
+    `verdict`: `USABLE`; `TO_PAIR`: all that is missing is pairing; `UNUSABLE`: something else is to be solved first.
+    """
 
     steps: tuple[tuple[Notice, bool], ...]
     advice: Notice
+    verdict: str = UNUSABLE
     greeting: Greeting | None = None
-
-    @property
-    def ok(self) -> bool:
-        return all(ok for _, ok in self.steps)
 
     def record(self) -> dict[str, Any]:
         """As the settings tab gets it, with notices."""
         steps = [{"text": text, "ok": ok} for text, ok in self.steps]
-        return {"ok": self.ok, "steps": steps, "advice": self.advice}
+        return {
+            "ok": self.verdict == USABLE,
+            "verdict": self.verdict,
+            "steps": steps,
+            "advice": self.advice,
+        }
 
 
 def test_connection(
@@ -129,67 +135,32 @@ def _within(seconds: float, base: str, keys: Sequence[wire.PushKey], certificate
 
 def examine(base: str, keys: Sequence[wire.PushKey], certificate: str | None) -> Findings:
     """Talk to what is at the sound address `base`."""
-    line = Line(certificate)
     findings = Findings(base)
     try:
-        answer = _ask(line, base, {})
-        findings = replace(findings, status=answer.status, greeting=_greeting(answer.status, answer.body))
-        if findings.greeting is None or not keys:
-            return findings
-        findings = replace(findings, known=False)
-        for number, key in enumerate(keys):
-            offset, _ = meet(line, base, key)
-            if offset is not None:
-                return replace(findings, known=True, newest=number == 0, offset=offset)
-        return findings
+        try:
+            return _talk(findings, keys, certificate)
+        except NotTrusted:
+            # Whoever that is, it is only asked who it is; nothing is signed for it.
+            stranger = certificate_to_pin(base, _CONNECT_S)
+            return _talk(replace(findings, to_pin=True), (), stranger)
     except Unreachable as error:
         return replace(findings, ended=error.stage, trouble=error.notice)
+
+
+def _talk(findings: Findings, keys: Sequence[wire.PushKey], certificate: str | None) -> Findings:
+    line = Line(certificate)
+    try:
+        status, greeting = greet(line, findings.place)
+        findings = replace(findings, status=status, greeting=greeting)
+        if greeting is None or not keys:
+            return findings
+        for number, key in enumerate(keys):
+            offset, _ = meet(line, findings.place, key)
+            if offset is not None:
+                return replace(findings, known=True, newest=number == 0, offset=offset)
+        return replace(findings, known=False)
     finally:
         line.close()
-
-
-def _ask(line: Line, base: str, headers: Mapping[str, str]) -> Answer:
-    return line.post(base + HELLO, _QUESTION, {**_HEADERS, **headers}, _CONNECT_S, _READ_S, _MOST)
-
-
-def meet(
-    line: Line, base: str, key: wire.PushKey, ahead: timedelta = timedelta(0)
-) -> tuple[timedelta | None, Greeting | None]:
-    """What the clock of a bridge with the same `key` is ahead of this one, and what that one says of itself.
-
-    The first is None when nobody answers who has the key, the second also when he finds this clock wrong; `ahead`
-    is what is known of his already. Raises `Unreachable`.
-    """
-    message_id = wire.new_message_id()
-    answer = _ask(line, base, wire.sign(key, message_id, wire.utc_now() + ahead, _QUESTION))
-    try:
-        moment = wire.verify_reply(key, message_id, answer.headers, answer.body or b"")
-    except wire.SignatureError:
-        return None, None
-    return moment - wire.utc_now(), _greeting(answer.status, answer.body)
-
-
-def _greeting(status: int, body: bytes | None) -> Greeting | None:
-    """None when that is not what a MESBridge says."""
-    try:
-        said = json.loads(body or b"") if status == 200 else {}
-        if said.get("product") != "MESBridge":
-            return None
-        return Greeting(
-            version=cleaned(said["version"], 32),
-            bridge_id=cleaned(said["bridge_id"], 64),
-            bridge_name=cleaned(said["bridge_name"], 128),
-            pairing=said.get("pairing") is True,
-        )
-    except (ValueError, KeyError, AttributeError, RecursionError):
-        return None
-
-
-def cleaned(text: Any, most: int) -> str:
-    """What may be shown of a `text` that came from the network. Raises `ValueError` when it is none."""
-    if not isinstance(text, str):
-        raise ValueError("a text is expected")
-    return "".join(c if c.isprintable() else " " for c in text).strip()[:most]
 
 
 # --------------------------------------------------------------------------- judging
@@ -207,39 +178,61 @@ _REACHED_SECURELY = {
         N_("It does not speak https with a certificate that is trusted"),
     ),
 }
+_REACHED_TO_PIN = {
+    **_REACHED_SECURELY,
+    SPEECH: (
+        N_("It speaks https; its certificate becomes the trusted one by pairing"),
+        N_("It does not speak https"),
+    ),
+}
 
 
 def judge(findings: Findings, version: str) -> Report:
     """What a person is told of `findings`; `version` is the plugin's."""
-    place = {"place": findings.place}
     steps = [(Notice(N_("The address is sound")), True)]
     reached = _REACHED_SECURELY if findings.place.startswith("https:") else _REACHED
+    if findings.to_pin:
+        reached = _REACHED_TO_PIN
     for stage in STAGES:
         if stage == NAME and findings.ended != NAME and _is_number(findings.place):
             continue
         good, bad = reached[stage]
         if findings.ended == stage:
             steps.append((Notice(bad), False))
-            return Report(tuple(steps), findings.trouble or Notice(bad), findings.greeting)
+            return Report(tuple(steps), findings.trouble or Notice(bad), greeting=findings.greeting)
         steps.append((Notice(good), True))
     greeting = findings.greeting
     if greeting is None:
         template = N_("What answers is not a MESBridge (HTTP %(status)d)")
         steps.append((Notice(template, {"status": findings.status or 0}), False))
-        advice = N_(
-            "Check the address and the port: %(place)s belongs to something else, to a proxy or a login page in"
-            " between, or to a bridge that is older than this plugin"
-        )
-        return Report(tuple(steps), Notice(advice, place))
+        return Report(tuple(steps), _somebody_else(findings.place))
     named = {"name": greeting.bridge_name or greeting.bridge_id}
     steps.append((Notice(N_("A MESBridge answers: %(name)s"), named), True))
-    advices = [
-        _judge_version(steps, greeting, version),
-        _judge_key(steps, findings, greeting),
-        _judge_clock(steps, findings.offset),
-    ]
+    versions = _judge_version(steps, greeting, version)
+    key = _judge_key(steps, findings, greeting)
+    clocks = _judge_clock(steps, findings.offset)
+    wrong = versions or clocks
+    if wrong:
+        return Report(tuple(steps), wrong, UNUSABLE, greeting)
+    if key:
+        return Report(tuple(steps), key, TO_PAIR, greeting)
     fine = Notice(N_("All is well: this printer can be reported to %(name)s"), named)
-    return Report(tuple(steps), next(filter(None, advices), fine), greeting)
+    return Report(tuple(steps), fine, USABLE, greeting)
+
+
+def _somebody_else(place: str) -> Notice:
+    without_path = address_without_path(place)
+    if without_path:
+        advice = N_(
+            "Check the address: it usually ends after the port, as %(meant)s does; %(place)s belongs to something"
+            " else, to a proxy or a login page in between, or to a bridge that is older than this plugin"
+        )
+        return Notice(advice, {"place": place, "meant": without_path})
+    advice = N_(
+        "Check the address and the port: %(place)s belongs to something else, to a proxy or a login page in"
+        " between, or to a bridge that is older than this plugin"
+    )
+    return Notice(advice, {"place": place})
 
 
 def _is_number(place: str) -> bool:
@@ -261,6 +254,7 @@ def _judge_version(steps: list[tuple[Notice, bool]], greeting: Greeting, version
 
 
 def _judge_key(steps: list[tuple[Notice, bool]], findings: Findings, greeting: Greeting) -> Notice | None:
+    """What to do where pairing is missing."""
     if findings.known and findings.newest:
         steps.append((Notice(N_("The bridge knows this printer's key")), True))
         return None
@@ -272,16 +266,18 @@ def _judge_key(steps: list[tuple[Notice, bool]], findings: Findings, greeting: G
                 " machine's entry of config.json says and restart the bridge"
             )
         )
-    if findings.known is None:
+    if findings.to_pin:
+        steps.append((Notice(N_("This printer is not paired with it yet")), False))
+    elif findings.known is None:
         steps.append((Notice(N_("This printer has no key yet")), False))
     else:
         steps.append((Notice(N_("The bridge does not know this printer's key")), False))
     if greeting.pairing:
-        return Notice(N_("Pair with this bridge: it takes requests at the moment"))
+        return Notice(N_("The bridge is there. Next: request pairing below."))
     return Notice(
         N_(
-            "Run `mesbridge pair open` at the bridge and pair with it; or put a key into this machine's entry of"
-            " config.json and restart the bridge"
+            "The bridge is there, but takes no pairing requests now. Next: have `mesbridge pair open` run at the"
+            " bridge, then request pairing below."
         )
     )
 

@@ -7,7 +7,6 @@ means is in `_judge`, what travels in `bridge.wire`.
 
 from __future__ import annotations
 
-import json
 import random
 import sqlite3
 import threading
@@ -19,15 +18,18 @@ from typing import Any
 
 from bridge import wire
 
+from .hello import JSON_HEADERS, Greeting, meet, refusal
 from .line import Answer, Line, Unreachable, base_url
 from .notice import N_, Notice, NoticeError
 from .outbox import Outbox
-from .probe import Greeting, meet
 
 _MAX_REPLY_BYTES = 64 * 1024
-_ANSWER_HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}
 _AGAIN_S = 60.0
 """So long a key that the bridge did not know is tried after the others."""
+
+_SETTLING_S = 5.0
+_SOON_S = 1.0
+"""So long after a pairing a bridge may still be about to serve the key; meanwhile it is tried this often."""
 
 _PATIENCE_S = 1.0
 """After this time without an answer it is said that one is waited for."""
@@ -48,11 +50,20 @@ class Signer:
 
 @dataclass(frozen=True)
 class Target:
-    """Where to push to, what signs it (the newest first), and the certificate that is pinned (SHA-256, hex)."""
+    """Where to push to, what signs it (the newest first), and the certificate that is pinned (SHA-256, hex).
+
+    `paired` is when the bridge took the newest key (monotonic), None if that was not seen.
+    """
 
     url: str
     signers: tuple[Signer, ...]
     certificate: str | None = None
+    paired: float | None = None
+
+    @property
+    def settling(self) -> bool:
+        """Whether the bridge took the key only just now."""
+        return self.paired is not None and time.monotonic() - self.paired < _SETTLING_S
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,10 @@ class _Failed(NoticeError):
 
 class _UnknownKey(Exception):
     """The bridge knows no machine with the key that signed."""
+
+
+class _NotYet(Exception):
+    """The bridge does not know the key that it took just now."""
 
 
 class _ClockApart(Exception):
@@ -112,6 +127,7 @@ class Sender:
         self._fresh = False
         self._deadline: float | None = None
         self._offset = timedelta(0)
+        self._heard = False
         self._connected = False
         self._error: Notice | None = None
         self._trying_since: float | None = None
@@ -133,8 +149,9 @@ class Sender:
             if target != self._target:
                 self._target = target
                 self._changed = True
-                self._connected = False
+                self._connected = self._heard = False
                 self._error = self._trying_since = self._signing = self._bridge = None
+                self._line.abandon()
                 self._condition.notify_all()
 
     def wake(self) -> None:
@@ -150,10 +167,15 @@ class Sender:
             self._condition.notify_all()
         if self._thread.is_alive():
             self._thread.join(timeout)
+        with self._condition:
+            self._line.abandon()
         return not self._thread.is_alive()
 
     def status(self) -> dict[str, Any]:
-        """What a person wants to know: `idle` and `error` are notices or None, times are RFC 3339 texts."""
+        """What a person wants to know: `idle` and `error` are notices or None, times are RFC 3339 texts.
+
+        `clock_offset` is what the bridge's clock is ahead, in seconds; None until the bridge was heard.
+        """
         backlog = self._outbox.backlog()
         with self._condition:
             return {
@@ -162,7 +184,7 @@ class Sender:
                 "error": self._error or self._patience(),
                 "bridge": self._bridge and self._bridge.record(),
                 "acknowledged": self._acknowledged,
-                "clock_offset": self._offset.total_seconds(),
+                "clock_offset": self._offset.total_seconds() if self._heard else None,
                 "previous_key_in_use": bool(self._signing and self._signing.valid_until),
                 "waiting": backlog.waiting,
                 "oldest_waiting": backlog.oldest,
@@ -193,10 +215,9 @@ class Sender:
                 changed = self._changed
                 if changed:
                     self._changed, failures, last_contact = False, 0, float("-inf")
+                    self._line.close()
+                    self._line = Line(target.certificate if target else None)
                 deadline = self._deadline
-            if changed:
-                self._line.close()
-                self._line = Line(target.certificate if target else None)
             stopping = deadline is not None
             if deadline is not None and (target is None or failures or time.monotonic() >= deadline):
                 return
@@ -248,6 +269,10 @@ class Sender:
         if isinstance(error, _ClockApart):
             self._note_clock(error.offset)
             return 0.0 if failures == 1 else self._pause(failures)
+        if isinstance(error, _NotYet):
+            with self._condition:
+                self._trying_since = None
+            return _SOON_S
         if isinstance(error, sqlite3.Error):
             error = _Failed(
                 Notice(N_("The queue of events cannot be read: %(reason)s"), {"reason": str(error)})
@@ -275,11 +300,15 @@ class Sender:
     def _push(self, target: Target, batch: wire.Batch) -> tuple[Signer, wire.Reply]:
         """The bridge may know the newest key, or only the one before it as long as that is valid."""
         body = wire.encode_batch(batch)
-        for signer in self._in_order(target.signers):
+        for signer in self._in_order(target):
             try:
                 return signer, self._push_signed(target, signer.key, body)
             except _UnknownKey:
-                self._refused[signer.key.key_id] = time.monotonic()
+                with self._condition:
+                    if not self._changed:
+                        self._refused[signer.key.key_id] = time.monotonic()
+        if target.settling:
+            raise _NotYet
         raise _Failed(
             Notice(
                 N_(
@@ -291,12 +320,14 @@ class Sender:
             slow=True,
         )
 
-    def _in_order(self, signers: tuple[Signer, ...]) -> list[Signer]:
+    def _in_order(self, target: Target) -> list[Signer]:
         """The valid ones, the newest first; those that were refused lately come after the others."""
-        if len(signers) < 2:
-            return list(signers)
-        now, lately = wire.utc_now(), time.monotonic() - _AGAIN_S
-        valid = [signer for signer in signers if signer.valid_until is None or now < signer.valid_until]
+        if len(target.signers) < 2:
+            return list(target.signers)
+        now, lately = wire.utc_now(), time.monotonic() - (_SOON_S if target.settling else _AGAIN_S)
+        valid = [
+            signer for signer in target.signers if signer.valid_until is None or now < signer.valid_until
+        ]
         return sorted(valid, key=lambda signer: self._refused.get(signer.key.key_id, lately) > lately)
 
     def _push_signed(self, target: Target, key: wire.PushKey, body: bytes) -> wire.Reply:
@@ -306,7 +337,7 @@ class Sender:
             answer = self._line.post(
                 target.url,
                 body,
-                {**headers, **_ANSWER_HEADERS},
+                {**headers, **JSON_HEADERS},
                 self.timing.connect,
                 self.timing.read,
                 _MAX_REPLY_BYTES,
@@ -316,7 +347,9 @@ class Sender:
         return _judge(target, key, message_id, answer)
 
     def _note_clock(self, offset: timedelta) -> None:
-        self._offset = offset
+        with self._condition:
+            self._offset = offset
+            self._heard = not self._changed
         self._logger.warning(
             "The bridge's clock is %+.0f s from this one. Pushes are signed by the bridge's clock from now on; "
             "set the clock of this machine (NTP), because the times of events are taken from it.",
@@ -342,7 +375,7 @@ class Sender:
                 return False
             begins = not self._connected
             changed = not begins and signer != self._signing
-            self._connected = True
+            self._connected = self._heard = True
             self._error = self._trying_since = None
             self._signing = signer
             self._acknowledged = wire.format_time(wire.utc_now())
@@ -350,9 +383,9 @@ class Sender:
             self._logger.info("Connected to the bridge at %s", _place(target))
             self._on_change()
         if signer.valid_until and (begins or changed):
-            self._logger.warning(
-                "The bridge does not know the newest key yet; pushes are signed with the one before, which is "
-                "valid until %s. Give the bridge the new one until then.",
+            self._logger.info(
+                "Pushes are signed with the key before, as the bridge does not know the newest one yet. The key "
+                "before is valid until %s; the bridge is asked about the newest one again and again.",
                 wire.format_time(signer.valid_until),
             )
         elif changed:
@@ -370,7 +403,7 @@ def _judge(target: Target, key: wire.PushKey, message_id: str, answer: Answer) -
     if answer.body is None:
         template = N_("%(place)s answers at great length: it is not the bridge; check the address")
         raise _Failed(Notice(template, place), slow=True)
-    code = _error_code(answer.body)
+    code, _ = refusal(answer)
     try:
         moment = wire.verify_reply(key, message_id, answer.headers, answer.body)
     except wire.SignatureError as error:
@@ -421,11 +454,3 @@ def _judge(target: Target, key: wire.PushKey, message_id: str, answer: Answer) -
             ),
             slow=True,
         ) from error
-
-
-def _error_code(answer: bytes) -> str | None:
-    try:
-        code = json.loads(answer).get("error")
-    except (ValueError, AttributeError, RecursionError):
-        return None
-    return str(code)[:200] if code is not None else None

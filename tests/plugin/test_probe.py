@@ -13,9 +13,10 @@ import pytest
 
 from bridge import wire
 from octoprint_mesbridge import probe
+from octoprint_mesbridge.hello import Greeting
 from octoprint_mesbridge.line import ANSWER, NAME, PORT, SPEECH
 from octoprint_mesbridge.notice import Notice
-from octoprint_mesbridge.probe import Findings, Greeting, Report, judge
+from octoprint_mesbridge.probe import TO_PAIR, UNUSABLE, USABLE, Findings, Report, judge
 
 from .receiver import Receiver, fingerprint, make_certificate
 
@@ -44,17 +45,17 @@ def failed(report: Report) -> list[str]:
 def test_a_bridge_that_knows_the_key_passes_every_step(bridge: Receiver) -> None:
     bridge.accept("the key")
     report = report_on(bridge.url)
-    assert report.ok, failed(report)
+    assert report.verdict == USABLE, failed(report)
     assert len(report.steps) == 8
     assert "All is well" in str(report.advice)
     assert "Hall 3" in str(report.advice)
-    assert report.record()["ok"] is True
+    assert (report.record()["ok"], report.record()["verdict"]) == (True, "usable")
 
 
 def test_a_name_in_the_address_is_a_step_of_its_own(bridge: Receiver) -> None:
     bridge.accept("the key")
     report = report_on(bridge.url.replace("127.0.0.1", "localhost"))
-    assert report.ok, failed(report)
+    assert report.verdict == USABLE, failed(report)
     assert "name is known" in str(report.steps[1][0])
 
 
@@ -63,13 +64,17 @@ def test_a_key_that_the_bridge_does_not_know_leads_to_pairing(bridge: Receiver, 
     bridge.received.pairing_open = pairing
     report = report_on(bridge.url)
     assert failed(report) == ["The bridge does not know this printer's key"]
-    assert ("takes requests" in str(report.advice)) is pairing
+    assert (report.record()["ok"], report.record()["verdict"]) == (False, "to_pair")
+    assert str(report.advice).startswith("The bridge is there")
+    assert "request pairing below" in str(report.advice)
     assert ("mesbridge pair open" in str(report.advice)) is not pairing
 
 
 def test_a_printer_without_a_key_is_told_so(bridge: Receiver) -> None:
     report = probe.test_connection(bridge.url, (), None, VERSION)
     assert failed(report) == ["This printer has no key yet"]
+    assert report.verdict == TO_PAIR
+    assert str(report.advice) == "The bridge is there. Next: request pairing below."
 
 
 def test_a_bridge_that_knows_only_the_previous_key_is_seen(bridge: Receiver) -> None:
@@ -77,6 +82,7 @@ def test_a_bridge_that_knows_only_the_previous_key_is_seen(bridge: Receiver) -> 
     report = report_on(bridge.url, KEY, OLD)
     assert failed(report) == ["The bridge knows this printer's previous key, but not the new one"]
     assert "before the previous one ends" in str(report.advice)
+    assert report.verdict == TO_PAIR
 
 
 def test_a_bridge_of_another_version_is_seen(bridge: Receiver) -> None:
@@ -84,6 +90,15 @@ def test_a_bridge_of_another_version_is_seen(bridge: Receiver) -> None:
     bridge.received.version = "0.9"
     report = report_on(bridge.url)
     assert failed(report) == ["The bridge has version 0.9, the plugin 0.0.test"]
+    assert report.verdict == UNUSABLE
+
+
+def test_what_is_wrong_beside_the_pairing_is_advised_on_first(bridge: Receiver) -> None:
+    bridge.received.version = "0.9"
+    report = probe.test_connection(bridge.url, (), None, VERSION)
+    assert len(failed(report)) == 2
+    assert report.verdict == UNUSABLE
+    assert "same version" in str(report.advice)
 
 
 @pytest.mark.parametrize("hours", [-5, 5])
@@ -181,19 +196,51 @@ def test_http_and_https_that_are_mixed_up_are_said(bridge: Receiver, tmp_path: P
     assert "https:// instead of http://" in str(report.advice)
 
 
-def test_a_certificate_is_trusted_when_it_is_pinned_and_else_pairing_is_advised(tmp_path: Path) -> None:
+def test_a_certificate_that_nobody_vouches_for_is_a_matter_of_pairing(tmp_path: Path) -> None:
     certificate = make_certificate(tmp_path)
     secure = Receiver(certificate)
     secure.accept("the key")
     try:
-        assert "pair with the bridge" in str(report_on(secure.url).advice)
-        assert secure.received.paths == []
-        changed = report_on(secure.url, certificate="0" * 64)
-        assert "not the one seen at pairing" in str(changed.advice)
-        assert secure.received.paths == []
-        assert report_on(secure.url, certificate=fingerprint(certificate)).ok
+        report = report_on(secure.url)
+        assert report.verdict == TO_PAIR
+        assert failed(report) == ["This printer is not paired with it yet"]
+        assert "becomes the trusted one by pairing" in " ".join(str(text) for text, ok in report.steps if ok)
+        assert str(report.advice) == "The bridge is there. Next: request pairing below."
+        assert secure.received.paths == ["/hello"]  # asked who it is; and nothing is signed for a stranger
+        assert report_on(secure.url, certificate=fingerprint(certificate)).verdict == USABLE
     finally:
         secure.stop()
+
+
+def test_a_certificate_that_nobody_vouches_for_of_somebody_else_is_no_matter_of_pairing(
+    tmp_path: Path,
+) -> None:
+    secure = Receiver(make_certificate(tmp_path))
+    secure.received.hello = (404, b"")
+    try:
+        report = report_on(secure.url)
+    finally:
+        secure.stop()
+    assert report.verdict == UNUSABLE
+    assert failed(report) == ["What answers is not a MESBridge (HTTP 404)"]
+
+
+def test_another_certificate_than_the_pinned_one_is_sent_nothing(tmp_path: Path) -> None:
+    secure = Receiver(make_certificate(tmp_path))
+    secure.accept("the key")
+    try:
+        changed = report_on(secure.url, certificate="0" * 64)
+    finally:
+        secure.stop()
+    assert changed.verdict == UNUSABLE
+    assert "not the one seen at pairing" in str(changed.advice)
+    assert secure.received.paths == []
+
+
+def test_an_address_with_a_path_that_leads_nowhere_is_said_to_end_after_the_port(bridge: Receiver) -> None:
+    report = report_on(bridge.url + "/foo")
+    assert report.verdict == UNUSABLE
+    assert f"it usually ends after the port, as {bridge.url} does" in str(report.advice)
 
 
 @pytest.mark.parametrize(("stage", "steps"), [(NAME, 2), (PORT, 3), (SPEECH, 4), (ANSWER, 5)])

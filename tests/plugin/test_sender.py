@@ -203,6 +203,7 @@ def two_signers(plant: Plant, seconds: float = 3600) -> Target:
 def test_a_bridge_that_knows_only_the_key_before_is_pushed_to_with_that(
     plant: Plant, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     plant.sender.aim(two_signers(plant))
     plant.sender.start()
     for number in range(5):
@@ -211,7 +212,8 @@ def test_a_bridge_that_knows_only_the_key_before_is_pushed_to_with_that(
     assert plant.bridge.received.refused == ["unknown_key"]  # and not again with each push
     assert plant.sender.status()["previous_key_in_use"]
     assert plant.error() == ""
-    assert caplog.text.count("does not know the newest key yet") == 1
+    assert caplog.text.count("does not know the newest one yet") == 1
+    assert [record for record in caplog.records if record.levelno > logging.INFO] == []
 
 
 def test_the_newest_key_is_used_again_as_soon_as_the_one_before_is_refused(
@@ -305,7 +307,16 @@ def test_a_forged_wish_for_another_clock_is_not_granted(plant: Plant) -> None:
     plant.bridge.received.behaviour = "forged"
     plant.connect()
     eventually(plant.error)
+    assert plant.sender.status()["clock_offset"] is None
+
+
+def test_the_clock_of_a_bridge_is_not_known_before_it_was_heard(plant: Plant) -> None:
+    assert plant.sender.status()["clock_offset"] is None
+    plant.connect()
+    eventually(lambda: plant.sender.status()["connected"])
     assert plant.sender.status()["clock_offset"] == 0
+    plant.sender.aim(None)
+    assert plant.sender.status()["clock_offset"] is None
 
 
 def test_without_a_target_nothing_is_sent_and_the_reason_is_shown(plant: Plant) -> None:
@@ -325,6 +336,83 @@ def test_a_new_address_takes_effect_at_once_even_while_waiting_to_try_again(plan
     eventually(plant.error)
     plant.sender.aim(Target(push_url(plant.bridge.url), (Signer(plant.key),)))
     eventually(lambda: plant.arrived() == ["1"])
+
+
+def paired_just_now(plant: Plant, *keys: wire.PushKey) -> Target:
+    ends = wire.utc_now() + timedelta(hours=1)
+    signers = tuple(Signer(key, ends if number else None) for number, key in enumerate(keys))
+    return Target(push_url(plant.bridge.url), signers, paired=time.monotonic())
+
+
+def test_a_bridge_that_took_the_key_just_now_has_a_moment_to_serve_it(
+    plant: Plant, caplog: pytest.LogCaptureFixture
+) -> None:
+    plant.sender.timing = Timing(heartbeat=60)
+    newest = wire.PushKey.derive("the new key")
+    plant.bridge.received.keys = {}
+    plant.happen()
+    plant.sender.aim(paired_just_now(plant, newest))
+    plant.sender.start()
+    eventually(lambda: len(plant.bridge.received.refused) == 2)
+    assert plant.error() == ""
+    plant.bridge.received.keys = {newest.key_id: newest}
+    eventually(lambda: plant.arrived() == ["1"], timeout=4.0)
+    assert "does not know this key" not in caplog.text
+
+
+def test_a_bridge_that_forgets_the_key_it_took_is_said_to_after_that_moment(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("octoprint_mesbridge.sender._SETTLING_S", 0.5)
+    plant.bridge.received.keys = {}
+    plant.sender.aim(paired_just_now(plant, plant.key))
+    plant.sender.start()
+    eventually(lambda: "does not know this key" in plant.error())
+    assert len(plant.bridge.received.refused) >= 2
+
+
+def test_after_a_pairing_an_error_of_before_is_gone_and_it_is_tried_at_once(plant: Plant) -> None:
+    plant.sender.timing = Timing(heartbeat=60, first_retry=60, longest_retry=60)
+    newest = wire.PushKey.derive("the new key")
+    plant.sender.aim(Target(push_url(plant.bridge.url), (Signer(newest),)))
+    plant.sender.start()
+    eventually(plant.error)
+    plant.bridge.received.keys = {newest.key_id: newest}
+    plant.sender.aim(paired_just_now(plant, newest))
+    assert plant.error() == ""
+    eventually(lambda: plant.sender.status()["connected"], timeout=2.0)
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The address of what takes calls and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        yield f"http://127.0.0.1:{silent.getsockname()[1]}"
+
+
+def test_a_new_address_takes_effect_at_once_even_while_an_answer_is_waited_for(
+    plant: Plant, silent: str
+) -> None:
+    plant.sender.timing = Timing(read=60.0)
+    plant.sender.aim(Target(push_url(silent), (Signer(plant.key),)))
+    plant.happen()
+    plant.sender.start()
+    eventually(plant.error)  # that an answer is waited for
+    plant.sender.aim(Target(push_url(plant.bridge.url), (Signer(plant.key),)))
+    eventually(lambda: plant.arrived() == ["1"], timeout=5.0)
+    assert plant.error() == ""
+
+
+def test_the_end_of_octoprint_does_not_wait_for_an_answer(plant: Plant, silent: str) -> None:
+    plant.sender.timing = Timing(read=60.0)
+    plant.sender.aim(Target(push_url(silent), (Signer(plant.key),)))
+    plant.happen()
+    plant.sender.start()
+    eventually(plant.error)
+    begun = time.monotonic()
+    plant.sender.stop(0.5)
+    eventually(lambda: not plant.sender._thread.is_alive(), timeout=5.0)
+    assert time.monotonic() - begun < 5.0
 
 
 def test_the_end_of_octoprint_sends_what_waits(plant: Plant) -> None:
