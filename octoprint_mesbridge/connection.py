@@ -5,8 +5,11 @@ In flow the commands and what is set; out flow their answers, and after a pairin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import timedelta
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timedelta
 from typing import Any
 
 from bridge import wire
@@ -48,6 +51,10 @@ class Connection:
         self._on_change = on_change
         self._tell = tell
         self._made: str | None = None
+        self._travelling: str | None = None
+        self.paired_at: float | None = None
+        self._testing = threading.Lock()
+        self._finding = threading.Lock()
         self._pairing = Pairing(self, logger)
 
     def stop(self, timeout: float) -> None:
@@ -63,6 +70,15 @@ class Connection:
             pass
         return None
 
+    def push_keys(self) -> list[tuple[wire.PushKey, datetime | None]]:
+        """`Access.push_keys` without the one that is on its way to a bridge, which cannot know it yet."""
+        return [one for one in self._access.push_keys() if one[0].key_id != self._travelling]
+
+    @property
+    def is_handing_over(self) -> bool:
+        """Whether a key is on its way to a bridge."""
+        return any(key.key_id == self._travelling for key, _ in self._access.push_keys())
+
     def status(self) -> dict[str, Any]:
         address = str(self._settings.get([URL]) or "")
         certificate = self.certificate(address)
@@ -74,13 +90,18 @@ class Connection:
     # ~~ commands: each gets a JSON object, and returns what its answer has beside the status
 
     def find(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
-        return find_bridges(self._browse())
+        busy = N_("Bridges are being looked for already: wait until that has ended")
+        with _one_at_a_time(self._finding, busy):
+            return find_bridges(self._browse())
 
     def test(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
         address = _text(data, "bridge_url") or str(self._settings.get([URL]) or "")
         keys = [key for key, _ in self._access.push_keys()]
         version = self._introduction()["plugin_version"]
-        return {"test": probe.test_connection(address, keys, self.certificate(address), version).record()}
+        busy = N_("A connection is being tested already: wait until that has ended")
+        with _one_at_a_time(self._testing, busy):
+            report = probe.test_connection(address, keys, self.certificate(address), version)
+        return {"test": report.record()}
 
     def request(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
         self._pairing.request(_text(data, "bridge_url"), _text(data, "octoprint_url"))
@@ -106,7 +127,7 @@ class Connection:
         try:
             has_key = self._access.record is not None
             api_key = self._access.rotate(OVERLAP) if has_key else self._access.generate()
-            self._made = wire.PushKey.derive(api_key).key_id
+            self._made = self._travelling = wire.PushKey.derive(api_key).key_id
             return api_key
         finally:
             self._on_change()
@@ -116,17 +137,35 @@ class Connection:
             if self._made is not None:
                 self._access.withdraw(self._made)
         finally:
-            self._on_change()
+            self.keep_key()
+
+    def keep_key(self) -> None:
+        self._travelling = None
+        self._on_change()
 
     def paired(self, url: str, certificate: str | None) -> None:
+        self._travelling, self.paired_at = None, time.monotonic()
         pinned = {"origin": origin(url), "sha256": certificate} if certificate else None
-        self._settings.set([CERTIFICATE], pinned)
-        self._settings.set([URL], url)
-        self._settings.save(trigger_event=True)
-        self._on_change()
+        try:
+            self._settings.set([CERTIFICATE], pinned)
+            self._settings.set([URL], url)
+            self._settings.save(trigger_event=True)
+        finally:
+            self._on_change()
 
     def pairing_changed(self) -> None:
         self._tell()
+
+
+@contextmanager
+def _one_at_a_time(lock: threading.Lock, busy: str) -> Iterator[None]:
+    """Raises `NoticeError` with the words `busy` when another thread is in there."""
+    if not lock.acquire(blocking=False):
+        raise NoticeError(Notice(busy))
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _text(data: Mapping[str, Any], name: str) -> str:

@@ -7,17 +7,17 @@ the bridge's person has accepted; it is withdrawn when the bridge says that it d
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Protocol
 
 from bridge import handshake, wire
 
-from .line import Answer, Line, Unreachable, base_url, certificate_to_pin
+from .hello import JSON_HEADERS, cleaned, refusal
+from .line import Answer, Line, Unreachable, address_without_path, base_url, certificate_to_pin
 from .notice import N_, Notice, NoticeError
 
 REQUESTING = "requesting"
@@ -34,8 +34,8 @@ LONGEST_S = 3600.0
 """A pairing lasts no longer, whatever the bridge says."""
 
 _MOST = 64 * 1024
-_HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}
-_ENDED_BY_BRIDGE = {handshake.REFUSED: REFUSED, handshake.EXPIRED: EXPIRED, handshake.FAILED: FAILED}
+_FAREWELL_S = 2.0
+"""A request that comes next waits for the farewell of the one before."""
 
 
 class Owner(Protocol):
@@ -45,10 +45,16 @@ class Owner(Protocol):
         """``uuid``, ``name``, ``octoprint_version`` and ``plugin_version`` of this OctoPrint."""
 
     def make_key(self) -> str:
-        """A new API key; one that was there stays valid for a while. Raises `NoticeError` or `OSError`."""
+        """A new API key, which nothing is signed with yet; one that was there stays valid for a while.
+
+        Raises `NoticeError` or `OSError`.
+        """
 
     def withdraw_key(self) -> None:
         """End the key made last, and put the one before it back. Raises `OSError`."""
+
+    def keep_key(self) -> None:
+        """The bridge may have the key made last: sign with it, too."""
 
     def paired(self, url: str, certificate: str | None) -> None:
         """Push to the bridge at `url` from now on, pinning `certificate` (SHA-256, hex) if there is one."""
@@ -144,7 +150,10 @@ class _Attempt:
         self._deadline = float("inf")
         self._trouble: Notice | None = None
         self._offered = False
+        self._sent = False
         self._adopting = False
+        self._session: handshake.Session | None = None
+        self._certificate: str | None = None
         self._line = Line()
         self._thread = threading.Thread(target=self._run, name="mesbridge.pairing", daemon=True)
 
@@ -176,7 +185,10 @@ class _Attempt:
         with self._condition:
             if self._adopting and self._state not in ENDS:
                 return True  # too late: the bridge has the key, and the person has agreed
-        return self._show(CANCELLED, Notice(N_("Pairing was cancelled")))
+        if not self._show(CANCELLED, Notice(N_("Pairing was cancelled"))):
+            return False
+        self._line.abandon()
+        return True
 
     # ----------------------------------------------------------------- the thread
 
@@ -197,10 +209,12 @@ class _Attempt:
             self._finish(_Ended(FAILED, Notice(N_("Unforeseen: %(reason)s"), reason)))
         finally:
             self._line.close()
+            self._say_farewell()
 
     def _pair(self) -> None:
         certificate = certificate_to_pin(self._bridge, self._timing.connect)
-        self._line = Line(certificate)
+        self._certificate = certificate
+        self._call()
         half = handshake.Half()
         reveal = half.reveal()
         introduction = self._introduction(reveal, certificate)
@@ -210,7 +224,7 @@ class _Attempt:
             self._deadline = time.monotonic() + lasts
             self._expires = wire.format_time(wire.utc_now() + timedelta(seconds=lasts))
             self._bridge_name = answer.bridge_name
-        session = half.session(answer.public, introduction, answer, reveal)
+        session = self._session = half.session(answer.public, introduction, answer, reveal)
         said = self._ask(session, "reveal", handshake.encode(reveal))
         with self._condition:
             self._code = session.code
@@ -233,23 +247,32 @@ class _Attempt:
                     CONFIRMED, Notice(N_("Both sides have agreed; the bridge is given the key"))
                 ):
                     raise _Ended(self._state, self._message, sure=True)  # while the key was made
+                self._sent = True
                 said = self._ask(session, "key", sealed)
             else:
                 if said.state == handshake.ACCEPTED:
                     self._show(COMPARING, _accepted_there(), after=COMPARING)
                 self._wait()
                 said = self._ask(session, "state", b"{}")
-        self._adopt(certificate, said)
+        self._adopt(certificate)
+
+    def _call(self) -> None:
+        """Have a line to the bridge. Raises `_Ended` when somebody cancelled meanwhile."""
+        line = Line(self._certificate)
+        with self._condition:
+            self._line = line
+            if self._state in ENDS:
+                raise _Ended(self._state, self._message, sure=True)
 
     def _introduction(self, reveal: handshake.Reveal, certificate: str | None) -> handshake.Introduction:
         own = self._owner.introduction()
         return handshake.Introduction(
             commitment=handshake.commitment(reveal),
             uuid=own["uuid"],
-            name=_printable(own["name"], 128),
+            name=cleaned(own["name"], 128),
             url=self._own,
-            octoprint_version=_printable(own["octoprint_version"], 64),
-            plugin_version=_printable(own["plugin_version"], 64),
+            octoprint_version=cleaned(own["octoprint_version"], 64),
+            plugin_version=cleaned(own["plugin_version"], 64),
             certificate=certificate,
         )
 
@@ -271,7 +294,7 @@ class _Attempt:
             template = N_("No key could be made for the bridge: %(reason)s")
             raise _Ended(FAILED, Notice(template, {"reason": str(error)})) from error
 
-    def _adopt(self, certificate: str | None, said: handshake.State) -> None:
+    def _adopt(self, certificate: str | None) -> None:
         with self._condition:
             if self._state in ENDS:
                 raise _Ended(self._state, self._message, sure=True)
@@ -285,23 +308,22 @@ class _Attempt:
             )
             raise _Ended(FAILED, Notice(template, {"reason": str(error)})) from error
         self._logger.info("Paired with the bridge at %s", self._bridge)
-        template = N_("Paired with the bridge: %(message)s") if said.message else N_("Paired with the bridge")
-        self._show(DONE, Notice(template, {"message": _printable(said.message, 500)}))
+        self._show(DONE, Notice(N_("Paired with the bridge")))
 
     def _end_with(self, said: handshake.State) -> None:
-        """Raises `_Ended` when `said` is the end."""
-        message = {"message": _printable(said.message, 500)}
+        """Raises `_Ended` when `said` is the end. The bridge's words are for the cases that nobody foresaw."""
         if said.state == handshake.SERVED:
             template = N_("The bridge says that it has a key which it was never given: do not trust it")
             raise _Ended(FAILED, Notice(template))
         if said.state == handshake.REFUSED:
-            template = N_("The bridge refused this OctoPrint: %(message)s")
-        elif said.state == handshake.EXPIRED:
-            template = N_("Nobody accepted this OctoPrint at the bridge in time: %(message)s")
-        else:
+            raise _Ended(REFUSED, Notice(N_("This OctoPrint was refused at the bridge")), sure=True)
+        if said.state == handshake.EXPIRED:
+            raise _Ended(EXPIRED, _too_late(), sure=True)
+        if said.state == handshake.CANCELLED:
+            raise _Ended(CANCELLED, Notice(N_("Pairing was cancelled")), sure=True)
+        if said.state == handshake.FAILED:
             template = N_("The bridge could not take this OctoPrint: %(message)s")
-        if said.state in _ENDED_BY_BRIDGE:
-            raise _Ended(_ENDED_BY_BRIDGE[said.state], Notice(template, message), sure=True)
+            raise _Ended(FAILED, Notice(template, {"message": cleaned(said.message, 500)}), sure=True)
 
     # ----------------------------------------------------------------- talking
 
@@ -333,6 +355,20 @@ class _Attempt:
             raise self._unsigned(answer) from None
         return handshake.decode_state(content)
 
+    def _say_farewell(self) -> None:
+        """Tell the bridge that nobody goes on here, so that nobody accepts it there; once, and as well as may be."""
+        if self._session is None or self._state not in (CANCELLED, FAILED):
+            return
+        self._timing = replace(self._timing, read=min(self._timing.read, _FAREWELL_S))
+        self._line = Line(self._certificate)
+        body = handshake.encode(handshake.State(handshake.CANCELLED))
+        try:
+            self._ask_once(self._session, "cancel", body)
+        except (NoticeError, handshake.PairingError) as error:
+            self._logger.debug("Pairing: the bridge was not told of its end: %s", error)
+        finally:
+            self._line.close()
+
     def _unsigned(self, answer: Answer) -> NoticeError:
         """What to make of an answer that anybody could have given."""
         place = {"place": self._bridge, "status": answer.status}
@@ -344,7 +380,7 @@ class _Attempt:
             return _Ended(EXPIRED, Notice(template, place))
         if answer.status == 422:
             return _Ended(FAILED, _not_taken(self._bridge, answer))
-        if answer.status == 401 and _error(answer)[0] != "replayed":
+        if answer.status == 401 and refusal(answer)[0] != "replayed":
             template = N_(
                 "What listens at %(place)s does not share this pairing's secret: somebody may stand in between."
                 " Request pairing again; if that repeats, look who is in your network"
@@ -357,7 +393,7 @@ class _Attempt:
     def _post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         url = self._bridge + handshake.PATH + path
         timing = self._timing
-        return self._line.post(url, body, {**_HEADERS, **headers}, timing.connect, timing.read, _MOST)
+        return self._line.post(url, body, {**JSON_HEADERS, **headers}, timing.connect, timing.read, _MOST)
 
     # ----------------------------------------------------------------- state
 
@@ -374,8 +410,7 @@ class _Attempt:
             if self._state in ENDS:
                 raise _Ended(self._state, self._message, sure=True)
         if time.monotonic() >= self._deadline:
-            template = N_("The codes were not compared and accepted in time: request pairing again")
-            raise _Ended(EXPIRED, Notice(template))
+            raise _Ended(EXPIRED, _too_late())
 
     def _show(self, state: str, message: Notice, after: str | None = None) -> bool:
         """Go on to `state`, from `after` if that is given; an end is not left any more."""
@@ -414,6 +449,7 @@ class _Attempt:
         self._offered = False
         said = {"reason": end.notice}
         if not end.sure:
+            self._owner.keep_key()
             return Notice(
                 N_(
                     "%(reason)s. It is not known whether the bridge took the key, so that the new one stays valid,"
@@ -426,7 +462,19 @@ class _Attempt:
         except (OSError, NoticeError) as error:
             self._logger.error("The key made for pairing could not be withdrawn: %s", error)
             return Notice(N_("%(reason)s. The key made for it could not be withdrawn: revoke it"), said)
+        if self._sent and end.state == CANCELLED:
+            return Notice(
+                N_(
+                    "%(reason)s while the key was on its way to the bridge. That key is not valid any more, but the"
+                    " bridge may have it: pair again"
+                ),
+                said,
+            )
         return Notice(N_("%(reason)s. The key made for it was withdrawn"), said)
+
+
+def _too_late() -> Notice:
+    return Notice(N_("The codes were not compared and accepted in time: request pairing again"))
 
 
 def _accepted_there() -> Notice:
@@ -445,11 +493,11 @@ def _not_understood(place: str, error: Exception) -> Notice:
     template = N_(
         "%(place)s does not answer as a MESBridge of this version does (%(reason)s): check the address"
     )
-    return Notice(template, {"place": place, "reason": _printable(str(error), 300)})
+    return Notice(template, {"place": place, "reason": cleaned(str(error), 300)})
 
 
 def _not_taken(place: str, answer: Answer) -> Notice:
-    code, message = _error(answer)
+    code, message = refusal(answer)
     said = {"place": place, "status": answer.status, "message": message}
     if answer.status == 403 and code == "closed":
         return Notice(
@@ -457,6 +505,32 @@ def _not_taken(place: str, answer: Answer) -> Notice:
                 "Pairing is not open on the bridge at %(place)s: run `mesbridge pair open` there, then try again"
             ),
             said,
+        )
+    if answer.status == 403 and code == "certificate":
+        return Notice(
+            N_(
+                "The certificate that is seen here is not that of the bridge at %(place)s: something stands between"
+                " them. If that is a proxy of your own, give it a certificate that this computer trusts; if not, do"
+                " not go on, and look who is in your network"
+            ),
+            said,
+        )
+    if answer.status == 429:
+        return Notice(
+            N_(
+                "The bridge at %(place)s has too many pairing requests: refuse some there, or run"
+                " `mesbridge pair open` there again; then request pairing again"
+            ),
+            said,
+        )
+    without_path = address_without_path(place)
+    if answer.status == 404 and without_path:
+        return Notice(
+            N_(
+                "%(place)s takes no pairing requests: check the address, which usually ends after the port, as"
+                " %(meant)s does"
+            ),
+            {**said, "meant": without_path},
         )
     if answer.status == 404:
         return Notice(
@@ -470,18 +544,3 @@ def _not_taken(place: str, answer: Answer) -> Notice:
     return Notice(
         N_("%(place)s answers HTTP %(status)d and not as a MESBridge does: check the address"), said
     )
-
-
-def _error(answer: Answer) -> tuple[str, str]:
-    """The code and the text of an error that the bridge answered; empty when it is none of the bridge's."""
-    try:
-        said = json.loads(answer.body or b"")
-        code, message = said.get("error"), said.get("message")
-    except (ValueError, AttributeError, RecursionError):
-        return "", ""
-    code = _printable(code, 64) if isinstance(code, str) else ""
-    return code, _printable(message, 300) if isinstance(message, str) else code
-
-
-def _printable(text: str, most: int) -> str:
-    return "".join(c if c.isprintable() else " " for c in text).strip()[:most]

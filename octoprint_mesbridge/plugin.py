@@ -258,17 +258,22 @@ class MESBridgePlugin(
             self._sender.aim(target, reason)
 
     def _target(self) -> tuple[Target | None, Notice | None]:
-        signers = tuple(Signer(key, ends) for key, ends in self._access.push_keys())
+        connection = self._connection
+        keys = connection.push_keys() if connection else self._access.push_keys()
+        signers = tuple(Signer(key, ends) for key, ends in keys)
         address = str(self._settings.get(["bridge_url"]) or "")
         if not self._settings.get_boolean(["enabled"]):
             return None, Notice(N_("Switched off in the settings"))
         if not address:
             return None, Notice(N_("The bridge's address is not set"))
+        if not signers and connection and connection.is_handing_over:
+            return None, Notice(N_("The bridge is being given the key"))
         if not signers:
             return None, Notice(N_("No key has been generated"))
         try:
-            certificate = self._connection.certificate(address) if self._connection else None
-            return Target(push_url(address), signers, certificate), None
+            certificate = connection.certificate(address) if connection else None
+            paired = connection.paired_at if connection else None
+            return Target(push_url(address), signers, certificate, paired), None
         except NoticeError as error:
             return None, error.notice
 

@@ -313,6 +313,8 @@ class _Handler(BaseHTTPRequestHandler):
         except (AttributeError, wire.SignatureError):
             self._refuse(401, "forged")
             return
+        if what == "cancel" and handshake.decode_state(body).state == handshake.CANCELLED:
+            one.state = handshake.State(handshake.CANCELLED, "cancelled in OctoPrint")
         if what == "key" and one.state.state == handshake.ACCEPTED:
             one.api_key = one.session.open(handshake.decode_sealed(body))
             one.state = received.taken

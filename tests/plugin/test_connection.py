@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 
 from bridge import handshake, wire
-from octoprint_mesbridge import pairing
+from octoprint_mesbridge import pairing, probe
 from octoprint_mesbridge.access import Access
 from octoprint_mesbridge.connection import Connection
 from octoprint_mesbridge.keys import KeyStore
@@ -227,3 +229,80 @@ def test_without_discovery_there_is_a_note_in_place_of_bridges(plugin: Plugin) -
     found = plugin.connection.find({})
     assert found["bridges"] == []
     assert "discovery plugin" in str(found["note"])
+
+
+def test_of_two_tests_at_a_time_the_second_is_refused_in_words(
+    plugin: Plugin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(base: str, *_: Any) -> Any:
+        begun.set()
+        go_on.wait(10.0)
+        return probe.Findings(base, status=404)
+
+    monkeypatch.setattr(probe, "examine", slow)
+    data = {"bridge_url": plugin.bridge.url}
+    first = threading.Thread(target=plugin.connection.test, args=(data,))
+    first.start()
+    assert begun.wait(5.0)
+    with pytest.raises(NoticeError, match="tested already"):
+        plugin.connection.test(data)
+    go_on.set()
+    first.join(5.0)
+    assert "steps" in plugin.connection.test(data)["test"]
+
+
+def test_of_two_searches_at_a_time_the_second_is_refused_in_words(plugin: Plugin) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(*_: Any, **__: Any) -> list[Any]:
+        begun.set()
+        go_on.wait(10.0)
+        return []
+
+    plugin.connection._browse = lambda: slow
+    first = threading.Thread(target=plugin.connection.find, args=({},))
+    first.start()
+    assert begun.wait(5.0)
+    with pytest.raises(NoticeError, match="looked for already"):
+        plugin.connection.find({})
+    go_on.set()
+    first.join(5.0)
+    assert plugin.connection.find({})["bridges"] == []
+
+
+@pytest.mark.parametrize("had_key", [False, True])
+def test_while_a_key_is_on_its_way_pushes_are_not_signed_with_it(plugin: Plugin, had_key: bool) -> None:
+    before = {plugin.access.generate()} if had_key else set()
+    plugin.bridge.received.lose = lambda path: "request" if path.endswith("key") else ""
+    plugin.bridge.received.accept_at_once = True
+    plugin.connection.request({"bridge_url": plugin.bridge.url, "octoprint_url": OWN})
+    eventually(lambda: plugin.state() == pairing.COMPARING)
+    plugin.connection.confirm({})
+    eventually(lambda: plugin.connection.is_handing_over)
+    signing = {key.key_id for key, _ in plugin.connection.push_keys()}
+    assert signing == {wire.PushKey.derive(key).key_id for key in before}
+    assert plugin.connection.paired_at is None
+
+    plugin.bridge.received.lose = lambda path: ""
+    eventually(lambda: plugin.state() == pairing.DONE)
+    assert not plugin.connection.is_handing_over
+    assert plugin.connection.push_keys()[0][0] == wire.PushKey.derive(plugin.given())
+    assert plugin.connection.paired_at is not None
+    assert time.monotonic() - plugin.connection.paired_at < 10.0
+
+
+def test_a_key_of_which_nobody_knows_whether_it_arrived_signs_pushes(plugin: Plugin) -> None:
+    plugin.bridge.received.lose = lambda path: "answer" if path.endswith("key") else ""
+    plugin.bridge.received.expires_in = 0.5
+    plugin.pair(end=pairing.EXPIRED)
+    eventually(lambda: not plugin.connection.is_handing_over)
+    assert [key for key, _ in plugin.connection.push_keys()] == [wire.PushKey.derive(plugin.given())]
+
+
+def test_a_key_that_is_revoked_on_its_way_is_not_said_to_be_handed_over(plugin: Plugin) -> None:
+    plugin.connection.make_key()
+    assert plugin.connection.is_handing_over
+    plugin.access.revoke()
+    assert not plugin.connection.is_handing_over

@@ -6,6 +6,7 @@ import json
 import logging
 import random
 import secrets
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,7 @@ class Plugin:
     def __init__(self) -> None:
         self.made: list[str] = []
         self.withdrawn = 0
+        self.kept = 0
         self.bridge: tuple[str, str | None] | None = None
         self.changes = 0
         self.name = "Prusa 4"
@@ -54,6 +56,9 @@ class Plugin:
 
     def withdraw_key(self) -> None:
         self.withdrawn += 1
+
+    def keep_key(self) -> None:
+        self.kept += 1
 
     def paired(self, url: str, certificate: str | None) -> None:
         self.bridge = (url, certificate)
@@ -117,7 +122,8 @@ def test_the_key_is_handed_over_when_the_person_confirmed_and_the_bridge_accepte
     assert plant.plugin.bridge == (plant.bridge.url, None)
     assert plant.plugin.withdrawn == 0
     assert plant.status()["code"] is None
-    assert "machine 7" in plant.message()
+    assert plant.message() == "Paired with the bridge"
+    assert plant.plugin.kept == 0
 
     plant.pairing.cancel()  # puts it away
     assert plant.pairing.status() is None
@@ -150,18 +156,25 @@ def test_a_code_that_is_no_longer_shown_cannot_be_confirmed(plant: Plant) -> Non
 @pytest.mark.parametrize(
     ("state", "end", "words"),
     [
-        (handshake.REFUSED, pairing.REFUSED, "refused this OctoPrint: not ours"),
-        (handshake.EXPIRED, pairing.EXPIRED, "in time: not ours"),
-        (handshake.FAILED, pairing.FAILED, "could not take this OctoPrint: not ours"),
+        (handshake.REFUSED, pairing.REFUSED, "This OctoPrint was refused at the bridge"),
+        (
+            handshake.EXPIRED,
+            pairing.EXPIRED,
+            "The codes were not compared and accepted in time: request pairing again",
+        ),
+        (handshake.CANCELLED, pairing.CANCELLED, "Pairing was cancelled"),
+        (handshake.FAILED, pairing.FAILED, "The bridge could not take this OctoPrint: not ours"),
     ],
 )
-def test_a_bridge_that_says_no_ends_it_without_a_key(plant: Plant, state: str, end: str, words: str) -> None:
+def test_a_bridge_that_says_no_ends_it_without_a_key_in_the_plugins_own_words(
+    plant: Plant, state: str, end: str, words: str
+) -> None:
     plant.request()
     plant.until(pairing.COMPARING)
     plant.pairing.confirm()
     plant.bridge.accept_pairing(state, "not\u202eours".replace("\u202e", " "))
     plant.until(end)
-    assert words in plant.message()
+    assert plant.message() == words
     assert plant.plugin.made == []
     assert plant.plugin.bridge is None
 
@@ -193,6 +206,26 @@ def test_a_bridge_that_is_not_open_for_pairing_says_how_to_open_it(plant: Plant)
     plant.request()
     plant.until(pairing.FAILED)
     assert "mesbridge pair open" in plant.message()
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "path", "words"),
+    [
+        (429, "too_many", "", "has too many pairing requests"),
+        (403, "certificate", "", "something stands between them"),
+        (404, "unknown", "", "as new as this plugin"),
+        (404, "unknown", "/foo", "usually ends after the port, as http://127.0.0.1:"),
+        (418, "teapot", "", "does not take the request: as the test wants it"),
+    ],
+)
+def test_a_request_that_is_not_taken_is_said_in_the_plugins_own_words(
+    plant: Plant, status: int, error: str, path: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.plugin.receiver._Handler._route", lambda self, *_: self._refuse(status, error))
+    plant.pairing.request(plant.bridge.url + path, OWN)
+    plant.until(pairing.FAILED)
+    assert words in plant.message()
+    assert ("as the test wants it" in plant.message()) is (error == "teapot")
 
 
 def test_a_bridge_that_is_not_there_is_said_in_words(plant: Plant) -> None:
@@ -250,6 +283,7 @@ def test_when_it_is_unknown_whether_the_bridge_took_the_key_it_stays_and_that_is
     plant.until(pairing.EXPIRED)
     assert "not known whether the bridge took the key" in plant.message()
     assert plant.plugin.withdrawn == 0
+    assert plant.plugin.kept == 1
     assert len(plant.plugin.made) == 1
 
 
@@ -279,6 +313,50 @@ def test_a_cancelled_pairing_makes_no_key_and_can_be_put_away(plant: Plant) -> N
     assert plant.pairing.status() is None
 
 
+def state_at_bridge(plant: Plant) -> str:
+    return list(plant.bridge.received.pairings.values())[-1].state.state
+
+
+def test_the_bridge_is_told_that_a_pairing_was_cancelled(plant: Plant) -> None:
+    plant.request()
+    plant.until(pairing.COMPARING)
+    plant.pairing.cancel()
+    eventually(lambda: state_at_bridge(plant) == handshake.CANCELLED)
+    assert plant.message() == "Pairing was cancelled"
+
+
+def test_the_bridge_is_told_when_no_key_can_be_made_for_it(plant: Plant) -> None:
+    plant.plugin.trouble = NoticeError(Notice("OctoPrint is not set up yet"))
+    plant.bridge.received.accept_at_once = True
+    plant.request()
+    plant.until(pairing.COMPARING)
+    plant.pairing.confirm()
+    eventually(lambda: state_at_bridge(plant) == handshake.CANCELLED)
+
+
+def test_a_pairing_is_cancelled_at_once_although_the_bridge_is_slow_to_answer(plant: Plant) -> None:
+    plant.request()
+    plant.until(pairing.COMPARING)
+    attempt = plant.pairing._attempt
+    assert attempt is not None
+    attempt._timing = Timing(poll=0.02, connect=0.5, read=60.0)
+    asked = threading.Event()
+
+    def slow(path: str) -> str:
+        if path.endswith("state"):
+            asked.set()
+            time.sleep(20.0)
+        return ""
+
+    plant.bridge.received.lose = slow
+    assert asked.wait(5.0)
+    begun = time.monotonic()
+    plant.pairing.cancel()
+    attempt.join(15.0)
+    assert time.monotonic() - begun < 10.0
+    plant.bridge.received.lose = lambda path: ""
+
+
 def test_a_pairing_cancelled_while_the_key_is_made_gives_it_to_nobody(plant: Plant) -> None:
     made = plant.plugin.make_key
 
@@ -306,7 +384,8 @@ def test_a_pairing_cancelled_while_the_key_travels_has_it_withdrawn(plant: Plant
     plant.pairing.cancel()
     plant.pairing.stop(5.0)
     assert plant.plugin.withdrawn == 1
-    assert "withdrawn" in plant.message()
+    assert "Pairing was cancelled while the key was on its way" in plant.message()
+    assert "pair again" in plant.message()
     assert plant.key_at_bridge() is None
 
 
