@@ -416,6 +416,16 @@ async def test_nobody_may_guess_for_long(bridge: Bridge) -> None:
     assert (await Plugin(bridge).introduce()).status == 200
 
 
+async def test_a_cancelled_request_counts_as_a_guess(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairing, "MOST_IN_VAIN", 2)
+    bridge.desk.open(10)
+    for _ in range(2):
+        plugin = Plugin(bridge)
+        await plugin.begin()
+        await plugin.cancel()
+    await refused(await Plugin(bridge).introduce(), 429, "too_many")
+
+
 async def test_requests_that_come_to_something_are_no_guesses(
     bridge: Bridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
