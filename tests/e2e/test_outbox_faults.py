@@ -1,4 +1,4 @@
-"""The plugin's queue inside a real OctoPrint when things go wrong: kill -9, a full disk, a bridge that is away."""
+"""The plugin's queue inside a real OctoPrint when things go wrong: kill -9, a full or damaged disk, a bridge away."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import json
 import os
 import random
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,18 +23,19 @@ from bridge import wire
 from bridge.demo.octoprint import OctoPrint, OctoPrintError, slow_gcode
 from tests.e2e.octoprint_server import running, versions
 from tests.plugin.receiver import Receiver
+from tests.plugin.test_outbox import damage
 
 pytestmark = pytest.mark.e2e
 
-VERSION = (versions() or ["1.11.8"])[-1]
+VERSIONS = versions() or ["1.11.8"]
 
 
 @contextmanager
-def site(folder: Path) -> Iterator[tuple[OctoPrint, Receiver]]:
+def site(folder: Path, version: str = VERSIONS[-1]) -> Iterator[tuple[OctoPrint, Receiver]]:
     """An OctoPrint whose plugin is connected to a bridge."""
     bridge = Receiver()
     try:
-        with running(VERSION, folder) as octoprint:
+        with running(version, folder) as octoprint:
             octoprint.upload("short.gcode", slow_gcode(30, 50))
             octoprint.upload("long.gcode", slow_gcode(2000, 50))
             bridge.accept(octoprint.generate_key())
@@ -151,10 +153,7 @@ def test_a_full_disk_is_said_the_print_goes_on_and_it_heals_by_itself(tmp_path: 
             waiting = octoprint.plugin_status()["waiting"]
             assert waiting >= 3
             filler.unlink()
-            deadline = time.monotonic() + 20
-            while octoprint.plugin_status()["storage"]["full"] and time.monotonic() < deadline:
-                time.sleep(0.2)
-            assert octoprint.plugin_status()["storage"] == {"full": False, "error": None}
+            settle(lambda: octoprint.plugin_status()["storage"] == {"full": False, "error": None})
             octoprint.kill()  # what was in memory is in the file now
 
             bridge.start()
@@ -168,6 +167,93 @@ def test_a_full_disk_is_said_the_print_goes_on_and_it_heals_by_itself(tmp_path: 
             assert log.count("Events cannot be stored (") == 1
             assert log.count("Events are stored again") == 1
             octoprint.stop()
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="holding a file needs root")
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_damaged_queue_that_cannot_be_moved_aside_costs_no_event_and_heals_by_itself(
+    version: str, tmp_path: Path
+) -> None:
+    with site(tmp_path, version) as (octoprint, bridge):
+        queue = tmp_path / "data" / "mesbridge" / "outbox.db"
+        octoprint.print("long.gcode")
+        octoprint.wait_state("Printing")
+        bridge.wait_for(wire.JOB_STARTED)
+        settle(lambda: octoprint.plugin_status()["waiting"] == 0)
+        with held_in_place(queue):
+            damage(queue)
+            octoprint.pause()
+            octoprint.wait_state("Paused")
+            bridge.wait_for(wire.JOB_PAUSED)
+            assert "busy" in octoprint.plugin_status()["storage"]["error"]
+            bridge.stop()
+            octoprint.resume()
+            octoprint.wait_state("Printing")
+            octoprint.cancel()
+            octoprint.wait_state("Operational")
+            assert octoprint.plugin_status()["waiting"] >= 2
+        settle(lambda: octoprint.plugin_status()["storage"] == {"full": False, "error": None})
+        octoprint.kill()  # what was in memory is in the new file
+
+        bridge.start()
+        octoprint.start()
+        octoprint.wait_operational()
+        bridge.wait_for(wire.SNAPSHOT, 2, reason="start")
+        check_order(bridge)
+        turns = [wire.JOB_STARTED, wire.JOB_PAUSED, wire.JOB_RESUMED, wire.JOB_ENDED]
+        assert [kind for kind, _ in jobs(bridge)] == turns
+        assert len(list(queue.parent.glob("outbox.db.damaged-*"))) == 1
+        log = (tmp_path / "logs" / "octoprint.log").read_text()
+        for once in ("is damaged (", "Events cannot be stored (", "Events are stored again"):
+            assert log.count(once) == 1
+
+
+@contextmanager
+def held_in_place(file: Path) -> Iterator[None]:
+    """Meanwhile `file` cannot be renamed or removed, by anybody."""
+    mounted = subprocess.run(["mount", "--bind", str(file), str(file)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"no file can be held in its place here: {mounted.stderr.decode().strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(file)], check=True)
+
+
+def settle(holds: Callable[[], bool]) -> None:
+    """Wait until it `holds`."""
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_orderly_end_leaves_nothing_that_the_bridge_has_and_nothing_for_others_to_read(
+    version: str, tmp_path: Path
+) -> None:
+    with site(tmp_path, version) as (octoprint, bridge):
+        data = tmp_path / "data" / "mesbridge"
+        modes = {file.name: file.stat().st_mode & 0o777 for file in data.glob("outbox.db*")}
+        assert modes == dict.fromkeys(["outbox.db", "outbox.db-wal", "outbox.db-shm"], 0o600)
+        (data / "outbox.db").chmod(0o644)  # as version 0.1.0 made it
+        octoprint.stop()
+        bridge.wait_for(wire.SHUTDOWN)
+        assert [file.name for file in data.glob("outbox.db*")] == ["outbox.db"]
+        with contextlib.closing(sqlite3.connect(data / "outbox.db")) as left:
+            assert left.execute("SELECT count(*) FROM events").fetchone() == (0,)
+
+        bridge.received.behaviour = "silent"
+        octoprint.start()
+        octoprint.wait_operational()
+        assert (data / "outbox.db").stat().st_mode & 0o777 == 0o600
+        octoprint.stop()
+        with contextlib.closing(sqlite3.connect(data / "outbox.db")) as left:
+            kinds = [row[0] for row in left.execute("SELECT kind FROM events ORDER BY instance, seq")]
+        assert kinds[0] == wire.SNAPSHOT
+        assert kinds[-1] == wire.SHUTDOWN
+        log = (tmp_path / "logs" / "octoprint.log").read_text()
+        assert "closed database" not in log
 
 
 @contextmanager
