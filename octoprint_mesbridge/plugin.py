@@ -208,7 +208,7 @@ class MESBridgePlugin(
 
     def get_assets(self) -> dict[str, list[str]]:
         return {
-            "js": ["js/mesbridge_entry.js", "js/mesbridge_words.js", "js/mesbridge.js"],
+            "js": [f"js/mesbridge{part}.js" for part in ("_entry", "_text", "_words", "")],
             "css": ["css/mesbridge.css"],
         }
 

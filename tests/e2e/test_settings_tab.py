@@ -13,11 +13,11 @@ import pytest
 
 from bridge import wire
 from bridge.aggregator import load
-from bridge.demo.octoprint import OctoPrint
+from bridge.demo.octoprint import ADMIN, OctoPrint
 from tests.e2e import settings_tab
 from tests.e2e.bridge_process import BridgeProcess
 from tests.e2e.browser import chromium
-from tests.e2e.octoprint_server import running, versions
+from tests.e2e.octoprint_server import Visitor, running, versions
 from tests.e2e.settings_tab import DARK, TAB, Answers, ago, blank, connected, go_to, key, log_in, open_tab
 from tests.e2e.test_pairing_plugin import pair
 from tests.plugin.receiver import Receiver
@@ -146,6 +146,11 @@ def test_from_an_empty_tab_to_a_connection(octoprint: OctoPrint, page: Any) -> N
         page.wait_for_function("document.activeElement.id === 'settings_mesbridge_key'")
         wait_for_text(page, "The one before, ")
         assert page.get_by_label("The new key").input_value() != api_key
+        page.get_by_role("button", name="End the old key now").click()
+        page.locator("text=The bridge still uses the old key").wait_for()
+        page.get_by_role("link", name="Proceed").click()
+        page.locator(TAB).get_by_text("The one before, ").wait_for(state="hidden")
+        assert octoprint.plugin_status()["key"]["previous"] is None
 
         bridge.stop()
         page.get_by_role("button", name="Revoke the key").click()
@@ -229,6 +234,7 @@ def test_that_a_full_disk_comes_before_everything_else(page: Any, opened: Any) -
 # --------------------------------------------------------------------------- finding and testing a bridge
 
 
+STEPS = [{"text": "It answers", "ok": True}, {"text": "x" * 200, "ok": False}]
 BRIDGES = [
     {"name": "Hall 2", "url": "http://192.168.1.5:8484", "version": "0.1.0", "https": False},
     {"name": HOSTILE, "url": "https://10.0.0.9:8484", "version": HOSTILE, "https": True},
@@ -264,6 +270,86 @@ def test_that_a_test_tells_each_step_and_what_to_do(page: Any, opened: Any) -> N
         "Passed: Port 8484 answers",
         "Failed: A bridge answers",
     ]
+    assert "alert-error" in page.get_attribute(f"{TAB} .mesbridge-test", "class")
+    assert page.locator(f"{TAB} .alert-error .mesbridge-steps").count() == 0
+    assert page.locator(".mesbridge-steps li").first.locator(".text-success").count() == 1
+
+
+def test_that_a_bridge_to_pair_with_is_no_error(page: Any, opened: Any) -> None:
+    steps = [{"text": "A bridge answers", "ok": True}, {"text": "This printer has no key yet", "ok": False}]
+    advice = "Run `mesbridge pair open` at the bridge"
+    test = {"ok": False, "verdict": "to_pair", "steps": steps, "advice": advice}
+    opened(blank(), test_connection=lambda _: {"test": test})
+    page.get_by_label("Address of the bridge").fill("http://bridge.local:8484")
+    page.get_by_role("button", name="Test connection").click()
+    wait_for_text(page, "The bridge is there; now pair with it.")
+    box = page.locator(f"{TAB} .mesbridge-test")
+    assert "alert-info" in box.get_attribute("class")
+    assert box.locator("code").inner_text() == "mesbridge pair open"
+    assert "`" not in box.inner_text()
+    assert " ".join(page.locator(".mesbridge-steps li").last.inner_text().split()).startswith("To do: ")
+    assert page.locator(f"{TAB} .mesbridge-steps .text-error").count() == 0
+
+
+@pytest.mark.parametrize("what", ["address", "rotation", "end of the overlap", "revocation", "pairing"])
+def test_that_the_result_of_a_test_goes_with_what_was_tested(page: Any, opened: Any, what: str) -> None:
+    previous = {"prefix": "x9Gk22", "valid_until": ago(-7200), "last_used": None, "last_address": None}
+    test = {"ok": True, "verdict": "usable", "steps": [{"text": "It answers", "ok": True}], "advice": ""}
+    answers = opened(connected(key=key(previous=previous)), test_connection=lambda _: {"test": test})
+    page.get_by_label("Address of the bridge").fill("http://bridge.local:8484")
+    page.get_by_role("button", name="Test connection").click()
+    wait_for_text(page, "The bridge can be reached.")
+    page.wait_for_timeout(4000)  # the status is fetched meanwhile
+    assert page.locator(".mesbridge-steps li").count() == 1
+    if what == "address":
+        page.get_by_label("Address of the bridge").fill("http://bridge.local:8485")
+    else:
+        changes: dict[str, Any] = {
+            "rotation": {"key": key(user="another", previous=previous)},
+            "end of the overlap": {"key": key()},
+            "revocation": {"key": None},
+            "pairing": {"pairing": pairing("requesting")},
+        }
+        answers.status.update(changes[what])
+    page.locator(".mesbridge-steps").wait_for(state="detached")
+
+
+def test_that_an_answer_about_another_address_is_not_shown(page: Any, opened: Any) -> None:
+    field = page.get_by_label("Address of the bridge")
+    test = {"ok": True, "steps": [{"text": "It answers", "ok": True}], "advice": ""}
+
+    def slow(_: dict[str, Any]) -> dict[str, Any]:
+        field.fill("http://bridge.local:8485")
+        return {"test": test}
+
+    opened(blank(), test_connection=slow)
+    field.fill("http://bridge.local:8484")
+    page.get_by_role("button", name="Test connection").click()
+    page.locator(TAB).get_by_text("Testing ...").wait_for(state="detached")
+    assert page.locator(".mesbridge-steps").count() == 0
+
+
+def test_that_http_is_said_not_to_be_encrypted_and_a_certificate_belongs_to_its_address(
+    page: Any, opened: Any
+) -> None:
+    opened(connected(pinned={"origin": "https://192.168.1.5:443", "sha256": "a1" * 32}))
+    unencrypted = page.locator(f"{TAB} :text('signed, but not encrypted')")
+    certificate = page.locator(f"{TAB} :text('refused until you pair again')")
+    for address, shown in (
+        ("http://192.168.1.5", (True, False)),
+        ("https://192.168.1.5/", (False, True)),
+        ("https://192.168.1.6/", (False, False)),
+        ("", (False, False)),
+    ):
+        page.get_by_label("Address of the bridge").fill(address)
+        assert (unencrypted.is_visible(), certificate.is_visible()) == shown, address
+
+
+def test_that_clocks_are_in_step_only_when_that_is_known(page: Any, opened: Any) -> None:
+    answers = opened(blank())
+    assert fact(page, "Clocks").strip() == "not known yet"
+    answers.status.update(connected())
+    wait_for_text(page, "in step")
 
 
 # --------------------------------------------------------------------------- pairing
@@ -327,6 +413,7 @@ def test_that_after_a_pairing_that_came_to_nothing_another_can_be_requested(
 ) -> None:
     opened({**blank(), "pairing": pairing(state, message="The bridge at Hall 2 said no.")})
     assert "The bridge at Hall 2 said no." in page.inner_text("#settings_mesbridge_pairing")
+    assert page.locator("#settings_mesbridge_pairing").get_by_role("button", name="Close").is_visible()
     page.get_by_label("Address of the bridge").fill("http://192.168.1.5:8484")
     assert page.get_by_role("button", name="Request pairing").is_enabled()
 
@@ -471,6 +558,33 @@ def test_that_a_key_is_replaced_with_the_overlap_that_was_chosen(page: Any, open
     page.get_by_role("button", name="Make the new key").click()
     page.wait_for_function("document.activeElement.id === 'settings_mesbridge_key'")
     assert answers.asked == [{"command": "rotate_key", "job_control": True, "overlap_hours": 168}]
+    told = page.inner_text("#settings_mesbridge_newkey")
+    assert "only replace the content of its secret file" in told
+    assert "secret-127-0-0-1.txt" in told
+
+
+def test_that_revoking_says_what_stays_at_the_bridge(page: Any, opened: Any) -> None:
+    answers = opened(connected())
+    page.get_by_role("button", name="Revoke the key").click()
+    page.locator(".modal:visible :text('config.json stays')").wait_for()
+    page.get_by_role("link", name="Cancel").locator("visible=true").click()
+    assert answers.asked == []
+
+
+def test_that_an_old_key_can_be_ended_before_its_time(page: Any, opened: Any) -> None:
+    previous = {"prefix": "x9Gk22", "valid_until": ago(-7200), "last_used": None, "last_address": None}
+    answers = opened(connected(key=key(previous=previous)))
+
+    def end(_: dict[str, Any]) -> dict[str, Any]:
+        answers.status["key"]["previous"] = None
+        return {}
+
+    answers.commands["end_overlap"] = end
+    button = page.get_by_role("button", name="End the old key now")
+    button.click()
+    page.get_by_role("link", name="Proceed").click()
+    button.wait_for(state="hidden")
+    assert answers.asked == [{"command": "end_overlap"}]
 
 
 def test_that_a_refused_command_says_why(page: Any, opened: Any) -> None:
@@ -537,6 +651,77 @@ def test_that_a_closed_tab_does_not_poll(octoprint: OctoPrint, page: Any) -> Non
     assert answers.gets == before
 
 
+# --------------------------------------------------------------------------- people with fewer permissions
+
+
+@pytest.fixture
+def watcher(browser: Any, octoprint: OctoPrint) -> Iterator[Any]:
+    """A page of somebody who may see the state of the connection, and no settings."""
+    user = {"name": "watcher", "password": "watcher", "active": True, "groups": ["users"]}
+    user["permissions"] = ["PLUGIN_MESBRIDGE_STATUS"]
+    administrator = Visitor(octoprint.url).log_in(ADMIN, octoprint.password)
+    administrator.post("/api/access/users", user)  # there already in the next test
+    context = browser.new_context(viewport={"width": 1280, "height": 1000})
+    page = context.new_page()
+    page.set_default_timeout(20_000)
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda line: faults.append(line.text) if "Could not bind" in line.text else None)
+    page.goto(f"{octoprint.url}/login/")
+    page.fill("#login-user", "watcher")
+    page.fill("#login-password", "watcher")
+    page.click("#login-button")
+    page.wait_for_selector("#navbar_login")
+    yield page
+    context.close()
+    assert faults == []
+
+
+def test_that_who_may_not_open_the_settings_is_told_by_the_mark(octoprint: OctoPrint, watcher: Any) -> None:
+    trouble = f"The data folder cannot be used {HOSTILE}: run `df`"
+    Answers(watcher, {**blank(), "trouble": trouble})
+    watcher.goto(octoprint.url)
+    watcher.wait_for_selector(MARK, state="visible")
+    watcher.click(f"{MARK} a")
+    note = watcher.locator(".ui-pnotify", has_text="The MES connection has a problem")
+    note.wait_for()
+    assert "The data folder cannot be used" in note.inner_text()
+    assert note.locator("code").inner_text() == "df"
+    assert "An administrator finds more" in note.inner_text()
+    assert watcher.is_hidden("#settings_dialog")
+    assert watcher.evaluate("window.pwned") is None
+
+
+def test_that_lost_events_are_marked_for_a_watcher_until_read(octoprint: OctoPrint, watcher: Any) -> None:
+    Answers(watcher, connected(instance="lossy", dropped={"heaters": 2}))
+    watcher.goto(octoprint.url)
+    watcher.wait_for_selector(MARK, state="visible")
+    watcher.click(f"{MARK} a")
+    watcher.locator(".ui-pnotify", has_text="Temperatures: 2").wait_for()
+    watcher.wait_for_selector(MARK, state="hidden")
+
+
+def test_that_a_watcher_on_an_ordinary_day_sees_nothing(octoprint: OctoPrint, watcher: Any) -> None:
+    """With the plugin's own answers."""
+    with watcher.expect_response("**/api/plugin/mesbridge*") as asked:
+        watcher.goto(octoprint.url)
+    assert asked.value.status == 200
+    watcher.wait_for_timeout(1000)
+    assert watcher.is_hidden(MARK)
+
+
+def test_that_permissions_are_explained_in_german(octoprint: OctoPrint, page: Any) -> None:
+    go_to(page, octoprint.url, "de")
+    page.evaluate("OctoPrint.coreui.viewmodels.settingsViewModel.show('settings_accesscontrol')")
+    page.evaluate("OctoPrint.coreui.viewmodels.accessViewModel.users.showAddUserDialog()")
+    rows = page.locator(".settings_accesscontrol_permissions_list_name:visible", has_text="MESBridge: ")
+    rows.first.wait_for()
+    told = rows.all_inner_texts()
+    assert len(told) == 4
+    assert not any("Allows" in text or "the MES" in text for text in told), told
+    assert any("MESBridge: MES-Verbindung" in text for text in told), told
+
+
 # --------------------------------------------------------------------------- hostile texts, people, widths, themes
 
 
@@ -545,7 +730,7 @@ def hostile_status() -> dict[str, Any]:
         connected=False,
         error=HOSTILE,
         bridge={"id": HOSTILE, "name": HOSTILE, "version": HOSTILE},
-        pinned={"origin": HOSTILE, "sha256": HOSTILE},
+        pinned={"origin": "https://bridge.local:8484", "sha256": HOSTILE},
         acknowledged_event={"seq": 1, "kind": HOSTILE, "time": ago(3)},
         dropped={HOSTILE: 3},
         key=key(prefix=HOSTILE, last_address=HOSTILE),
@@ -561,11 +746,12 @@ def test_that_texts_of_others_stay_texts(page: Any, opened: Any) -> None:
         find_bridges=lambda _: {"bridges": BRIDGES, "note": None},
         test_connection=lambda _: {"test": test},
     )
-    page.get_by_label("Address of the bridge").fill("http://bridge.local:8484")
+    page.get_by_label("Address of the bridge").fill("https://bridge.local:8484")
     page.get_by_role("button", name="Find bridges").click()
     wait_for_text(page, "2 bridges found")
     page.get_by_role("button", name="Test connection").click()
     wait_for_text(page, "The bridge cannot be used like this.")
+    wait_for_text(page, "refused until you pair again")
     page.get_by_role("button", name="Show the entry").click()
     page.get_by_label("Name in the MES").fill(HOSTILE)
     page.wait_for_timeout(300)
@@ -619,10 +805,14 @@ def test_that_nothing_sticks_out(page: Any, opened: Any, width: int) -> None:
         connected(
             pairing=pairing("comparing"),
             error="http://" + "x" * 200,
-            pinned={"origin": "", "sha256": "a1" * 32},
+            pinned={"origin": "https://bridge.local:8484", "sha256": "a1" * 32},
         ),
         find_bridges=lambda _: {"bridges": [{**BRIDGES[0], "name": "H" * 128}], "note": None},
+        test_connection=lambda _: {"test": {"ok": False, "steps": STEPS, "advice": f"`{'x' * 200}`"}},
     )
+    page.get_by_label("Address of the bridge").fill("https://bridge.local:8484")
+    page.get_by_role("button", name="Test connection").click()
+    wait_for_text(page, "The bridge cannot be used like this.")
     page.get_by_role("button", name="Find bridges").click()
     wait_for_text(page, "One bridge found")
     page.get_by_role("button", name="Show the entry").click()
@@ -671,11 +861,15 @@ def test_that_everything_can_be_read_in_a_dark_theme(page: Any, opened: Any) -> 
             connected=False,
             error="refused",
             pairing=pairing("comparing"),
-            pinned={"origin": "", "sha256": "a1" * 32},
+            pinned={"origin": "https://bridge.local:8484", "sha256": "a1" * 32},
         ),
         find_bridges=lambda _: {"bridges": BRIDGES, "note": None},
+        test_connection=lambda _: {"test": {"ok": False, "steps": STEPS, "advice": "Run `it`"}},
     )
     page.add_style_tag(content=DARK)
+    page.get_by_label("Address of the bridge").fill("https://bridge.local:8484")
+    page.get_by_role("button", name="Test connection").click()
+    wait_for_text(page, "The bridge cannot be used like this.")
     page.get_by_role("button", name="Find bridges").click()
     wait_for_text(page, "2 bridges found")
     page.get_by_role("button", name="Show the entry").click()

@@ -1,7 +1,7 @@
 /*
  * Settings tab, wizard page and mark in the navigation bar: one view model over the plugin's API.
  * What a status means in words is in mesbridge_words.js, the entry for config.json in mesbridge_entry.js.
- * Names and messages come from other machines: they are bound as text, and escaped where OctoPrint wants HTML.
+ * Names and messages come from other machines: they are bound as text, or go through mesbridge_text.js.
  */
 $(function () {
     const TAB = "#settings_plugin_mesbridge";
@@ -12,11 +12,21 @@ $(function () {
     const ALERTS = {error: "alert-error", warning: "", info: "alert-info", success: "alert-success"};
     const ADDRESS = /^https?:\/\/[^\s/@?#]+(\/[^\s?#]*)?$/;
 
+    /** OctoPrint's page translates what permissions mean, but not their names. */
+    function translatePermissions() {
+        for (const permission of PERMISSIONS) {
+            if (permission.plugin !== "mesbridge") continue;
+            const [plugin, name] = permission.name.split(": ");
+            permission.name = plugin + ": " + gettext(name);
+        }
+    }
+
     function MESBridgeViewModel(parameters) {
         const self = this;
         self.settingsViewModel = parameters[0];
         self.loginState = parameters[1];
         self.access = parameters[2];
+        translatePermissions();
 
         self.settings = undefined;
         self.status = ko.observable({});
@@ -61,7 +71,7 @@ $(function () {
             );
             new PNotify({
                 title: gettext("MES connection"),
-                text: _.escape(answer.status === 403 ? refused : said),
+                text: MESBridge.html(answer.status === 403 ? refused : said),
                 type: "error"
             });
         }
@@ -117,6 +127,12 @@ $(function () {
         // The server judges addresses in full; this only marks what cannot be one.
         self.addressUsable = ko.pureComputed(() => !typed() || looksRight(typed()));
         self.addressGiven = ko.pureComputed(() => looksRight(typed()));
+        self.unencrypted = ko.pureComputed(() => self.addressGiven() && typed().startsWith("http:"));
+        self.certificate = ko.pureComputed(() => {
+            const pinned = self.status().pinned;
+            if (!pinned || !typed().startsWith("https:")) return "";
+            return MESBridge.origin(typed()) === MESBridge.origin(pinned.origin) ? pinned.sha256 : "";
+        });
 
         self.finding = ko.observable(false);
         self.bridges = ko.observableArray([]);
@@ -162,15 +178,24 @@ $(function () {
         };
 
         self.testConnection = () => {
+            const address = typed();
             self.testing(true);
             self.test(null);
-            command("test_connection", {bridge_url: typed()})
-                .done((response) => self.test(response.test))
+            command("test_connection", {bridge_url: address})
+                .done((response) => {
+                    if (typed() === address) self.test(MESBridge.test(response.test));
+                })
                 .always(() => self.testing(false));
         };
 
-        self.testHeadline = (test) =>
-            test.ok ? gettext("The bridge can be reached.") : gettext("The bridge cannot be used like this.");
+        self.testClass = ko.pureComputed(() => ALERTS[(self.test() || {}).level] || "");
+
+        // A test's answer holds for one address and the keys of that moment.
+        const tested = ko.pureComputed(() => {
+            const {key, pairing} = self.status();
+            const previous = (key || {}).previous;
+            return JSON.stringify([typed(), (key || {}).user, (previous || {}).prefix, (pairing || {}).state]);
+        });
 
         // ------------------------------------------------------------ 3. pairing
 
@@ -187,6 +212,7 @@ $(function () {
                 ...MESBridge.pairing(pairing),
                 open: open,
                 comparing: pairing.state === "comparing",
+                closeLabel: pairing.state === "done" ? gettext("Done") : gettext("Close"),
                 code: code,
                 spelledCode: code.replace(/[^0-9]/g, "").split("").join(" "),
                 expires: pairing.expires
@@ -194,6 +220,9 @@ $(function () {
                     : ""
             };
         });
+        self.pairingHelp = gettext(
+            "Open the bridge for requests first with `mesbridge pair open --minutes 10`. There `mesbridge pair list` then shows the request and its code, and `mesbridge pair accept ID` accepts it. If the bridge was started with `--settings`, add that option to each of them."
+        );
         self.pairingShown = ko.pureComputed(() => !!self.status().pairing);
         self.pairingOpen = ko.pureComputed(() => !!self.pairing().open);
         self.pairingClass = ko.pureComputed(() => ALERTS[self.pairing().level] || "");
@@ -246,6 +275,7 @@ $(function () {
         // ------------------------------------------------------------ 4. the key
 
         self.newKey = ko.observable("");
+        self.newKeyReplaces = ko.observable(false);
         self.rotating = ko.observable(false);
         self.jobControl = ko.observable(false);
         self.overlap = ko.observable("24");
@@ -289,6 +319,7 @@ $(function () {
         }
 
         const showNewKey = (response) => {
+            self.newKeyReplaces(self.rotating());
             self.newKey(response.api_key);
             self.rotating(false);
             self.jobControl(false);
@@ -319,10 +350,23 @@ $(function () {
                 }).done(showNewKey)
             );
 
+        self.endOverlap = () =>
+            authenticated(() =>
+                showConfirmationDialog(
+                    self.status().previous_key_in_use
+                        ? gettext("The bridge still uses the old key: nothing arrives there until it has the new one.")
+                        : gettext("The old key stops working at once, and whoever is connected with it is disconnected."),
+                    () =>
+                        command("end_overlap").done(() => $("#settings_mesbridge_rotate").trigger("focus"))
+                )
+            );
+
         self.revokeKey = () =>
             authenticated(() =>
                 showConfirmationDialog(
-                    gettext("The key stops working at once, and this printer is no longer reported."),
+                    gettext(
+                        "The key stops working at once, and this printer is no longer reported. Its entry in the bridge's config.json stays: remove it there, unless you pair again."
+                    ),
                     () => command("revoke_key").done(self.forgetKey)
                 )
             );
@@ -377,6 +421,23 @@ $(function () {
         // Each machine's files have names of their own: those of many printers end up in one folder.
         const slug = () => MESBridge.slug(self.entryName().trim() || MESBridge.host(self.octoprintUrl()));
         self.secretFile = ko.pureComputed(() => "secret-" + slug() + ".txt");
+        self.newKeyHelp = ko.pureComputed(() => {
+            const known = _.sprintf(
+                gettext(
+                    "If this machine is in the bridge's config.json already, only replace the content of its secret file by this key and restart the bridge. The entry names the file: `%(file)s`, if it was made here."
+                ),
+                {file: self.secretFile()}
+            );
+            if (self.newKeyReplaces()) return known;
+            return gettext("Take it to the bridge with the entry and the secret file below.") + " " + known;
+        });
+        self.entryHelp = ko.pureComputed(() =>
+            self.entryVersion() === "1.1"
+                ? gettext("If this machine is in there already, keep its entry and replace only the `api_key` in it.")
+                : gettext(
+                      "If this machine is in there already, keep its entry and replace only the content of the secret file that it names."
+                  )
+        );
         self.secretMode = ko.pureComputed(() => "chmod 600 " + self.secretFile());
         self.secretLabel = ko.pureComputed(() =>
             _.sprintf(gettext("Download %(file)s"), {file: self.secretFile()})
@@ -489,7 +550,9 @@ $(function () {
                 () => gettext("This is as it should be: only the newest counts.")
             ),
             fact(gettext("Last error"), (status) => status.trouble || status.error || gettext("no error")),
-            fact(gettext("Clocks"), (status) => MESBridge.clock(status.clock_offset)),
+            fact(gettext("Clocks"), (status) =>
+                MESBridge.clock(status.acknowledged || status.clock_offset ? status.clock_offset : null)
+            ),
             fact(
                 gettext("Key"),
                 (status) => {
@@ -547,23 +610,27 @@ $(function () {
             return value.instance === self.status().instance ? value.count || 0 : 0;
         }
 
-        self.wrong = ko.pureComputed(() => {
-            if (!self.mayAsk() || !self.known()) return "";
+        const fault = ko.pureComputed(() => {
+            if (!self.mayAsk() || !self.known()) return null;
             const errorFor = errorBegan() === null ? 0 : now() - errorBegan();
             return MESBridge.wrong(self.status(), errorFor, lostSeen());
         });
+        self.wrong = ko.pureComputed(() => (fault() || {}).headline || "");
 
         self.showWhatIsWrong = () => {
             if (self.loginState.hasPermission(self.access.permissions.SETTINGS)) {
                 self.settingsViewModel.show("settings_plugin_mesbridge");
                 return;
             }
-            const summary = self.summary();
+            // This person cannot open the tab.
+            const {headline, advice} = fault();
+            const whom = gettext("An administrator finds more in Settings > MESBridge.");
             new PNotify({
-                title: _.escape(summary.headline),
-                text: _.escape(summary.advice),
+                title: _.escape(headline),
+                text: `<p>${MESBridge.html(advice)}</p><p>${_.escape(whom)}</p>`,
                 type: "notice"
             });
+            rememberLost();
         };
 
         // ------------------------------------------------------------ OctoPrint's health check
@@ -573,11 +640,11 @@ $(function () {
                 title: gettext("MES connection"),
                 html:
                     "<p>" +
-                    _.escape(healthText(context.reason)) +
+                    MESBridge.html(healthText(context.reason)) +
                     "</p><p>" +
-                    _.escape(self.status().trouble || self.status().error || context.message) +
+                    MESBridge.html(self.status().trouble || self.status().error || context.message) +
                     "</p><p>" +
-                    _.escape(gettext("See Settings > MESBridge, where the connection can be tested.")) +
+                    MESBridge.html(gettext("See Settings > MESBridge, where the connection can be tested.")) +
                     "</p>",
                 result: result
             })
@@ -594,6 +661,7 @@ $(function () {
         self.onBeforeBinding = () => {
             self.settings = self.settingsViewModel.settings.plugins.mesbridge;
             self.entryName(self.settingsViewModel.appearance_name() || "");
+            tested.subscribe(() => self.test(null));
         };
 
         self.onUserPermissionsChanged =

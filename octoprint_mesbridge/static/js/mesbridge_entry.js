@@ -40,6 +40,15 @@ $(function () {
         }
     };
 
+    /** The scheme, host and port of `address`; "" when it is none. */
+    MESBridge.origin = (address) => {
+        try {
+            return new URL(address).origin;
+        } catch (error) {
+            return "";
+        }
+    };
+
     /** Whether a bridge on another computer would reach itself, and not this OctoPrint, at `address`. */
     MESBridge.isLoopback = (address) => LOOPBACK.test(MESBridge.host(address));
 

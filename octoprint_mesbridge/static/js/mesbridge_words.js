@@ -132,24 +132,27 @@ $(function () {
     MESBridge.lost = (status) => sum(status.dropped);
 
     /**
-     * What is wrong enough for a mark in the navigation bar, as a text; "" when nothing is. `errorFor`: for how many
-     * ms the present error has lasted; `seenLost`: how many lost events the person knows of. What is not set up is
-     * not wrong.
+     * What is wrong enough for a mark in the navigation bar, and why: {headline, advice}, null when nothing is.
+     * `errorFor`: for how many ms the present error has lasted; `seenLost`: how many lost events the person knows of.
+     * What is not set up is not wrong.
      */
     MESBridge.wrong = (status, errorFor, seenLost) => {
         const storage = status.storage || {};
-        if (status.trouble) return gettext("The MES connection has a problem");
-        if (storage.full || storage.error) return gettext("Events for the MES cannot be kept on the disk");
+        const told = (headline, advice) => ({headline, advice: advice || ""});
+        if (status.trouble) return told(gettext("The MES connection has a problem"), status.trouble);
+        if (storage.full || storage.error)
+            return told(gettext("Events for the MES cannot be kept on the disk"), storage.error);
         if (status.error && !status.idle && errorFor >= MESBridge.PATIENCE_MS)
-            return gettext("The MES bridge cannot be reached");
+            return told(gettext("The MES bridge cannot be reached"), status.error);
         if (MESBridge.lost(status) > seenLost)
-            return gettext("Events for the MES were lost");
-        return "";
+            return told(gettext("Events for the MES were lost"), MESBridge.counts(status.dropped));
+        return null;
     };
 
-    /** How the clocks of bridge and OctoPrint differ; `seconds` is what the bridge's is ahead. */
+    /** How the clocks of bridge and OctoPrint differ; `seconds` is what the bridge's is ahead, null: not known. */
     MESBridge.clock = (seconds) => {
-        if (!seconds || Math.abs(seconds) < 1) return gettext("in step");
+        if (_.isNull(seconds) || _.isUndefined(seconds)) return gettext("not known yet");
+        if (Math.abs(seconds) < 1) return gettext("in step");
         return _.sprintf(
             seconds > 0
                 ? gettext("the bridge's is %(seconds)d s ahead; set the clock of this computer (NTP)")
@@ -158,7 +161,24 @@ $(function () {
         );
     };
 
-    /** What a pairing's state says: {level, headline, advice}. */
+    const PASSED = () => ({mark: "fa-check text-success", said: gettext("Passed:")});
+    const TO_DO = () => ({mark: "fa-arrow-right", said: gettext("To do:")});
+    const FAILED = () => ({mark: "fa-times text-error", said: gettext("Failed:")});
+
+    /** What the test of a connection says: {level, headline, advice, steps: [{text, mark, said}]}. */
+    MESBridge.test = (test) => {
+        const verdict = test.verdict || (test.ok ? "usable" : "unusable");
+        const [level, headline] = {
+            usable: ["success", gettext("The bridge can be reached.")],
+            to_pair: ["info", gettext("The bridge is there; now pair with it.")],
+            unusable: ["error", gettext("The bridge cannot be used like this.")]
+        }[verdict];
+        const open = verdict === "to_pair" ? TO_DO() : FAILED();
+        const steps = test.steps.map((step) => ({text: step.text, ...(step.ok ? PASSED() : open)}));
+        return {level, headline, advice: test.advice || "", steps};
+    };
+
+    /** What a pairing's state says: {level, headline, advice}. The plugin's message says more than the headline. */
     MESBridge.pairing = (pairing) => {
         const told = (level, headline, advice) => ({
             level,
@@ -167,7 +187,7 @@ $(function () {
         });
         switch (pairing.state) {
             case "requesting":
-                return told("info", gettext("Asking the bridge ..."));
+                return told("info", gettext("Pairing ..."));
             case "comparing":
                 return told(
                     "info",
@@ -177,31 +197,21 @@ $(function () {
             case "confirmed":
                 return told(
                     "info",
-                    gettext("Confirmed here; the bridge has to accept"),
+                    gettext("Confirmed here"),
                     gettext("Accept the request at the bridge. This page then goes on by itself.")
                 );
             case "done":
-                return told(
-                    "success",
-                    gettext("Paired: the bridge serves this printer"),
-                    gettext("There is nothing more to do.")
-                );
-            case "refused":
-                return told(
-                    "error",
-                    gettext("The bridge refused the request"),
-                    gettext("Ask whoever looks after the bridge, then request again.")
-                );
-            case "expired":
-                return told(
-                    "warning",
-                    gettext("The request has expired"),
-                    gettext("Nobody answered in time. Request again.")
-                );
+                return {
+                    level: "success",
+                    headline: gettext("Paired: the bridge serves this printer"),
+                    advice: gettext("There is nothing more to do.")
+                };
             case "cancelled":
-                return told("info", gettext("Pairing was cancelled"), gettext("No key was handed over."));
+                return told("info", gettext("Not paired"));
+            case "expired":
+                return told("warning", gettext("Not paired"), gettext("Nobody answered in time. Request again."));
             default:
-                return told("error", gettext("Pairing failed"), gettext("Request again."));
+                return told("error", gettext("Not paired"), gettext("Request again."));
         }
     };
 });
