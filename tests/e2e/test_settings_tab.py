@@ -282,7 +282,7 @@ def test_that_a_bridge_to_pair_with_is_no_error(page: Any, opened: Any) -> None:
     opened(blank(), test_connection=lambda _: {"test": test})
     page.get_by_label("Address of the bridge").fill("http://bridge.local:8484")
     page.get_by_role("button", name="Test connection").click()
-    wait_for_text(page, "The bridge is there; now pair with it.")
+    wait_for_text(page, "Now pair with the bridge.")
     box = page.locator(f"{TAB} .mesbridge-test")
     assert "alert-info" in box.get_attribute("class")
     assert box.locator("code").inner_text() == "mesbridge pair open"

@@ -550,9 +550,7 @@ $(function () {
                 () => gettext("This is as it should be: only the newest counts.")
             ),
             fact(gettext("Last error"), (status) => status.trouble || status.error || gettext("no error")),
-            fact(gettext("Clocks"), (status) =>
-                MESBridge.clock(status.acknowledged || status.clock_offset ? status.clock_offset : null)
-            ),
+            fact(gettext("Clocks"), (status) => MESBridge.clock(status.clock_offset)),
             fact(
                 gettext("Key"),
                 (status) => {

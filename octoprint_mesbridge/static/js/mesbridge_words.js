@@ -170,7 +170,7 @@ $(function () {
         const verdict = test.verdict || (test.ok ? "usable" : "unusable");
         const [level, headline] = {
             usable: ["success", gettext("The bridge can be reached.")],
-            to_pair: ["info", gettext("The bridge is there; now pair with it.")],
+            to_pair: ["info", gettext("Now pair with the bridge.")],
             unusable: ["error", gettext("The bridge cannot be used like this.")]
         }[verdict];
         const open = verdict === "to_pair" ? TO_DO() : FAILED();
