@@ -117,7 +117,7 @@ def _reading(method: _Method) -> _Method:
 class Outbox:
     """Opens, or makes, the database at `path`; a damaged one is moved aside, said to `logger`, and made anew.
 
-    Raises `OSError` and `sqlite3.Error` when the database cannot be opened at first; a damaged one can.
+    Raises `OSError` and `sqlite3.Error` when a database that is not damaged cannot be opened at first.
     """
 
     def __init__(self, path: Path, logger: Any = None) -> None:
@@ -235,6 +235,8 @@ class Outbox:
         instance = next((one for one in (*self._earlier, self._current) if one.name == name), None)
         if instance is None or seq <= instance.acked:
             return
+        if instance is self._current:
+            seq = min(seq, self._last)
         gone: list[_Row | wire.Event] = []
         if instance.stored and instance.id is not None:
             count, newest = self._stored_up_to(instance, seq)
@@ -242,7 +244,6 @@ class Outbox:
             self._obsolete[instance.id] = seq
             gone += newest
         if instance is self._current:
-            seq = min(seq, self._last)
             gone += [one for one in (*self._unsaved, *self._samples.values()) if one.seq <= seq]
             self._unsaved = [row for row in self._unsaved if row.seq > seq]
             self._samples = {kind: one for kind, one in self._samples.items() if one.seq > seq}

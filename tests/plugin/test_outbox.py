@@ -143,6 +143,16 @@ def test_the_newest_acknowledged_event_is_remembered_and_the_oldest_waiting_one_
     assert outbox.backlog() == Backlog(0, None)
 
 
+def test_an_acknowledgement_of_what_was_never_sent_forgets_nothing_that_comes_after_it(path: Path) -> None:
+    outbox = Outbox(path)
+    outbox.append([occurrence(wire.ERROR, 1)])
+    outbox.acknowledge(outbox.name, 99)
+    assert outbox.acked == 1
+    outbox.append([occurrence(wire.ERROR, 2)])
+    outbox.close()
+    assert seqs(Outbox(path).next_batch()) == [2]
+
+
 def test_several_earlier_instances_are_delivered_in_the_order_of_their_lives(path: Path) -> None:
     lives = []
     for number in range(4):
