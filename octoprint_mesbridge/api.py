@@ -150,24 +150,24 @@ def permissions() -> list[dict[str, Any]]:
     """
     described = {
         STATUS: (
-            N_("See the MES connection"),
+            "See the MES connection",
             N_(
                 "Allows seeing the state of the MES connection, searching the network for bridges, and testing a "
                 "connection from this OctoPrint to any address"
             ),
         ),
         GENERATE: (
-            N_("Generate the MES key"),
+            "Generate the MES key",
             N_("Allows making the key of the MES bridge, also by pairing with one, and choosing its rights"),
         ),
         ROTATE: (
-            N_("Replace the MES key"),
+            "Replace the MES key",
             N_(
                 "Allows replacing the key of the MES bridge by a new one with the same rights, and ending the one "
                 "before"
             ),
         ),
-        REVOKE: (N_("Revoke the MES key"), N_("Allows revoking the key of the MES bridge")),
+        REVOKE: ("Revoke the MES key", N_("Allows revoking the key of the MES bridge")),
     }
     return [
         {

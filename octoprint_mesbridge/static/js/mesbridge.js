@@ -14,10 +14,14 @@ $(function () {
 
     /** OctoPrint's page translates what permissions mean, but not their names. */
     function translatePermissions() {
+        const names = {
+            PLUGIN_MESBRIDGE_STATUS: gettext("See the MES connection"),
+            PLUGIN_MESBRIDGE_GENERATE: gettext("Generate the MES key"),
+            PLUGIN_MESBRIDGE_ROTATE: gettext("Replace the MES key"),
+            PLUGIN_MESBRIDGE_REVOKE: gettext("Revoke the MES key")
+        };
         for (const permission of PERMISSIONS) {
-            if (permission.plugin !== "mesbridge") continue;
-            const [plugin, name] = permission.name.split(": ");
-            permission.name = plugin + ": " + gettext(name);
+            if (names[permission.key]) permission.name = "MESBridge: " + names[permission.key];
         }
     }
 
