@@ -244,7 +244,9 @@ class MESBridgePlugin(
         return health.checks(self._health)
 
     def backup_excludes(self, excludes: Any, *args: Any, **kwargs: Any) -> list[str]:
-        return [KEY_FILE, OUTBOX_FILE, OUTBOX_FILE + "-wal", OUTBOX_FILE + "-shm"]
+        damaged = Path(self.get_plugin_data_folder()).glob(OUTBOX_FILE + ".damaged-*")
+        named = [OUTBOX_FILE + suffix for suffix in ("", "-wal", "-shm")]
+        return [KEY_FILE, *named, *(path.name for path in damaged)]
 
     # ~~ wiring
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from bridge.demo.octoprint import TREE
-
+TREE = Path(__file__).resolve().parents[1]
 END_TO_END = TREE / "tests" / "e2e"
 VERSIONS = frozenset(path.name for path in (TREE / ".octoprint").glob("*"))
 

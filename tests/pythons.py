@@ -21,6 +21,7 @@ NEEDED = (
     "octoprint==1.11.8",
     "pytest>=8",
     "pytest-asyncio>=0.24",
+    "pytest-xdist>=3.5",
     "hypothesis>=6.100",
     "babel>=2.12",
     "cryptography",
