@@ -145,8 +145,8 @@ class Api:
 def permissions() -> list[dict[str, Any]]:
     """What the hook ``octoprint.access.permissions`` wants; the names become ``PLUGIN_MESBRIDGE_...``.
 
-    OctoPrint asks at its start, when there is no language yet. Its page translates the descriptions; the names it
-    shows as they are, so that mesbridge.js translates ours.
+    OctoPrint asks at its start, when there is no language yet. Its page translates the descriptions, but nobody's
+    names, not even its own.
     """
     described = {
         STATUS: (

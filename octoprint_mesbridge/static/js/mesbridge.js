@@ -12,25 +12,11 @@ $(function () {
     const ALERTS = {error: "alert-error", warning: "", info: "alert-info", success: "alert-success"};
     const ADDRESS = /^https?:\/\/[^\s/@?#]+(\/[^\s?#]*)?$/;
 
-    /** OctoPrint's page translates what permissions mean, but not their names. */
-    function translatePermissions() {
-        const names = {
-            PLUGIN_MESBRIDGE_STATUS: gettext("See the MES connection"),
-            PLUGIN_MESBRIDGE_GENERATE: gettext("Generate the MES key"),
-            PLUGIN_MESBRIDGE_ROTATE: gettext("Replace the MES key"),
-            PLUGIN_MESBRIDGE_REVOKE: gettext("Revoke the MES key")
-        };
-        for (const permission of PERMISSIONS) {
-            if (names[permission.key]) permission.name = "MESBridge: " + names[permission.key];
-        }
-    }
-
     function MESBridgeViewModel(parameters) {
         const self = this;
         self.settingsViewModel = parameters[0];
         self.loginState = parameters[1];
         self.access = parameters[2];
-        translatePermissions();
 
         self.settings = undefined;
         self.status = ko.observable({});
