@@ -133,6 +133,7 @@ class Line:
         self._pin = pin
         self._place = ""
         self._connection: http.client.HTTPConnection | None = None
+        self._timed: _Timed | None = None
         self._abandoned = False
 
     def post(
@@ -156,8 +157,9 @@ class Line:
                 self.close()
                 raise _no_answer(parts, error) from error
         self._end_if_abandoned(parts)
-        self._connection, self._place = _open(parts, connect, self._pin), place
-        self._connection.sock = _Timed(self._connection.sock)
+        connection = _open(parts, connect, self._pin)
+        self._timed = connection.sock = _Timed(connection.sock)
+        self._connection, self._place = connection, place
         self._end_if_abandoned(parts)
         try:
             return self._exchange(self._connection, parts.path, body, headers, read, most)
@@ -169,10 +171,9 @@ class Line:
     def abandon(self) -> None:
         """End the request under way, and refuse all later ones. For any thread."""
         self._abandoned = True
-        connection = self._connection
-        sock = connection and connection.sock
-        if sock is not None:
-            sock.abandon()
+        timed = self._timed  # the connection forgets it as soon as an answer says that it is the last one
+        if timed is not None:
+            timed.abandon()
 
     def close(self) -> None:
         if self._connection is not None:

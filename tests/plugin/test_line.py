@@ -23,6 +23,7 @@ from octoprint_mesbridge.line import (
     Line,
     NotTrusted,
     Unreachable,
+    _Timed,
     address_without_path,
     base_url,
     certificate_to_pin,
@@ -263,12 +264,16 @@ def test_a_request_that_is_never_read_ends_in_the_time_allowed(securely: bool, c
         assert time.monotonic() - begun < 4.0
 
 
+LAST_ANSWER = [HEAD + b"Connection: close\r\nContent-Length: 4000\r\n\r\n", *[b"x"] * 4000]
+
+
+@pytest.mark.parametrize("pieces", [TRICKLES["body"], LAST_ANSWER], ids=["kept", "the last answer"])
 @pytest.mark.parametrize("securely", [False, True], ids=["http", "https"])
 def test_a_request_under_way_is_abandoned_from_another_thread_and_not_made_again(
-    securely: bool, certificate: Path
+    pieces: list[bytes], securely: bool, certificate: Path
 ) -> None:
     line = Line(fingerprint(certificate) if securely else None)
-    with slow_bridge(TRICKLES["body"], certificate if securely else None) as url:
+    with slow_bridge(pieces, certificate if securely else None) as url:
         threading.Timer(0.5, line.abandon).start()
         begun = time.monotonic()
         with pytest.raises(Unreachable, match="was given up"):
@@ -276,6 +281,21 @@ def test_a_request_under_way_is_abandoned_from_another_thread_and_not_made_again
         assert time.monotonic() - begun < 4.0
         with pytest.raises(Unreachable, match="was given up"):
             ask(line, url)
+
+
+def test_a_request_is_abandoned_while_its_connection_is_made(
+    bridge: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = Line()
+
+    class Late(_Timed):
+        def __init__(self, sock: socket.socket) -> None:
+            line.abandon()
+            super().__init__(sock)
+
+    monkeypatch.setattr("octoprint_mesbridge.line._Timed", Late)
+    with pytest.raises(Unreachable, match="was given up"):
+        ask(line, bridge.url)
 
 
 def test_a_kept_connection_that_is_abandoned_is_not_made_anew(bridge: Receiver) -> None:
