@@ -358,14 +358,14 @@ class Outbox:
                     "DELETE FROM events WHERE instance = ? AND seq = ?", [row[:2] for row in dropped]
                 )
                 self._database.executemany(
-                    "UPDATE instances SET lost = ? WHERE id = ?",
+                    "UPDATE instances SET lost = max(lost, ?) WHERE id = ?",
                     [(seq, identity) for identity, seq in lost.items()],
                 )
         except sqlite3.Error:
             return  # what was appended is safe; the next append tries again
         for identity, seq, kind in dropped:
             instances[identity].stored -= 1
-            instances[identity].lost = seq
+            instances[identity].lost = max(instances[identity].lost, seq)
             self.dropped[kind] += 1
         self._earlier = [one for one in self._earlier if one.stored]
         # Where job events alone are too many, looking for others at every event would be in vain.

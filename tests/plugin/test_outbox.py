@@ -275,6 +275,25 @@ def test_when_too_many_wait_the_oldest_but_job_events_go_counted_and_the_gap_sho
     assert [e.data["text"] for e in batch.events] == [str(n) for n in range(4, 14)]
 
 
+def test_a_later_loss_of_older_events_does_not_hide_one_of_newer_ones(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("octoprint_mesbridge.outbox.MAX_WAITING", 10)
+    monkeypatch.setattr("octoprint_mesbridge.outbox.MAX_UNSAVED", 4)
+    outbox = Outbox(path)
+    outbox.append([occurrence(wire.ERROR, number) for number in range(1, 9)])
+    outbox._database.execute("PRAGMA query_only=1")
+    outbox.append([occurrence(wire.ERROR, number) for number in range(9, 15)])
+    outbox._database.execute("PRAGMA query_only=0")
+    outbox.save()
+    assert outbox.dropped == {wire.ERROR: 4}, "9 and 10 from memory, then 1 and 2 from the file"
+    for told in (Outbox(path), outbox):
+        batch = told.next_batch()
+        assert (batch.after, batch.through, seqs(batch)) == (0, 8, [3, 4, 5, 6, 7, 8])
+        told.acknowledge(outbox.name, 8)
+        assert (told.next_batch().after, seqs(told.next_batch())) == (10, [11, 12, 13, 14])
+
+
 def test_job_events_are_kept_however_many_they_are(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("octoprint_mesbridge.outbox.MAX_WAITING", 10)
     outbox = Outbox(path)
