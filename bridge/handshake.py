@@ -259,11 +259,6 @@ def decode_sealed(body: bytes) -> str:
     return _text(_load(body), "sealed", 2048)
 
 
-def is_pairing_id(text: str) -> bool:
-    """Whether `text` could be the id of a pairing."""
-    return _ID.fullmatch(text) is not None
-
-
 def new_pairing_id() -> str:
     """A fresh `Answer.id`."""
     return secrets.token_hex(4)

@@ -265,8 +265,3 @@ def test_nothing_that_arrives_makes_the_reading_fail_in_another_way(value: Any, 
         except PairingError:
             continue
         assert type(decoded) is type(message)
-
-
-def test_ids_are_recognised() -> None:
-    assert handshake.is_pairing_id(handshake.new_pairing_id())
-    assert not handshake.is_pairing_id("../state")
