@@ -154,6 +154,7 @@ def test_a_full_disk_is_said_the_print_goes_on_and_it_heals_by_itself(tmp_path: 
             assert waiting >= 3
             filler.unlink()
             settle(lambda: octoprint.plugin_status()["storage"] == {"full": False, "error": None})
+            settle(lambda: "Events are stored again" in (tmp_path / "logs" / "octoprint.log").read_text())
             octoprint.kill()  # what was in memory is in the file now
 
             bridge.start()
@@ -193,6 +194,7 @@ def test_a_damaged_queue_that_cannot_be_moved_aside_costs_no_event_and_heals_by_
             octoprint.wait_state("Operational")
             assert octoprint.plugin_status()["waiting"] >= 2
         settle(lambda: octoprint.plugin_status()["storage"] == {"full": False, "error": None})
+        settle(lambda: "Events are stored again" in (tmp_path / "logs" / "octoprint.log").read_text())
         octoprint.kill()  # what was in memory is in the new file
 
         bridge.start()
