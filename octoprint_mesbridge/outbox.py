@@ -135,9 +135,9 @@ class Outbox:
         self._unsaved: list[_Row] = []
         self._obsolete: dict[int, int] = {}
         self._drop_beyond = MAX_WAITING
-        self.refusal: OSError | sqlite3.Error | None = None
+        self.refusal: Exception | None = None
         """Why what was appended last is in memory only."""
-        self._damage: sqlite3.Error | None = None
+        self._damage: Exception | None = None
         self._database: sqlite3.Connection | None = None
         try:
             self._open()
@@ -161,7 +161,7 @@ class Outbox:
         )
         self._earlier = [_Instance(*row) for row in found]
 
-    def _give_up(self, damage: sqlite3.Error) -> None:
+    def _give_up(self, damage: Exception) -> None:
         """Go on from memory, without the damaged file and what waited in it; the bridge sees the gap."""
         if self._database is not None:
             with contextlib.suppress(sqlite3.Error):
@@ -188,7 +188,7 @@ class Outbox:
         """``full``: whether the disk is; ``error``: why events cannot be stored, or None."""
         refusal = self.refusal
         full = refusal.errno == errno.ENOSPC if isinstance(refusal, OSError) else "is full" in str(refusal)
-        return {"full": full, "error": refusal and str(refusal)}
+        return {"full": full, "error": refusal and (str(refusal) or type(refusal).__name__)}
 
     def append(self, occurrences: Iterable[Occurrence]) -> None:
         """Number the occurrences and keep them: samples in memory, the others in the file, in one transaction.
@@ -295,7 +295,9 @@ class Outbox:
                 )
                 if not fresh:  # all that the disk refused was sent; does it still refuse?
                     self._database.execute(f"PRAGMA user_version={FORMAT}")
-        except (OSError, sqlite3.Error) as error:
+        except Exception as error:  # whatever it is: what is unsaved has its numbers, and must not get others
+            if self.refusal is None and not isinstance(error, (OSError, sqlite3.Error)):
+                self._logger.error("Storing events went wrong in an unforeseen way", exc_info=error)
             self.refusal = error
             if is_damage(error):
                 self._give_up(error)

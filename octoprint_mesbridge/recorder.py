@@ -197,7 +197,7 @@ class Recorder:
         self._tell_of_storage()
 
     def _tell_of_storage(self) -> None:
-        refusal = self._outbox.refusal
+        refusal = self._outbox.storage()["error"]
         if refusal is not None and not self._disk_refused:
             self._logger.error(
                 "Events cannot be stored (%s). They are sent from memory, and lost if OctoPrint ends before the "

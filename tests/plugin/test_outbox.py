@@ -251,6 +251,26 @@ def test_memory_holds_only_so_much_of_what_the_disk_refuses_but_every_job_event(
     assert (kept.next_batch().after, seqs(kept.next_batch())) == (8, [9])
 
 
+def test_what_cannot_be_written_for_a_reason_nobody_foresaw_is_sent_once_and_written_later(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox = Outbox(path)
+
+    def odd(*_: Any) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr("octoprint_mesbridge.outbox.transaction", odd)
+        outbox.append([occurrence(wire.JOB_STARTED, 1)])
+        outbox.append([occurrence(wire.JOB_ENDED, 2)])
+        assert outbox.storage() == {"full": False, "error": "MemoryError"}
+        assert seqs(outbox.next_batch()) == [1, 2]
+    outbox.save()
+    assert outbox.storage() == {"full": False, "error": None}
+    assert seqs(Outbox(path).next_batch()) == seqs(outbox.next_batch()) == [1, 2]
+    assert [record.exc_info is not None for record in caplog.records] == [True]
+
+
 def test_when_too_many_wait_the_oldest_but_job_events_go_counted_and_the_gap_shows(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
