@@ -32,7 +32,9 @@ def run(config_path: Path, settings_path: Path | None) -> int:
     except (settings.SettingsError, ConfigUnreadable) as error:
         print(f"mesbridge: {error}", file=sys.stderr)
         return 2
-    logs.configure(chosen.bridge.log_level, chosen.bridge.log_format, settings_path)
+    logs.configure(
+        chosen.bridge.log_level, chosen.bridge.log_format, settings_path and settings_path.absolute()
+    )
     _tell_problems(config)
     try:
         asyncio.run(_serve(Service(config, chosen)))

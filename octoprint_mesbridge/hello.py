@@ -34,7 +34,7 @@ class Greeting:
 
     def record(self) -> dict[str, str | None]:
         """As the settings tab gets it."""
-        return {"id": self.bridge_id, "name": self.bridge_name or None, "version": self.version or None}
+        return {"id": self.bridge_id, "name": self.bridge_name or None, "version": self.version}
 
 
 def greet(line: Line, base: str) -> tuple[int, Greeting | None]:
@@ -91,7 +91,7 @@ def _greeting(answer: Answer) -> Greeting | None:
         if said.get("product") != "MESBridge":
             return None
         return Greeting(
-            version=cleaned(said["version"], 32),
+            version=cleaned(said["version"], 32) or "?",
             bridge_id=cleaned(said["bridge_id"], 64),
             bridge_name=cleaned(said["bridge_name"], 128),
             pairing=said.get("pairing") is True,

@@ -611,11 +611,14 @@ $(function () {
                 return;
             }
             // This person cannot open the tab.
-            const {headline, advice} = fault();
+            const wrong = fault();
+            if (!wrong) {
+                return; // it has healed since it was shown
+            }
             const whom = gettext("An administrator finds more in Settings > MESBridge.");
             new PNotify({
-                title: _.escape(headline),
-                text: `<p>${MESBridge.html(advice)}</p><p>${_.escape(whom)}</p>`,
+                title: _.escape(wrong.headline),
+                text: `<p>${MESBridge.html(wrong.advice)}</p><p>${_.escape(whom)}</p>`,
                 type: "notice"
             });
             rememberLost();
