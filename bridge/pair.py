@@ -127,7 +127,8 @@ def _accept(ask: Ask, say: Say, options: argparse.Namespace, chosen: Settings) -
 
 def _ended(ask: Ask, request: Request) -> Request:
     """The request when nothing more will come of it. Raises `ControlError`, also when it is not there any more."""
-    print("Waiting until the codes are confirmed in OctoPrint", end="", flush=True)
+    latest = _clock(request["expires"])
+    print(f"Waiting until the codes are confirmed in OctoPrint, till {latest} at the latest", end="", flush=True)
     try:
         while request["state"] == "accepted":
             time.sleep(_ASK_EVERY_S)

@@ -21,7 +21,6 @@ def run(action: str, name: str, settings_path: Path | None) -> int:
         return 2
     path = folder / "users.json"
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         users = Users(path)
         if action == "remove":
             users.remove(name)
@@ -33,6 +32,7 @@ def run(action: str, name: str, settings_path: Path | None) -> int:
                     file=sys.stderr,
                 )
                 return 1
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             users.add(name, password)
     except (UsersError, OSError) as error:
         print(f"mesbridge: {error}", file=sys.stderr)

@@ -68,7 +68,8 @@ async def _table(chain: Chain, printing: Printing, opcua: OpcUaView) -> list[str
             for own, name in HEATERS.items()
         ),
     ]
-    return ["".join(cell.ljust(_WIDTH) for cell in row).rstrip() for row in rows]
+    widths = [max(_WIDTH, *(len(cell) + 2 for cell in column)) for column in zip(*rows, strict=True)]
+    return ["".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
 def _percent(value: Any) -> str:

@@ -6,8 +6,9 @@ const TODAY = { hour: "2-digit", minute: "2-digit", second: "2-digit" };
 const EARLIER = { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" };
 const EVENT_NAMES = {
   job_started: "Job started", job_paused: "Job paused", job_resumed: "Job resumed",
-  job_finished: "Job finished", warning: "Warning", error: "Error",
+  job_finished: "Job ended", warning: "Warning", error: "Error",
 };
+const ENDINGS = { completed: "Job finished", cancelled: "Job cancelled", failed: "Job failed" };
 const STATUSES = ["Running", "Idle", "Stopped", "Offline"];
 const connection = document.getElementById("connection");
 const machines = document.getElementById("machines");
@@ -53,11 +54,13 @@ function jobRow(job) {
   return row;
 }
 
-function eventItem(event, files) {
+function eventItem(event, jobs) {
   const item = document.createElement("li");
   const what = document.createElement("div");
-  what.append(element("span", EVENT_NAMES[event.type] ?? event.type, `mark ${event.severity}`));
-  const about = event.text ?? files.get(event.job);
+  const job = jobs.get(event.job);
+  const ending = event.type === "job_finished" && job ? ENDINGS[job.state] : undefined;
+  what.append(element("span", ending ?? EVENT_NAMES[event.type] ?? event.type, `mark ${event.severity}`));
+  const about = event.text ?? job?.file;
   if (about) what.append(" ", about);
   item.append(time(event.time), what);
   return item;
@@ -113,8 +116,8 @@ function draw(machine) {
   find(".kind").textContent = [make, location, machine.url].filter(known).join(" · ");
   find(".about").replaceChildren(...about(machine));
   find(".jobs").replaceChildren(...machine.jobs.map(jobRow));
-  const files = new Map(machine.jobs.map((job) => [job.id, job.file]));
-  find(".events").replaceChildren(...machine.events.map((event) => eventItem(event, files)));
+  const jobs = new Map(machine.jobs.map((job) => [job.id, job]));
+  find(".events").replaceChildren(...machine.events.map((event) => eventItem(event, jobs)));
 }
 
 function drawAll(state) {
