@@ -128,7 +128,9 @@ def _accept(ask: Ask, say: Say, options: argparse.Namespace, chosen: Settings) -
 def _ended(ask: Ask, request: Request) -> Request:
     """The request when nothing more will come of it. Raises `ControlError`, also when it is not there any more."""
     latest = _clock(request["expires"])
-    print(f"Waiting until the codes are confirmed in OctoPrint, till {latest} at the latest", end="", flush=True)
+    print(
+        f"Waiting until the codes are confirmed in OctoPrint, till {latest} at the latest", end="", flush=True
+    )
     try:
         while request["state"] == "accepted":
             time.sleep(_ASK_EVERY_S)
