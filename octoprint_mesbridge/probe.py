@@ -196,6 +196,8 @@ def judge(findings: Findings, version: str) -> Report:
     for stage in STAGES:
         if stage == NAME and findings.ended != NAME and _is_number(findings.place):
             continue
+        if stage == SPEECH and findings.ended == ANSWER and reached is _REACHED:
+            continue  # without TLS only an answer shows what is spoken
         good, bad = reached[stage]
         if findings.ended == stage:
             steps.append((Notice(bad), False))
@@ -273,11 +275,11 @@ def _judge_key(steps: list[tuple[Notice, bool]], findings: Findings, greeting: G
     else:
         steps.append((Notice(N_("The bridge does not know this printer's key")), False))
     if greeting.pairing:
-        return Notice(N_("The bridge is there. Next: request pairing below."))
+        return Notice(N_("The bridge is there. Next: pair with it in Settings > MESBridge."))
     return Notice(
         N_(
             "The bridge is there, but takes no pairing requests now. Next: have `mesbridge pair open` run at the"
-            " bridge, then request pairing below."
+            " bridge, then pair with it in Settings > MESBridge."
         )
     )
 

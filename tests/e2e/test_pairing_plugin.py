@@ -167,7 +167,7 @@ def test_after_a_pairing_the_printer_is_connected_within_two_seconds_and_no_erro
     assert test["advice"].startswith("The bridge is there")
     pair(bridge, "open")
     test = tab.command("test_connection", bridge_url=url(bridge))["test"]
-    assert test["advice"] == "The bridge is there. Next: request pairing below."
+    assert test["advice"] == "The bridge is there. Next: pair with it in Settings > MESBridge."
 
     for _ in range(2):  # with the key of another bridge, and with one that this bridge knows
         identity, code = request_pairing(tab, bridge)

@@ -66,7 +66,7 @@ def test_a_key_that_the_bridge_does_not_know_leads_to_pairing(bridge: Receiver, 
     assert failed(report) == ["The bridge does not know this printer's key"]
     assert (report.record()["ok"], report.record()["verdict"]) == (False, "to_pair")
     assert str(report.advice).startswith("The bridge is there")
-    assert "request pairing below" in str(report.advice)
+    assert str(report.advice).endswith("pair with it in Settings > MESBridge.")
     assert ("mesbridge pair open" in str(report.advice)) is not pairing
 
 
@@ -74,7 +74,7 @@ def test_a_printer_without_a_key_is_told_so(bridge: Receiver) -> None:
     report = probe.test_connection(bridge.url, (), None, VERSION)
     assert failed(report) == ["This printer has no key yet"]
     assert report.verdict == TO_PAIR
-    assert str(report.advice) == "The bridge is there. Next: request pairing below."
+    assert str(report.advice) == "The bridge is there. Next: pair with it in Settings > MESBridge."
 
 
 def test_a_bridge_that_knows_only_the_previous_key_is_seen(bridge: Receiver) -> None:
@@ -172,7 +172,11 @@ def test_a_port_that_takes_calls_and_says_nothing_is_said_within_the_time() -> N
         begun = time.monotonic()
         report = report_on(f"http://127.0.0.1:{silent.getsockname()[1]}")
         assert time.monotonic() - begun < probe.WHOLE_TEST_S
-    assert failed(report) == ["It does not answer"]
+    assert [str(text) for text, _ in report.steps] == [
+        "The address is sound",
+        "The port is open",
+        "It does not answer",
+    ]
 
 
 def test_a_name_service_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,7 +209,7 @@ def test_a_certificate_that_nobody_vouches_for_is_a_matter_of_pairing(tmp_path: 
         assert report.verdict == TO_PAIR
         assert failed(report) == ["This printer is not paired with it yet"]
         assert "becomes the trusted one by pairing" in " ".join(str(text) for text, ok in report.steps if ok)
-        assert str(report.advice) == "The bridge is there. Next: request pairing below."
+        assert str(report.advice) == "The bridge is there. Next: pair with it in Settings > MESBridge."
         assert secure.received.paths == ["/hello"]  # asked who it is; and nothing is signed for a stranger
         assert report_on(secure.url, certificate=fingerprint(certificate)).verdict == USABLE
     finally:
@@ -245,7 +249,7 @@ def test_an_address_with_a_path_that_leads_nowhere_is_said_to_end_after_the_port
 
 @pytest.mark.parametrize(("stage", "steps"), [(NAME, 2), (PORT, 3), (SPEECH, 4), (ANSWER, 5)])
 def test_the_first_step_that_fails_is_the_last_and_says_why(stage: str, steps: int) -> None:
-    report = judge(Findings(PLACE, ended=stage, trouble=Notice("because")), VERSION)
+    report = judge(Findings("https://bridge:8484", ended=stage, trouble=Notice("because")), VERSION)
     assert [ok for _, ok in report.steps] == [True] * (steps - 1) + [False]
     assert str(report.advice) == "because"
 
