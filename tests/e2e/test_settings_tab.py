@@ -506,11 +506,12 @@ def test_that_the_bridge_serves_what_is_downloaded(page: Any, tmp_path: Path) ->
 def test_that_the_files_of_two_printers_without_a_name_do_not_collide(page: Any) -> None:
     page.get_by_label("Name in the MES").fill("")
     names = set()
-    for address in ("http://192.168.1.41:5000", "http://192.168.1.42:5000"):
+    for address in ("http://192.168.1.41:5000", "http://192.168.1.42:5000", "http://192.168.1.42:5001"):
         page.get_by_label("Address of this OctoPrint").fill(address)
         names.add(download(page, "Download the entry")[0])
         names.add(download(page, "Download secret-")[0])
-    assert len(names) == 4
+    assert len(names) == 6
+    assert "secret-192-168-1-42-5001.txt" in names
 
 
 @pytest.mark.usefixtures("with_key")
@@ -558,8 +559,11 @@ def test_that_a_key_is_replaced_with_the_overlap_that_was_chosen(page: Any, open
     page.wait_for_function("document.activeElement.id === 'settings_mesbridge_key'")
     assert answers.asked == [{"command": "rotate_key", "job_control": True, "overlap_hours": 168}]
     told = page.inner_text("#settings_mesbridge_newkey")
-    assert "only replace the content of its secret file" in told
-    assert "secret-127-0-0-1.txt" in told
+    assert "the file that this machine's entry in the bridge's config.json names" in told
+    assert ".txt" not in told
+    assert page.is_hidden("#settings_mesbridge_byhand")
+    name, content = download(page, "Download the content of that file")
+    assert (name, content) == ("new-key.txt", KEY + "\n")
 
 
 def test_that_revoking_says_what_stays_at_the_bridge(page: Any, opened: Any) -> None:

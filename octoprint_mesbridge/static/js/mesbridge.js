@@ -391,7 +391,9 @@ $(function () {
             {version: "1.1", label: gettext("Aggregator 1.1")}
         ];
         self.entryWanted = ko.observable(false);
-        self.entryShown = ko.pureComputed(() => self.entryWanted() || !!self.newKey());
+        self.entryShown = ko.pureComputed(
+            () => self.entryWanted() || (!!self.newKey() && !self.newKeyReplaces())
+        );
         self.showEntry = () => {
             self.entryWanted(true);
             $("#settings_mesbridge_entry_name").trigger("focus");
@@ -409,18 +411,19 @@ $(function () {
                 _.findIndex(self.entryVersions, {version: self.entryVersion()})
         );
         // Each machine's files have names of their own: those of many printers end up in one folder.
-        const slug = () => MESBridge.slug(self.entryName().trim() || MESBridge.host(self.octoprintUrl()));
+        const slug = () =>
+            MESBridge.slug(self.entryName().trim() || MESBridge.hostAndPort(self.octoprintUrl()));
         self.secretFile = ko.pureComputed(() => "secret-" + slug() + ".txt");
-        self.newKeyHelp = ko.pureComputed(() => {
-            const known = _.sprintf(
-                gettext(
-                    "If this machine is in the bridge's config.json already, only replace the content of its secret file by this key and restart the bridge. The entry names the file: `%(file)s`, if it was made here."
-                ),
-                {file: self.secretFile()}
-            );
-            if (self.newKeyReplaces()) return known;
-            return gettext("Take it to the bridge with the entry and the secret file below.") + " " + known;
-        });
+        // Where the bridge keeps the key of a machine that it serves, only its config.json says.
+        self.newKeyHelp = ko.pureComputed(() =>
+            self.newKeyReplaces()
+                ? gettext(
+                      "Replace the content of the file that this machine's entry in the bridge's config.json names by this key, and restart the bridge."
+                  )
+                : gettext(
+                      "Take it to the bridge with the entry and the secret file below. If this machine is in the bridge's config.json already, only replace the content of the file that its entry names by this key, and restart the bridge."
+                  )
+        );
         self.entryHelp = ko.pureComputed(() =>
             self.entryVersion() === "1.1"
                 ? gettext("If this machine is in there already, keep its entry and replace only the `api_key` in it.")
@@ -476,7 +479,9 @@ $(function () {
                 "application/json",
                 self.entryText() + "\n"
             );
-        self.saveSecret = () => MESBridge.save(self.secretFile(), "text/plain", self.newKey() + "\n");
+        const saveKey = (name) => MESBridge.save(name, "text/plain", self.newKey() + "\n");
+        self.saveSecret = () => saveKey(self.secretFile());
+        self.saveReplacement = () => saveKey("new-key.txt");
 
         // ------------------------------------------------------------ 5. what is happening
 

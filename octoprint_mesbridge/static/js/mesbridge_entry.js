@@ -14,7 +14,7 @@ $(function () {
             .toLowerCase()
             .replace(/[^a-z0-9]+/g, "-")
             .replace(/^-+|-+$/g, "")
-            .slice(0, 40) || "printer";
+            .slice(0, 64) || "printer";
 
     /** The MES instances of a text such as "1, 2"; null when it is none. */
     MESBridge.mesIds = (text) => {
@@ -31,26 +31,22 @@ $(function () {
         return port >= 1 && port <= 65535 ? port : undefined;
     };
 
-    /** The host of `address`; "" when it is none. */
-    MESBridge.host = (address) => {
+    const part = (address, name) => {
         try {
-            return new URL(address).hostname;
+            return new URL(address)[name];
         } catch (error) {
             return "";
         }
     };
+
+    /** The host of `address`, with its port unless that is the usual one; "" when it is none. */
+    MESBridge.hostAndPort = (address) => part(address, "host");
 
     /** The scheme, host and port of `address`; "" when it is none. */
-    MESBridge.origin = (address) => {
-        try {
-            return new URL(address).origin;
-        } catch (error) {
-            return "";
-        }
-    };
+    MESBridge.origin = (address) => part(address, "origin");
 
     /** Whether a bridge on another computer would reach itself, and not this OctoPrint, at `address`. */
-    MESBridge.isLoopback = (address) => LOOPBACK.test(MESBridge.host(address));
+    MESBridge.isLoopback = (address) => LOOPBACK.test(part(address, "hostname"));
 
     /**
      * The entry as JSON. `version`: "1.1", "1.2" (up to 1.3) or "1.4" (and later); `of`: url, name, mesIds (numbers),
