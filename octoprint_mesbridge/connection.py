@@ -19,7 +19,7 @@ from .access import Access
 from .discovery import Browse, find_bridges
 from .line import BadAddress, base_url, origin
 from .notice import N_, Notice, NoticeError
-from .pairing import Pairing
+from .pairing import DONE, Pairing
 
 URL, CERTIFICATE = "bridge_url", "bridge_certificate"
 """Settings. The second is ``{"origin": "https://host:port", "sha256": hex}``, and holds for that origin only."""
@@ -84,8 +84,14 @@ class Connection:
         certificate = self.certificate(address)
         return {
             "pinned": certificate and {"origin": origin(base_url(address)), "sha256": certificate},
-            "pairing": self._pairing.status(),
+            "pairing": self._pairing_status(),
         }
+
+    def _pairing_status(self) -> dict[str, Any] | None:
+        """A pairing that is done is forgotten with its key."""
+        status = self._pairing.status()
+        in_use = [key.key_id for key, _ in self._access.push_keys()[:1]]
+        return None if status and status["state"] == DONE and in_use != [self._made] else status
 
     # ~~ commands: each gets a JSON object, and returns what its answer has beside the status
 

@@ -268,16 +268,17 @@ class MESBridgePlugin(
             return None, Notice(N_("Switched off in the settings"))
         if not address:
             return None, Notice(N_("The bridge's address is not set"))
+        try:
+            url = push_url(address)
+        except NoticeError as error:
+            return None, error.notice
         if not signers and connection and connection.is_handing_over:
             return None, Notice(N_("The bridge is being given the key"))
         if not signers:
             return None, Notice(N_("No key has been generated"))
-        try:
-            certificate = connection.certificate(address) if connection else None
-            paired = connection.paired_at if connection else None
-            return Target(push_url(address), signers, certificate, paired), None
-        except NoticeError as error:
-            return None, error.notice
+        certificate = connection.certificate(address) if connection else None
+        paired = connection.paired_at if connection else None
+        return Target(url, signers, certificate, paired), None
 
     def _status(self) -> dict[str, Any]:
         status: dict[str, Any] = {"instance": None}

@@ -116,10 +116,12 @@ def test_from_an_empty_tab_to_a_connection(octoprint: OctoPrint, page: Any) -> N
         go_to(page, octoprint.url)
         open_tab(page)
         wait_for_text(page, "Not set up yet")
-        page.get_by_label("Address of the bridge").fill("bridge:8484")
+        page.get_by_label("Address of the bridge").fill("http://bridge:84840")
         assert "such as http://" in page.inner_text("#settings_mesbridge_url_error")
-        page.get_by_label("Address of the bridge").fill(bridge.url)
+        page.get_by_label("Address of the bridge").fill(bridge.url.replace("http://", ""))
         assert page.inner_text("#settings_mesbridge_url_error").strip() == ""
+        page.get_by_label("Address of the bridge").press("Tab")
+        assert page.input_value("#settings_mesbridge_url") == bridge.url
 
         page.get_by_role("button", name="Generate a key").click()
         page.wait_for_function("document.activeElement.id === 'settings_mesbridge_key'")
@@ -223,6 +225,55 @@ def test_that_a_bridge_without_the_new_key_is_told_of_before_the_old_one_ends(pa
     previous = {"prefix": "x9Gk22", "valid_until": ago(-7200), "last_used": None, "last_address": None}
     opened(connected(previous_key_in_use=True, key=key(previous=previous)))
     assert "the bridge still has the key before" in summary(page)
+
+
+def test_that_an_address_that_is_none_is_said_before_the_key_is_missed(
+    octoprint: OctoPrint, page: Any
+) -> None:
+    octoprint.configure_plugin("127.0.0.1:8584")
+    try:
+        go_to(page, octoprint.url)
+        open_tab(page)
+        wait_for_text(page, "The address of the bridge is wrong")
+        assert "try http://127.0.0.1:8584" in summary(page)
+    finally:
+        octoprint.configure_plugin("")
+
+
+@pytest.mark.parametrize(
+    ("typed", "becomes"),
+    [
+        ("127.0.0.1:8584", "http://127.0.0.1:8584"),
+        (" bridge.local ", "http://bridge.local"),
+        ("[fe80::1]:8484", "http://[fe80::1]:8484"),
+        ("https://bridge", "https://bridge"),
+    ],
+)
+def test_that_an_address_is_completed_when_its_field_is_left(
+    page: Any, opened: Any, typed: str, becomes: str
+) -> None:
+    opened(blank())
+    for label in ("Address of the bridge", "Address of this OctoPrint"):
+        field = page.get_by_label(label)
+        field.fill(typed)
+        field.press("Tab")
+        assert field.input_value() == becomes
+        assert field.get_attribute("aria-invalid") == "false"
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["http://", "http://:8484", "bridge:0", "bridge:84840", "mailto:x", "two words", "bridge/?a", "u@b"],
+)
+def test_that_what_is_no_address_stays_as_typed_and_is_marked(page: Any, opened: Any, typed: str) -> None:
+    opened(blank())
+    for label in ("Address of the bridge", "Address of this OctoPrint"):
+        field = page.get_by_label(label)
+        field.fill(typed)
+        field.press("Tab")
+        assert field.input_value() == typed
+        assert field.get_attribute("aria-invalid") == "true"
+    assert page.get_by_role("button", name="Test connection").is_disabled()
 
 
 def test_that_a_full_disk_comes_before_everything_else(page: Any, opened: Any) -> None:
@@ -404,6 +455,24 @@ def test_pairing_from_the_request_to_the_end(page: Any, opened: Any) -> None:
         {"command": "confirm_pairing", "code": "481-207"},
         {"command": "cancel_pairing"},
     ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"connected": False, "error": "refused"},
+        {"connected": False, "idle": "No key", "key": None},
+        {"trouble": "x"},
+    ],
+)
+def test_that_a_pairing_that_is_done_is_not_shown_beside_what_is_wrong(
+    page: Any, opened: Any, change: dict[str, Any]
+) -> None:
+    answers = opened(connected(pairing=pairing("done")))
+    assert "There is nothing more to do." in page.inner_text("#settings_mesbridge_pairing")
+    answers.status.update(change)
+    page.wait_for_selector("#settings_mesbridge_pairing", state="detached")
+    assert page.get_by_role("button", name="Request pairing").is_visible()
 
 
 @pytest.mark.parametrize("state", ["refused", "expired", "failed", "cancelled"])

@@ -65,7 +65,17 @@ def test_that_the_wizard_tells_what_is_sent_and_makes_no_key(octoprint: OctoPrin
     go_to(page, octoprint.url)
     page.wait_for_selector(PAGE, state="visible")
     assert "nothing is sent at all" in page.inner_text(PAGE)
-    page.get_by_label("Address of the bridge").locator("visible=true").fill("http://127.0.0.1:9")
+    field = page.get_by_label("Address of the bridge").locator("visible=true")
+    field.fill("http://127.0.0.1:90000")
+    page.locator("#wizard_dialog .button-finish").click()
+    page.wait_for_timeout(1500)
+    assert page.locator(PAGE).get_by_text("This is no address").is_visible()
+    assert page.evaluate("document.activeElement.id") == "wizard_mesbridge_url"
+    leave = f"OctoPrint.coreui.viewmodels.mESBridgeViewModel.onBeforeWizardTabChange('next', '{PAGE[1:]}_link')"
+    assert page.locator(f"{PAGE}_link").is_visible()
+    assert page.evaluate(leave) is False
+    assert octoprint.plugin_status()["idle"] == "The bridge's address is not set"
+    field.fill("127.0.0.1:9")
     page.locator("#wizard_dialog .button-finish").click()
     page.wait_for_selector("#wizard_dialog", state="hidden")
     status = octoprint.plugin_status()
@@ -73,6 +83,8 @@ def test_that_the_wizard_tells_what_is_sent_and_makes_no_key(octoprint: OctoPrin
     assert status["idle"] == "No key has been generated"
 
     go_to(page, octoprint.url)
+    saved = "OctoPrint.coreui.viewmodels.settingsViewModel.settings.plugins.mesbridge.bridge_url()"
+    assert page.evaluate(saved) == "http://127.0.0.1:9"
     page.wait_for_timeout(1500)
     assert page.is_hidden("#wizard_dialog")
 

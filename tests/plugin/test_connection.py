@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,17 @@ def test_a_pairing_leaves_a_key_an_address_and_no_pin_over_http(plugin: Plugin) 
     assert plugin.connection.status()["pinned"] is None
     assert plugin.changes >= 2
     assert plugin.told >= 3
+
+
+@pytest.mark.parametrize("change", ["rotate", "revoke"])
+def test_that_a_pairing_is_done_is_told_only_while_its_key_is_in_use(plugin: Plugin, change: str) -> None:
+    plugin.pair()
+    assert plugin.state() == pairing.DONE
+    if change == "rotate":
+        plugin.access.rotate(timedelta(hours=1))
+    else:
+        plugin.access.revoke()
+    assert plugin.state() == ""
 
 
 def test_a_pairing_over_https_pins_the_certificate_for_that_address_only(tmp_path: Path) -> None:

@@ -5,12 +5,12 @@
  */
 $(function () {
     const TAB = "#settings_plugin_mesbridge";
+    const WIZARD = "#wizard_plugin_mesbridge";
     const POLL_MS = 3000;
     const POLL_PAIRING_MS = 1000;
     const SEEN_LOST = "plugin.mesbridge.seenLost";
     const PAIRING_OPEN = ["requesting", "comparing", "confirmed"];
     const ALERTS = {error: "alert-error", warning: "", info: "alert-info", success: "alert-success"};
-    const ADDRESS = /^https?:\/\/[^\s/@?#]+(\/[^\s?#]*)?$/;
 
     function MESBridgeViewModel(parameters) {
         const self = this;
@@ -111,12 +111,12 @@ $(function () {
 
         // ------------------------------------------------------------ 2. which bridge
 
-        const looksRight = (address) => ADDRESS.test((address || "").trim());
-        const typed = () => ((self.settings && self.settings.bridge_url()) || "").trim();
+        const typed = () =>
+            MESBridge.withScheme(((self.settings && self.settings.bridge_url()) || "").trim());
 
-        // The server judges addresses in full; this only marks what cannot be one.
-        self.addressUsable = ko.pureComputed(() => !typed() || looksRight(typed()));
-        self.addressGiven = ko.pureComputed(() => looksRight(typed()));
+        self.addressUsable = ko.pureComputed(() => !typed() || self.addressGiven());
+        self.addressGiven = ko.pureComputed(() => MESBridge.isAddress(typed()));
+        self.completeAddress = () => self.settings.bridge_url(typed());
         self.unencrypted = ko.pureComputed(() => self.addressGiven() && typed().startsWith("http:"));
         self.certificate = ko.pureComputed(() => {
             const pinned = self.status().pinned;
@@ -190,8 +190,10 @@ $(function () {
         // ------------------------------------------------------------ 3. pairing
 
         self.octoprintUrl = ko.observable((window.location.origin + BASEURL).replace(/\/+$/, ""));
-        self.octoprintUsable = ko.pureComputed(() => looksRight(self.octoprintUrl()));
-        self.octoprintLoopback = ko.pureComputed(() => MESBridge.isLoopback(self.octoprintUrl()));
+        const ownUrl = () => MESBridge.withScheme(self.octoprintUrl().trim());
+        self.octoprintUsable = ko.pureComputed(() => MESBridge.isAddress(ownUrl()));
+        self.octoprintLoopback = ko.pureComputed(() => MESBridge.isLoopback(ownUrl()));
+        self.completeOctoprint = () => self.octoprintUrl(ownUrl());
 
         self.pairing = ko.pureComputed(() => {
             const pairing = self.status().pairing;
@@ -213,7 +215,11 @@ $(function () {
         self.pairingHelp = gettext(
             "Open the bridge for requests first with `mesbridge pair open --minutes 10`. There `mesbridge pair list` then shows the request and its code, and `mesbridge pair accept ID` accepts it. If the bridge was started with `--settings`, add that option to each of them."
         );
-        self.pairingShown = ko.pureComputed(() => !!self.status().pairing);
+        // That all is done is not said beside what is wrong since.
+        self.pairingShown = ko.pureComputed(() => {
+            const {pairing, trouble, error, idle} = self.status();
+            return !!pairing && !(pairing.state === "done" && (trouble || error || idle));
+        });
         self.pairingOpen = ko.pureComputed(() => !!self.pairing().open);
         self.pairingClass = ko.pureComputed(() => ALERTS[self.pairing().level] || "");
         self.mayRequest = ko.pureComputed(
@@ -224,7 +230,7 @@ $(function () {
             const request = () =>
                 command("request_pairing", {
                     bridge_url: typed(),
-                    octoprint_url: self.octoprintUrl().trim()
+                    octoprint_url: ownUrl()
                 }).done(() => {
                     pairingHere = true;
                     poll();
@@ -412,7 +418,7 @@ $(function () {
         );
         // Each machine's files have names of their own: those of many printers end up in one folder.
         const slug = () =>
-            MESBridge.slug(self.entryName().trim() || MESBridge.hostAndPort(self.octoprintUrl()));
+            MESBridge.slug(self.entryName().trim() || MESBridge.hostAndPort(ownUrl()));
         self.secretFile = ko.pureComputed(() => "secret-" + slug() + ".txt");
         // Where the bridge keeps the key of a machine that it serves, only its config.json says.
         self.newKeyHelp = ko.pureComputed(() =>
@@ -450,7 +456,7 @@ $(function () {
             self.entryProblem()
                 ? ""
                 : MESBridge.entry(self.entryVersion(), {
-                      url: self.octoprintUrl().trim().replace(/\/+$/, ""),
+                      url: ownUrl().replace(/\/+$/, ""),
                       name: self.entryName().trim(),
                       mesIds: self.entryMesIds(),
                       secretFile: self.secretFile(),
@@ -680,6 +686,16 @@ $(function () {
 
         const fetchSoon = _.debounce(fetchStatus, 500, {maxWait: 2000});
 
+        // The wizard saves what its pages hold: one with an address that is none is not left.
+        const wizardDone = () => {
+            if (!$(WIZARD).length) return true;
+            self.completeAddress();
+            if (!self.addressUsable()) $("#wizard_mesbridge_url").trigger("focus");
+            return self.addressUsable();
+        };
+        self.onBeforeWizardTabChange = (next, current) => current !== WIZARD.slice(1) + "_link" || wizardDone();
+        self.onBeforeWizardFinish = wizardDone;
+
         self.onSettingsShown = () => poll();
 
         self.onSettingsHidden = () => {
@@ -698,6 +714,6 @@ $(function () {
     OCTOPRINT_VIEWMODELS.push({
         construct: MESBridgeViewModel,
         dependencies: ["settingsViewModel", "loginStateViewModel", "accessViewModel"],
-        elements: [TAB, "#navbar_plugin_mesbridge", "#wizard_plugin_mesbridge"]
+        elements: [TAB, "#navbar_plugin_mesbridge", WIZARD]
     });
 });

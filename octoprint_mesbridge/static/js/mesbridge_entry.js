@@ -31,6 +31,23 @@ $(function () {
         return port >= 1 && port <= 65535 ? port : undefined;
     };
 
+    const HOST = /(\[[\da-fA-F:.]+(?:%[\w.-]+)?\]|[^\s/:@?#[\]]+)/;
+    const ADDRESS = new RegExp("^(https?://)?" + HOST.source + "(?::(\\d+))?(?:/[!-\"$->A-~]*)?$");
+
+    const addressed = (text) => {
+        const [whole, scheme, , port] = ADDRESS.exec(text) || [];
+        return whole && MESBridge.port(port) !== undefined ? {scheme} : null;
+    };
+
+    /** Whether `text` is an address; the server judges in full, this only sees what cannot be one. */
+    MESBridge.isAddress = (text) => !!(addressed(text) || {}).scheme;
+
+    /** `text` with http:// in front if that is all that it lacks to be an address. */
+    MESBridge.withScheme = (text) => {
+        const found = addressed(text);
+        return found && !found.scheme ? "http://" + text : text;
+    };
+
     const part = (address, name) => {
         try {
             return new URL(address)[name];

@@ -119,6 +119,8 @@ $(function () {
                 gettext("The address of the bridge is missing"),
                 gettext("Type it in or find the bridge, then save.")
             );
+        if (!MESBridge.isAddress(saved.bridge_url.trim()))
+            return told("error", gettext("The address of the bridge is wrong"), status.idle);
         if (!status.key)
             return told(
                 "info",
