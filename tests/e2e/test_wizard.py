@@ -71,7 +71,9 @@ def test_that_the_wizard_tells_what_is_sent_and_makes_no_key(octoprint: OctoPrin
     page.wait_for_timeout(1500)
     assert page.locator(PAGE).get_by_text("This is no address").is_visible()
     assert page.evaluate("document.activeElement.id") == "wizard_mesbridge_url"
-    leave = f"OctoPrint.coreui.viewmodels.mESBridgeViewModel.onBeforeWizardTabChange('next', '{PAGE[1:]}_link')"
+    leave = (
+        f"OctoPrint.coreui.viewmodels.mESBridgeViewModel.onBeforeWizardTabChange('next', '{PAGE[1:]}_link')"
+    )
     assert page.locator(f"{PAGE}_link").is_visible()
     assert page.evaluate(leave) is False
     assert octoprint.plugin_status()["idle"] == "The bridge's address is not set"
