@@ -47,7 +47,7 @@ class Profile:
 
     def __init__(self, browser: Any, octoprint: OctoPrint) -> None:
         self.context = browser.new_context(viewport={"width": 1280, "height": 1000})
-        self.context.set_default_timeout(20_000)
+        self.context.set_default_timeout(60_000)
         self._octoprint = octoprint
         self._logged_in = float("-inf")
 
@@ -735,7 +735,7 @@ def watcher(browser: Any, octoprint: OctoPrint) -> Iterator[Any]:
     administrator.post("/api/access/users", user)  # there already in the next test
     context = browser.new_context(viewport={"width": 1280, "height": 1000})
     page = context.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(60_000)
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("console", lambda line: faults.append(line.text) if "Could not bind" in line.text else None)

@@ -52,7 +52,7 @@ def change_configuration(path: Path, version: str) -> None:
 def page(octoprint: OctoPrint) -> Iterator[Any]:
     with chromium() as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
         faults: list[str] = []
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda line: faults.append(line.text) if "Could not bind" in line.text else None)
