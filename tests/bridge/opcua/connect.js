@@ -52,12 +52,12 @@ async function changes(session, nodeId) {
     { nodeId, attributeId: AttributeIds.Value }, { samplingInterval: 0, queueSize: 10, discardOldest: true }, TimestampsToReturn.Both,
   );
   const seen = [];
-  await new Promise((resolve) => item.on("changed", (value) => {
+  const firstTwo = await new Promise((resolve) => item.on("changed", (value) => {
     seen.push(value.value.value);
-    if (seen.length === 2) resolve();
+    if (seen.length === 2) resolve([...seen]); // more may come before the subscription has ended
   }));
   await subscription.terminate();
-  return seen;
+  return firstTwo;
 }
 
 main().then(() => process.exit(0));
