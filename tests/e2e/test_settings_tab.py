@@ -25,6 +25,7 @@ from tests.plugin.receiver import Receiver
 pytestmark = pytest.mark.e2e
 
 HOSTILE = "\"'><img src=x onerror='window.pwned=1'><script>window.pwned=1</script>{{7*7}}"
+VIEWPORT = {"width": 1280, "height": 1000}
 KEY = "mRk3Zq0aBcDeFgHiJkLmNoPqRsTuVwXyZ0123456789"
 
 
@@ -46,18 +47,64 @@ class Profile:
     """A browser's profile in which an administrator has typed the password recently, as commands demand."""
 
     def __init__(self, browser: Any, octoprint: OctoPrint) -> None:
-        self.context = browser.new_context(viewport={"width": 1280, "height": 1000})
+        self.context = browser.new_context(viewport=VIEWPORT)
         self.context.set_default_timeout(60_000)
         self._octoprint = octoprint
         self._logged_in = float("-inf")
+        self._kept: Page | None = None
 
-    def new_page(self) -> Any:
+    def new_page(self) -> Page:
         page = self.context.new_page()
         if time.monotonic() - self._logged_in > 120:
             self.context.clear_cookies()
             log_in(page, self._octoprint.url, self._octoprint.password)
             self._logged_in = time.monotonic()
-        return page
+        return Page(page)
+
+    def kept_page(self) -> Page:
+        """The page of the test before, as it was when it was loaded: a load costs seconds."""
+        if self._kept is None or time.monotonic() - self._logged_in > 120:
+            self.give_up_kept_page()
+            self._kept = self.new_page()
+            go_to(self._kept.page, self._octoprint.url)
+        page = self._kept.page
+        page.unroute_all()
+        page.set_viewport_size(VIEWPORT)
+        page.evaluate(CLEAR_AWAY)
+        page.wait_for_selector("#settings_dialog", state="hidden")
+        page.wait_for_selector(".modal-backdrop", state="detached")
+        return self._kept
+
+    def give_up_kept_page(self) -> None:
+        if self._kept is not None:
+            self._kept.page.close()
+            self._kept = None
+
+
+class Page:
+    """A page in which nothing may go wrong."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        self.faults: list[str] = []
+        page.on("pageerror", lambda error: self.faults.append(str(error)))
+        page.on(
+            "console", lambda line: self.faults.append(line.text) if "Could not bind" in line.text else None
+        )
+
+
+CLEAR_AWAY = """() => {
+    const view = OctoPrint.coreui.viewmodels.mESBridgeViewModel;
+    $(".modal").modal("hide");
+    PNotify.removeAll();
+    localStorage.clear();
+    if (!view.atFirst)
+        view.atFirst = Object.values(view)
+            .filter((part) => ko.isWriteableObservable(part) && !ko.isComputed(part))
+            .map((part) => [part, part()]);
+    for (const [part, value] of view.atFirst) part(value);
+    view.known(false); // what it is told first is what counts
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -68,25 +115,26 @@ def profile(browser: Any, octoprint: OctoPrint) -> Iterator[Profile]:
 
 
 @pytest.fixture
-def page(profile: Profile) -> Iterator[Any]:
-    """A page in which nothing may go wrong."""
-    page = profile.new_page()
-    faults: list[str] = []
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("console", lambda line: faults.append(line.text) if "Could not bind" in line.text else None)
-    yield page
-    page.close()
-    assert faults == []
+def page(profile: Profile, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A new page; for a test that takes `opened` one in which OctoPrint is loaded."""
+    keeps = "opened" in request.fixturenames
+    page = profile.kept_page() if keeps else profile.new_page()
+    failed = request.session.testsfailed
+    yield page.page
+    if not keeps:
+        page.page.close()
+    elif page.faults or request.session.testsfailed > failed:
+        profile.give_up_kept_page()
+    assert page.faults == []
 
 
 @pytest.fixture
-def opened(octoprint: OctoPrint, page: Any) -> Any:
+def opened(page: Any) -> Any:
     """Opens the tab over made up answers of the plugin: `opened(status)` returns them."""
 
     def open_over(status: dict[str, Any], **commands: Any) -> Answers:
         answers = Answers(page, status)
         answers.commands = commands
-        go_to(page, octoprint.url)
         open_tab(page)
         page.wait_for_function(f"!document.querySelector('{TAB}').innerText.includes('Asking OctoPrint')")
         return answers
@@ -513,12 +561,15 @@ def test_that_job_control_is_off_unless_it_is_ticked(page: Any, opened: Any) -> 
     assert [asked["job_control"] for asked in answers.asked] == [False, True]
 
 
-def test_that_the_password_is_asked_for_before_a_key_is_made(page: Any, opened: Any) -> None:
+def test_that_the_password_is_asked_for_before_a_key_is_made(
+    page: Any, opened: Any, profile: Profile
+) -> None:
     answers = opened(blank())
     page.evaluate("OctoPrint.coreui.viewmodels.loginStateViewModel.credentialsSeen(undefined)")
     page.get_by_role("button", name="Generate a key").click()
     page.wait_for_selector("#reauthenticate_dialog", state="visible")
     assert answers.asked == []
+    profile.give_up_kept_page()  # in which the password would be asked for again and again
 
 
 @pytest.fixture
@@ -733,12 +784,10 @@ def watcher(browser: Any, octoprint: OctoPrint) -> Iterator[Any]:
     user["permissions"] = ["PLUGIN_MESBRIDGE_STATUS"]
     administrator = Visitor(octoprint.url).log_in(ADMIN, octoprint.password)
     administrator.post("/api/access/users", user)  # there already in the next test
-    context = browser.new_context(viewport={"width": 1280, "height": 1000})
-    page = context.new_page()
-    page.set_default_timeout(60_000)
-    faults: list[str] = []
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("console", lambda line: faults.append(line.text) if "Could not bind" in line.text else None)
+    context = browser.new_context(viewport=VIEWPORT)
+    context.set_default_timeout(60_000)
+    watched = Page(context.new_page())
+    page = watched.page
     page.goto(f"{octoprint.url}/login/")
     page.fill("#login-user", "watcher")
     page.fill("#login-password", "watcher")
@@ -746,7 +795,7 @@ def watcher(browser: Any, octoprint: OctoPrint) -> Iterator[Any]:
     page.wait_for_selector("#navbar_login")
     yield page
     context.close()
-    assert faults == []
+    assert watched.faults == []
 
 
 def test_that_who_may_not_open_the_settings_is_told_by_the_mark(octoprint: OctoPrint, watcher: Any) -> None:
@@ -939,7 +988,7 @@ def test_that_everything_can_be_read_in_a_dark_theme(page: Any, opened: Any) -> 
         find_bridges=lambda _: {"bridges": BRIDGES, "note": None},
         test_connection=lambda _: {"test": {"ok": False, "steps": STEPS, "advice": "Run `it`"}},
     )
-    page.add_style_tag(content=DARK)
+    style = page.add_style_tag(content=DARK)
     page.get_by_label("Address of the bridge").fill("https://bridge.local:8484")
     page.get_by_role("button", name="Test connection").click()
     wait_for_text(page, "The bridge cannot be used like this.")
@@ -947,6 +996,7 @@ def test_that_everything_can_be_read_in_a_dark_theme(page: Any, opened: Any) -> 
     wait_for_text(page, "2 bridges found")
     page.get_by_role("button", name="Show the entry").click()
     assert page.evaluate(CONTRAST, TAB) == []
+    style.evaluate("style => style.remove()")
 
 
 def test_that_made_up_answers_have_the_shape_of_real_ones(octoprint: OctoPrint) -> None:

@@ -61,7 +61,7 @@ $(function () {
             );
             new PNotify({
                 title: gettext("MES connection"),
-                text: MESBridge.html(answer.status === 403 ? refused : said),
+                text: MESBridge.escape(answer.status === 403 ? refused : said),
                 type: "error"
             });
         }
@@ -79,15 +79,20 @@ $(function () {
                 );
         }
 
+        let settingsOpen = false;
         let timer = null;
 
-        function poll() {
+        function follow() {
             window.clearTimeout(timer);
-            const look = $(TAB).is(":visible") && !document.hidden;
-            (look ? fetchStatus() : $.Deferred().resolve()).always(() => {
+            fetchStatus().always(() => {
                 window.clearTimeout(timer);
-                timer = window.setTimeout(poll, self.pairingOpen() ? POLL_PAIRING_MS : POLL_MS);
+                if (settingsOpen) timer = window.setTimeout(look, self.pairingOpen() ? POLL_PAIRING_MS : POLL_MS);
             });
+        }
+
+        function look() {
+            if ($(TAB).is(":visible") && !document.hidden) follow();
+            else timer = window.setTimeout(look, POLL_MS);
         }
 
         // ------------------------------------------------------------ 1. how it stands
@@ -233,7 +238,7 @@ $(function () {
                     octoprint_url: ownUrl()
                 }).done(() => {
                     pairingHere = true;
-                    poll();
+                    follow();
                     $("#settings_mesbridge_pairing").trigger("focus");
                 });
             authenticated(request);
@@ -242,7 +247,7 @@ $(function () {
         self.confirmPairing = () =>
             authenticated(() =>
                 command("confirm_pairing", {code: self.pairing().code}).done(() => {
-                    poll();
+                    follow();
                     $("#settings_mesbridge_pairing").trigger("focus");
                 })
             );
@@ -250,7 +255,7 @@ $(function () {
         /** End the pairing; forget one that has ended. */
         self.cancelPairing = () =>
             command("cancel_pairing").done(() => {
-                poll();
+                follow();
                 $("#settings_mesbridge_request").trigger("focus");
             });
 
@@ -629,7 +634,7 @@ $(function () {
             const whom = gettext("An administrator finds more in Settings > MESBridge.");
             new PNotify({
                 title: _.escape(wrong.headline),
-                text: `<p>${MESBridge.html(wrong.advice)}</p><p>${_.escape(whom)}</p>`,
+                text: `<p>${MESBridge.escape(wrong.advice)}</p><p>${_.escape(whom)}</p>`,
                 type: "notice"
             });
             rememberLost();
@@ -642,11 +647,11 @@ $(function () {
                 title: gettext("MES connection"),
                 html:
                     "<p>" +
-                    MESBridge.html(healthText(context.reason)) +
+                    MESBridge.escape(healthText(context.reason)) +
                     "</p><p>" +
-                    MESBridge.html(self.status().trouble || self.status().error || context.message) +
+                    MESBridge.escape(self.status().trouble || self.status().error || context.message) +
                     "</p><p>" +
-                    MESBridge.html(gettext("See Settings > MESBridge, where the connection can be tested.")) +
+                    MESBridge.escape(gettext("See Settings > MESBridge, where the connection can be tested.")) +
                     "</p>",
                 result: result
             })
@@ -696,9 +701,13 @@ $(function () {
         self.onBeforeWizardTabChange = (next, current) => current !== WIZARD.slice(1) + "_link" || wizardDone();
         self.onBeforeWizardFinish = wizardDone;
 
-        self.onSettingsShown = () => poll();
+        self.onSettingsShown = () => {
+            settingsOpen = true;
+            follow();
+        };
 
         self.onSettingsHidden = () => {
+            settingsOpen = false;
             window.clearTimeout(timer);
             pairingHere = false;
             self.forgetKey();

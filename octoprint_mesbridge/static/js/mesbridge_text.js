@@ -15,8 +15,8 @@ $(function () {
             .filter((node) => node.textContent);
     };
 
-    /** `text` as HTML, for where OctoPrint wants that. */
-    MESBridge.html = (text) => $("<div></div>").append(nodes(text)).html();
+    /** `text` escaped for HTML, for where OctoPrint wants that. */
+    MESBridge.escape = (text) => $("<div></div>").append(nodes(text)).html();
 
     /** As Knockout's `text`, with code. What has not changed is not drawn again, and stays selected. */
     ko.bindingHandlers.mesbridgeText = {
