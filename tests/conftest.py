@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -26,5 +27,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> BySite:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # Real processes mostly wait: they begin first, and the short tests fill the gaps.
-    items.sort(key=lambda item: not item.path.is_relative_to(END_TO_END))
+    # Real processes mostly wait: they begin first, and the short tests fill the gaps. Long modules before short ones,
+    # or the last of them would keep one worker busy while the others have ended.
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: (not item.path.is_relative_to(END_TO_END), -tests[item.path]))
