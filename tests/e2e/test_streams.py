@@ -133,7 +133,9 @@ def test_a_print_from_the_printers_own_card(stream: Stream) -> None:
     octoprint = stream.octoprint
     (listed,) = (file for file in octoprint._get("/api/files").json()["files"] if file["origin"] != "local")
     with stream.expects(*begins("printe~1.gco", "printer"), *COMPLETED):
-        octoprint._post(f"/api/files/{listed['origin']}/{listed['path']}", {"command": "select", "print": True})
+        octoprint._post(
+            f"/api/files/{listed['origin']}/{listed['path']}", {"command": "select", "print": True}
+        )
 
 
 def test_a_firmware_that_kills_itself_and_connecting_again(stream: Stream) -> None:
