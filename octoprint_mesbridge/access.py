@@ -133,14 +133,14 @@ class Access:
         user = self._users.find_user(userid=record.user)
         if user is None:
             return Notice(
-                N_("The key is not accepted, because its user %(user)s was removed. Generate a new key."),
+                N_("The key is not accepted, because its user %(user)s was removed. Replace the key."),
                 {"user": record.user},
             )
         if not user.is_active:
             return Notice(
                 N_(
                     "The key is not accepted, because its user %(user)s was deactivated. "
-                    "Activate it again under Access Control, or generate a new key."
+                    "Activate it again under Access Control, or replace the key."
                 ),
                 {"user": record.user},
             )

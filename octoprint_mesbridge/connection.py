@@ -114,7 +114,7 @@ class Connection:
         return {}
 
     def confirm(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
-        if not self._pairing.confirm(_text(data, "code") or None):
+        if not self._pairing.confirm(_text(data, "code")):
             raise NoticeError(
                 Notice(N_("There is no such code to confirm (any more): request pairing again"))
             )

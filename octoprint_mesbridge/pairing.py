@@ -105,8 +105,8 @@ class Pairing:
             self._attempt = _Attempt(self._owner, self._logger, self._timing, bridge, own, before)
             self._attempt.start()
 
-    def confirm(self, code: str | None = None) -> bool:
-        """Say that both sides show the same code (`code`, if given); whether there was one to confirm."""
+    def confirm(self, code: str) -> bool:
+        """Say that both sides show `code`; False when that is not (any more) what is to be confirmed."""
         attempt = self._attempt
         return attempt is not None and attempt.confirm(code)
 
@@ -174,9 +174,9 @@ class _Attempt:
                 "expires": self._expires,
             }
 
-    def confirm(self, code: str | None) -> bool:
+    def confirm(self, code: str) -> bool:
         with self._condition:
-            if code is not None and code != self._code:
+            if code != self._code:
                 return False
         return self._show(CONFIRMED, _waiting_for_bridge(), after=COMPARING)
 

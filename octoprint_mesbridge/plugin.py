@@ -168,7 +168,8 @@ class MESBridgePlugin(
         }
 
     def get_settings_restricted_paths(self) -> dict[str, Any]:
-        return {"admin": [[key] for key in self.get_settings_defaults()]}
+        # With the defaults, so that the tab finds every field also for who logs in later, without a new page.
+        return {"admin": [[(key, default)] for key, default in self.get_settings_defaults().items()]}
 
     def on_settings_save(self, data: dict[str, Any]) -> Any:
         changed = super().on_settings_save(data)
@@ -208,7 +209,7 @@ class MESBridgePlugin(
 
     def get_assets(self) -> dict[str, list[str]]:
         return {
-            "js": [f"js/mesbridge{part}.js" for part in ("_entry", "_text", "_words", "")],
+            "js": [f"js/mesbridge{part}.js" for part in ("_entry", "_text", "_words", "_key", "_mark", "")],
             "css": ["css/mesbridge.css"],
         }
 
@@ -257,7 +258,9 @@ class MESBridgePlugin(
         with self._configuring:  # else a slow thread could bring back what another one has ended
             target, reason = self._target()
             self._recorder.set_recording(target is not None)
-            self._sender.aim(target, reason)
+            changed = self._sender.aim(target, reason)
+        if changed:
+            self._tell_changed()
 
     def _target(self) -> tuple[Target | None, Notice | None]:
         connection = self._connection

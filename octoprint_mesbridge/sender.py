@@ -130,6 +130,7 @@ class Sender:
         self._heard = False
         self._connected = False
         self._error: Notice | None = None
+        self._last_error: tuple[Notice, datetime] | None = None
         self._trying_since: float | None = None
         self._acknowledged: str | None = None
         self._signing: Signer | None = None
@@ -141,9 +142,10 @@ class Sender:
     def start(self) -> None:
         self._thread.start()
 
-    def aim(self, target: Target | None, reason_idle: Notice | None = None) -> None:
-        """Push to `target` from now on; with None, push nothing, and say why in the status."""
+    def aim(self, target: Target | None, reason_idle: Notice | None = None) -> bool:
+        """Push to `target` from now on; with None, push nothing, and say why in the status. Whether that is new."""
         with self._condition:
+            new = (target, reason_idle) != (self._target, self._reason_idle)
             self._reason_idle = reason_idle
             self._refused = {}  # what was changed may be what the bridge has learnt, too
             if target != self._target:
@@ -153,6 +155,7 @@ class Sender:
                 self._error = self._trying_since = self._signing = self._bridge = None
                 self._line.abandon()
                 self._condition.notify_all()
+            return new
 
     def wake(self) -> None:
         """Say that the outbox has something new."""
@@ -172,16 +175,20 @@ class Sender:
         return not self._thread.is_alive()
 
     def status(self) -> dict[str, Any]:
-        """What a person wants to know: `idle` and `error` are notices or None, times are RFC 3339 texts.
+        """What a person wants to know: `idle`, `error` and `last_error` are notices or None, times RFC 3339 texts.
 
+        `error` is what is wrong now, `last_error` what was wrong last, and until when that was seen.
         `clock_offset` is what the bridge's clock is ahead, in seconds; None until the bridge was heard.
         """
         backlog = self._outbox.backlog()
         with self._condition:
+            last_error, last_error_at = self._last_error or (None, None)
             return {
                 "connected": self._connected,
                 "idle": None if self._target else self._reason_idle,
                 "error": self._error or self._patience(),
+                "last_error": last_error,
+                "last_error_at": last_error_at and wire.format_time(last_error_at),
                 "bridge": self._bridge and self._bridge.record(),
                 "acknowledged": self._acknowledged,
                 "clock_offset": self._offset.total_seconds() if self._heard else None,
@@ -363,6 +370,7 @@ class Sender:
             begins = self._error is None
             self._connected = False
             self._error = failure.notice
+            self._last_error = failure.notice, wire.utc_now()
         log = self._logger.warning if begins else self._logger.debug
         log("%s. Events are kept and sent later.", failure)
         if begins:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import bridge
 from bridge.demo.octoprint import ADMIN
 
 TAB = "#settings_plugin_mesbridge"
@@ -79,6 +80,8 @@ def blank() -> dict[str, Any]:
         "connected": False,
         "idle": "The bridge's address is not set",
         "error": None,
+        "last_error": None,
+        "last_error_at": None,
         "acknowledged": None,
         "acknowledged_event": None,
         "waiting": 0,
@@ -90,7 +93,15 @@ def blank() -> dict[str, Any]:
         "left_out": {},
         "bridge": None,
         "pinned": None,
-        "identity_suggestions": {"manufacturer": None, "model": "Prusa i3 MK3S"},
+        "identity_suggestions": {
+            "manufacturer": None,
+            "model": "Prusa i3 MK3S",
+            "product_code": "Prusa i3 MK3S",
+            "serial_number": "5d0e1a52-7c1b-4d7e-9a43-2f1b7c3d9e10",
+            "year_of_construction": None,
+            "location": None,
+            "asset_id": None,
+        },
         "pairing": None,
         "storage": {"full": False, "error": None},
     }
@@ -98,11 +109,11 @@ def blank() -> dict[str, Any]:
 
 def key(**changes: Any) -> dict[str, Any]:
     return {
-        "prefix": "mRk3Zq",
+        "prefix": "mRk3",
         "created": ago(9 * 86400),
         "last_used": ago(50),
         "last_address": "192.168.1.5",
-        "user": "mesbridge",
+        "user": "mesbridge-key-4f1c09ab",
         "job_control": False,
         "previous": None,
         **changes,
@@ -119,7 +130,7 @@ def connected(**changes: Any) -> dict[str, Any]:
         "acknowledged": ago(3),
         "clock_offset": 0.0,
         "acknowledged_event": {"seq": 118, "kind": "job_started", "time": ago(420)},
-        "bridge": {"id": "b7e1", "name": "Hall 2", "version": "0.1.0"},
+        "bridge": {"id": "b7e1", "name": "Hall 2", "version": bridge.__version__},
         "superseded": {"progress": 212, "heaters": 74},
         **changes,
     }

@@ -20,8 +20,18 @@ def visitor(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 WORDS = [
     # language, in the page, in the scripts, said by the plugin
-    ("de", "Diesen Drucker melden", "Kopplung anfordern", "Die Adresse der Bridge ist nicht eingetragen"),
-    ("fr", "Signaler cette imprimante", "La passerelle est joignable.", "adresse de la passerelle"),
+    (
+        "de",
+        "Status dieses Druckers an das MES übermitteln",
+        "Kopplung anfordern",
+        "Die Adresse der Bridge ist nicht eingetragen",
+    ),
+    (
+        "fr",
+        "état de cette imprimante au MES",
+        "La passerelle est joignable.",
+        "adresse de la passerelle",
+    ),
     ("en", "Report this printer", "", "The bridge's address is not set"),
 ]
 

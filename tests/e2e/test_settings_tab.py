@@ -261,6 +261,28 @@ def test_that_an_ordinary_day_needs_no_attention(page: Any, opened: Any) -> None
     assert "never" not in fact(page, "Key")
 
 
+def test_that_what_was_lost_is_not_called_arrived(page: Any, opened: Any) -> None:
+    opened(connected(dropped={"heaters": 2}, left_out={"a sample": 1, "PrintStarted": 1}))
+    assert "What waited has arrived." in summary(page)
+    assert "Temperatures: 2" in fact(page, "Lost")
+    assert "Other: 2" in fact(page, "Left out")
+    page.wait_for_selector("#navbar_plugin_mesbridge", state="hidden")  # for it is looked at
+
+
+def test_that_the_last_error_stays_to_be_seen(page: Any, opened: Any) -> None:
+    opened(connected(last_error="The bridge at http://192.168.1.5:8484 was away", last_error_at=ago(3600)))
+    assert "Connected to Hall 2" in summary(page)
+    assert "was away" in fact(page, "Last error")
+    assert "last seen" in fact(page, "Last error")
+
+
+def test_that_a_disk_that_refuses_says_what_to_check(page: Any, opened: Any) -> None:
+    refusal = "attempt to write a readonly database"
+    opened(connected(storage={"full": False, "error": refusal}))
+    assert "Check the disk of this OctoPrint" in summary(page)
+    assert refusal in summary(page)
+
+
 def test_that_a_bridge_that_is_away_is_told_with_its_error_and_what_waits(page: Any, opened: Any) -> None:
     error = "The bridge at http://192.168.1.5:8484 cannot be reached: connection refused"
     opened(connected(connected=False, error=error, waiting=14, oldest_waiting=ago(7300)))
@@ -505,6 +527,23 @@ def test_pairing_from_the_request_to_the_end(page: Any, opened: Any) -> None:
     ]
 
 
+def test_that_what_is_confirmed_is_the_code_that_was_compared(
+    page: Any, opened: Any, profile: Profile
+) -> None:
+    answers = opened({**blank(), "pairing": pairing("comparing")})
+    page.evaluate(
+        """OctoPrint.coreui.viewmodels.loginStateViewModel.reauthenticateIfNecessary =
+        (callback) => { window.passwordTyped = callback; }"""
+    )
+    page.get_by_role("button", name="The bridge shows the same code").click()
+    answers.status["pairing"] = pairing("comparing", code="999-999")
+    wait_for_text(page, "999-999")
+    page.evaluate("passwordTyped()")
+    page.wait_for_timeout(300)
+    assert answers.asked == [{"command": "confirm_pairing", "code": "481-207"}]
+    profile.give_up_kept_page()
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -669,6 +708,23 @@ def test_that_the_key_is_gone_when_the_dialog_is_closed(page: Any) -> None:
     assert KEY not in page.evaluate("JSON.stringify(localStorage) + JSON.stringify(sessionStorage)")
 
 
+def test_that_a_key_that_was_replaced_meanwhile_is_shown_no_longer(page: Any, with_key: Answers) -> None:
+    assert page.input_value("#settings_mesbridge_key") == KEY
+    with_key.status["key"] = key(user="mesbridge-key-another1")
+    page.locator("#settings_mesbridge_newkey").wait_for(state="hidden")
+    assert page.input_value("#settings_mesbridge_key") == ""
+
+
+def test_that_pairing_says_what_the_new_key_may_do(page: Any, opened: Any) -> None:
+    controls = page.locator(f"{TAB} :text('The new one controls jobs, too')")
+    answers = opened(connected(key=key(job_control=True)))
+    assert controls.is_visible()
+    answers.status["key"] = key()
+    controls.wait_for(state="hidden")
+    answers.status["key"] = None
+    wait_for_text(page, "Pairing makes a key that reads the printer's status and nothing else.")
+
+
 def test_that_a_key_is_replaced_with_the_overlap_that_was_chosen(page: Any, opened: Any) -> None:
     answers = opened(connected(key=key(job_control=True)), rotate_key=lambda _: {"api_key": KEY})
     page.get_by_role("button", name="Replace the key").press("Enter")
@@ -716,6 +772,15 @@ def test_that_a_refused_command_says_why(page: Any, opened: Any) -> None:
     page.get_by_role("button", name="Generate a key").click()
     page.wait_for_selector(".ui-pnotify :text('OctoPrint is not set up yet')")
     assert page.evaluate("window.pwned") is None
+
+
+def test_that_an_octoprint_that_is_gone_is_told_in_words(page: Any, opened: Any) -> None:
+    opened(blank())
+    page.unroute_all()
+    page.route("**/api/plugin/mesbridge*", lambda route: route.abort())
+    page.get_by_role("button", name="Generate a key").click()
+    page.wait_for_selector(".ui-pnotify :text('OctoPrint does not answer.')")
+    wait_for_text(page, "The state cannot be read")
 
 
 def test_that_a_command_that_is_not_permitted_says_so(page: Any, opened: Any) -> None:
@@ -1002,5 +1067,5 @@ def test_that_everything_can_be_read_in_a_dark_theme(page: Any, opened: Any) -> 
 def test_that_made_up_answers_have_the_shape_of_real_ones(octoprint: OctoPrint) -> None:
     real = octoprint.plugin_status()
     made_up = settings_tab.blank()
-    assert set(made_up) <= set(real)
-    assert set(made_up["identity_suggestions"]) <= set(real["identity_suggestions"])
+    assert set(made_up) == set(real)
+    assert set(made_up["identity_suggestions"]) == set(real["identity_suggestions"])

@@ -99,7 +99,7 @@ def test_that_the_wizard_tells_what_is_sent_and_makes_no_key(octoprint: OctoPrin
     go_to(page, octoprint.url)
     page.wait_for_function("OctoPrint.coreui.viewmodels.healthCheckViewModel.checkResults().length === 1")
     page.evaluate("OctoPrint.coreui.viewmodels.healthCheckViewModel.showHealthCheckDialog()")
-    page.locator("#plugin_health_check_dialog").get_by_text("The MES bridge cannot be reached").wait_for()
+    page.locator("#plugin_health_check_dialog").get_by_text("Events do not reach the MES bridge").wait_for()
     assert page.evaluate("window.pwned") is None
     assert answers.gets > 0
 

@@ -634,7 +634,7 @@ def test_a_key_whose_user_was_removed_or_deactivated_says_so_and_what_helps(
     assert "deactivated" in str(access.trouble())
     assert user.name in str(access.trouble())
     users.remove_user(user.name)
-    assert "was removed. Generate a new key" in str(access.trouble())
+    assert "was removed. Replace the key" in str(access.trouble())
 
 
 # ~~ a pairing that comes to nothing

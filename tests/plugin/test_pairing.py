@@ -90,6 +90,10 @@ class Plant:
         except AssertionError:
             raise AssertionError(f"{self.status()}") from None
 
+    def confirm(self) -> bool:
+        """Whatever code is shown."""
+        return self.pairing.confirm(self.status().get("code") or "")
+
     def key_at_bridge(self) -> str | None:
         return next((one.api_key for one in self.bridge.received.pairings.values() if one.api_key), None)
 
@@ -140,16 +144,17 @@ def test_the_bridges_acceptance_alone_makes_no_key(plant: Plant) -> None:
     eventually(lambda: "Accepted at the bridge" in plant.message())
     eventually(lambda: len(plant.bridge.received.paths) > 8)
     assert plant.plugin.made == []
-    plant.pairing.confirm()
+    plant.confirm()
     plant.until(pairing.DONE)
     assert [plant.key_at_bridge()] == plant.plugin.made
 
 
 def test_a_code_that_is_no_longer_shown_cannot_be_confirmed(plant: Plant) -> None:
-    assert not plant.pairing.confirm()
+    assert not plant.confirm()
     plant.request()
     plant.until(pairing.COMPARING)
-    assert not plant.pairing.confirm("000-00x")
+    for code in ("000-00x", ""):
+        assert not plant.pairing.confirm(code)
     assert plant.status()["state"] == pairing.COMPARING
 
 
@@ -171,7 +176,7 @@ def test_a_bridge_that_says_no_ends_it_without_a_key_in_the_plugins_own_words(
 ) -> None:
     plant.request()
     plant.until(pairing.COMPARING)
-    plant.pairing.confirm()
+    plant.confirm()
     plant.bridge.accept_pairing(state, "not\u202eours".replace("\u202e", " "))
     plant.until(end)
     assert plant.message() == words
@@ -183,7 +188,7 @@ def test_a_bridge_that_could_not_take_the_key_has_it_withdrawn(plant: Plant) -> 
     plant.bridge.received.taken = handshake.State(handshake.FAILED, "config.json is read-only")
     plant.request()
     plant.until(pairing.COMPARING)
-    plant.pairing.confirm()
+    plant.confirm()
     plant.bridge.accept_pairing()
     plant.until(pairing.FAILED)
     assert "config.json is read-only. The key made for it was withdrawn" in plant.message()
@@ -194,7 +199,7 @@ def test_a_bridge_that_could_not_take_the_key_has_it_withdrawn(plant: Plant) -> 
 def test_a_bridge_that_says_it_has_a_key_it_was_never_given_is_not_believed(plant: Plant) -> None:
     plant.request()
     plant.until(pairing.COMPARING)
-    plant.pairing.confirm()
+    plant.confirm()
     plant.bridge.accept_pairing(handshake.SERVED)
     plant.until(pairing.FAILED)
     assert "never given" in plant.message()
@@ -254,7 +259,7 @@ def test_a_bridge_that_was_restarted_has_forgotten_the_request(plant: Plant) -> 
 def test_a_bridge_that_is_away_for_a_while_is_asked_again(plant: Plant) -> None:
     plant.request()
     plant.until(pairing.COMPARING)
-    plant.pairing.confirm()
+    plant.confirm()
     plant.bridge.stop()
     eventually(lambda: "nothing listens" in plant.message())
     assert plant.status()["state"] == pairing.CONFIRMED
@@ -278,7 +283,7 @@ def test_when_it_is_unknown_whether_the_bridge_took_the_key_it_stays_and_that_is
     plant.bridge.received.expires_in = 1.0
     plant.request()
     plant.until(pairing.COMPARING)
-    plant.pairing.confirm()
+    plant.confirm()
     plant.bridge.accept_pairing()
     plant.until(pairing.EXPIRED)
     assert "not known whether the bridge took the key" in plant.message()
@@ -294,7 +299,7 @@ def test_a_new_request_takes_the_place_of_the_one_before(plant: Plant) -> None:
     plant.request()
     eventually(lambda: plant.status()["code"] not in (None, first))
     assert len(plant.bridge.received.pairings) == 2
-    plant.pairing.confirm()
+    plant.confirm()
     plant.bridge.accept_pairing()
     plant.until(pairing.DONE)
     assert len(plant.plugin.made) == 1
@@ -306,7 +311,7 @@ def test_a_cancelled_pairing_makes_no_key_and_can_be_put_away(plant: Plant) -> N
     plant.until(pairing.COMPARING)
     plant.pairing.cancel()
     assert plant.status()["state"] == pairing.CANCELLED
-    assert not plant.pairing.confirm()
+    assert not plant.confirm()
     plant.pairing.stop(5.0)
     assert plant.plugin.made == []
     plant.pairing.cancel()
@@ -330,7 +335,7 @@ def test_the_bridge_is_told_when_no_key_can_be_made_for_it(plant: Plant) -> None
     plant.bridge.received.accept_at_once = True
     plant.request()
     plant.until(pairing.COMPARING)
-    plant.pairing.confirm()
+    plant.confirm()
     eventually(lambda: state_at_bridge(plant) == handshake.CANCELLED)
 
 
@@ -379,7 +384,7 @@ def test_a_pairing_cancelled_while_the_key_travels_has_it_withdrawn(plant: Plant
     plant.bridge.received.accept_at_once = True
     plant.request()
     plant.until(pairing.COMPARING)
-    plant.pairing.confirm()
+    plant.confirm()
     eventually(lambda: plant.plugin.made)
     plant.pairing.cancel()
     plant.pairing.stop(5.0)
@@ -408,7 +413,7 @@ def test_settings_that_cannot_be_saved_end_it_and_leave_the_key_to_the_bridge(pl
     plant.bridge.received.accept_at_once = True
     plant.request()
     plant.until(pairing.COMPARING)
-    plant.pairing.confirm()
+    plant.confirm()
     plant.until(pairing.FAILED)
     assert "No space left" in plant.message()
     assert plant.plugin.withdrawn == 0
@@ -421,7 +426,7 @@ def test_a_key_that_cannot_be_made_is_said(plant: Plant) -> None:
     plant.bridge.received.accept_at_once = True
     plant.request()
     plant.until(pairing.COMPARING)
-    plant.pairing.confirm()
+    plant.confirm()
     plant.until(pairing.FAILED)
     assert plant.message() == "OctoPrint is not set up yet"
     assert plant.plugin.withdrawn == 0
@@ -440,7 +445,7 @@ def test_the_key_is_in_no_log_and_in_no_status(plant: Plant, caplog: pytest.LogC
     plant.bridge.received.accept_at_once = True
     plant.request()
     plant.until(pairing.COMPARING)
-    plant.pairing.confirm()
+    plant.confirm()
     plant.until(pairing.DONE)
     (key,) = plant.plugin.made
     assert key not in caplog.text
@@ -517,7 +522,7 @@ def test_an_answer_of_before_is_not_taken_for_one_of_now(plant: Plant) -> None:
         patch.setattr(wire, "sign_reply", replaying)
         plant.request()
         plant.until(pairing.COMPARING)
-        plant.pairing.confirm()
+        plant.confirm()
         plant.until(pairing.EXPIRED)
     assert len(kept) > 3
     assert plant.plugin.made == []
@@ -531,7 +536,7 @@ def test_a_sealed_key_that_was_changed_on_the_way_is_not_taken(plant: Plant) -> 
         plant.bridge.received.expires_in = 0.6
         plant.request()
         plant.until(pairing.COMPARING)
-        plant.pairing.confirm()
+        plant.confirm()
         plant.until(pairing.EXPIRED)
     assert plant.key_at_bridge() is None
     assert plant.plugin.bridge is None
@@ -589,7 +594,7 @@ def test_in_whatever_order_people_act_a_key_is_in_use_on_both_sides_or_on_none(
 
     received.lose = lose
     people = {
-        "confirm": plant.pairing.confirm,
+        "confirm": plant.confirm,
         "accept": plant.bridge.accept_pairing,
         "cancel": plant.pairing.cancel,
         "fail": fail,
@@ -633,7 +638,7 @@ def test_a_certificate_that_the_system_does_not_trust_is_pinned_and_part_of_the_
         assert plant.status()["code"] == plant.bridge.code()
         (one,) = plant.bridge.received.pairings.values()
         assert one.introduction.certificate == fingerprint(certificate)
-        plant.pairing.confirm()
+        plant.confirm()
         plant.bridge.accept_pairing()
         plant.until(pairing.DONE)
         assert plant.plugin.bridge == (plant.bridge.url, fingerprint(certificate))
@@ -653,7 +658,7 @@ def test_a_certificate_that_the_system_trusts_is_not_pinned(
         plant.until(pairing.COMPARING)
         (one,) = plant.bridge.received.pairings.values()
         assert one.introduction.certificate is None
-        plant.pairing.confirm()
+        plant.confirm()
         plant.until(pairing.DONE)
         assert plant.plugin.bridge == (plant.bridge.url, None)
     finally:

@@ -134,6 +134,17 @@ def test_while_the_bridge_is_away_events_wait_and_it_is_said_once(
     assert sum("cannot be reached" in message for message in messages) == 1
     assert sum("Connected to the bridge" in message for message in messages) == 1
     assert plant.error() == ""
+    assert "cannot be reached" in str(plant.sender.status()["last_error"])
+    assert wire.parse_time(plant.sender.status()["last_error_at"]) <= wire.utc_now()
+
+
+def test_whether_an_aim_is_new_is_said(plant: Plant) -> None:
+    target = Target(push_url(plant.bridge.url), (Signer(plant.key),))
+    assert plant.sender.aim(target)
+    assert not plant.sender.aim(target)
+    assert plant.sender.aim(None, Notice("Switched off"))
+    assert not plant.sender.aim(None, Notice("Switched off"))
+    assert plant.sender.aim(None, Notice("No key"))
 
 
 @pytest.mark.parametrize(

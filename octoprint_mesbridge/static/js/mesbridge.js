@@ -1,5 +1,6 @@
 /*
- * Settings tab, wizard page and mark in the navigation bar: one view model over the plugin's API.
+ * Settings tab, wizard page and mark in the navigation bar: one view model over the plugin's API, of which
+ * mesbridge_key.js makes the part about the key and mesbridge_mark.js the one about the mark.
  * What a status means in words is in mesbridge_words.js, the entry for config.json in mesbridge_entry.js.
  * Names and messages come from other machines: they are bound as text, or go through mesbridge_text.js.
  */
@@ -8,7 +9,6 @@ $(function () {
     const WIZARD = "#wizard_plugin_mesbridge";
     const POLL_MS = 3000;
     const POLL_PAIRING_MS = 1000;
-    const SEEN_LOST = "plugin.mesbridge.seenLost";
     const PAIRING_OPEN = ["requesting", "comparing", "confirmed"];
     const ALERTS = {error: "alert-error", warning: "", info: "alert-info", success: "alert-success"};
 
@@ -54,14 +54,25 @@ $(function () {
             followError();
         }
 
-        function complain(answer) {
-            const said = (answer.responseJSON || {}).error || answer.statusText;
-            const refused = gettext(
-                "OctoPrint refused this: you may not do it, or your password has to be entered again. Reload the page and try once more."
+        function refusal(answer) {
+            if (answer.status === 0)
+                return gettext("OctoPrint does not answer. Check that it runs, and that this computer reaches it.");
+            if (answer.status === 403)
+                return gettext(
+                    "OctoPrint refused this: you may not do it, or your password has to be entered again. Reload the page and try once more."
+                );
+            return (
+                (answer.responseJSON || {}).error ||
+                _.sprintf(gettext("OctoPrint could not do this (HTTP %(status)d); octoprint.log says why."), {
+                    status: answer.status
+                })
             );
+        }
+
+        function complain(answer) {
             new PNotify({
                 title: gettext("MES connection"),
-                text: MESBridge.escape(answer.status === 403 ? refused : said),
+                text: MESBridge.escape(refusal(answer)),
                 type: "error"
             });
         }
@@ -70,13 +81,7 @@ $(function () {
             if (!self.mayAsk()) return $.Deferred().reject().promise();
             return OctoPrint.simpleApiGet("mesbridge")
                 .done(show)
-                .fail((answer) =>
-                    self.unreadable(
-                        _.sprintf(gettext("OctoPrint does not answer (%(reason)s)."), {
-                            reason: answer.statusText
-                        })
-                    )
-                );
+                .fail((answer) => self.unreadable(refusal(answer)));
         }
 
         let settingsOpen = false;
@@ -244,13 +249,16 @@ $(function () {
             authenticated(request);
         };
 
-        self.confirmPairing = () =>
+        self.confirmPairing = () => {
+            const code = self.pairing().code; // what was compared, whatever is shown once the password is typed
             authenticated(() =>
-                command("confirm_pairing", {code: self.pairing().code}).done(() => {
+                command("confirm_pairing", {code}).done(() => {
+                    pairingHere = true;
                     follow();
                     $("#settings_mesbridge_pairing").trigger("focus");
                 })
             );
+        };
 
         /** End the pairing; forget one that has ended. */
         self.cancelPairing = () =>
@@ -273,226 +281,9 @@ $(function () {
             });
         });
 
-        // ------------------------------------------------------------ 4. the key
+        // ------------------------------------------------------------ 4. the key, and the entry for config.json
 
-        self.newKey = ko.observable("");
-        self.newKeyReplaces = ko.observable(false);
-        self.rotating = ko.observable(false);
-        self.jobControl = ko.observable(false);
-        self.overlap = ko.observable("24");
-
-        self.keyForm = ko.pureComputed(() => {
-            if (!self.known()) return "";
-            if (!self.status().key) return "generate";
-            return self.rotating() ? "rotate" : "";
-        });
-
-        self.keyInUse = ko.pureComputed(() => {
-            const key = self.status().key || {};
-            return _.sprintf(gettext("The key in use begins with %(prefix)s and was made %(when)s."), {
-                prefix: key.prefix,
-                when: MESBridge.ago(key.created)
-            });
-        });
-        self.keyRights = ko.pureComputed(() =>
-            (self.status().key || {}).job_control
-                ? gettext("It reads the printer's status and controls jobs.")
-                : gettext("It reads the printer's status and nothing else.")
-        );
-        self.keyBefore = ko.pureComputed(() => {
-            const previous = (self.status().key || {}).previous;
-            if (!previous) return "";
-            return _.sprintf(gettext("The one before, %(prefix)s, works until %(time)s (%(used)s)."), {
-                prefix: previous.prefix,
-                time: moment(previous.valid_until).format("L LT"),
-                used: usedText(previous)
-            });
-        });
-
-        function usedText(key) {
-            if (!key.last_used) return gettext("never used");
-            return key.last_address
-                ? _.sprintf(gettext("last used %(when)s by %(address)s"), {
-                      when: MESBridge.ago(key.last_used),
-                      address: key.last_address
-                  })
-                : _.sprintf(gettext("last used %(when)s"), {when: MESBridge.ago(key.last_used)});
-        }
-
-        const showNewKey = (response) => {
-            self.newKeyReplaces(self.rotating());
-            self.newKey(response.api_key);
-            self.rotating(false);
-            self.jobControl(false);
-            $("#settings_mesbridge_key").trigger("focus").trigger("select");
-        };
-
-        self.generateKey = () =>
-            authenticated(() => command("generate_key", {job_control: self.jobControl()}).done(showNewKey));
-
-        self.openRotation = () => {
-            self.jobControl(!!(self.status().key || {}).job_control);
-            self.overlap("24");
-            self.rotating(true);
-            $("#settings_mesbridge_overlap").trigger("focus");
-        };
-
-        self.closeKeyForm = () => {
-            self.rotating(false);
-            self.jobControl(false);
-            $("#settings_mesbridge_rotate").trigger("focus");
-        };
-
-        self.rotateKey = () =>
-            authenticated(() =>
-                command("rotate_key", {
-                    job_control: self.jobControl(),
-                    overlap_hours: Number(self.overlap())
-                }).done(showNewKey)
-            );
-
-        self.endOverlap = () =>
-            authenticated(() =>
-                showConfirmationDialog(
-                    self.status().previous_key_in_use
-                        ? gettext("The bridge still uses the old key: nothing arrives there until it has the new one.")
-                        : gettext("The old key stops working at once, and whoever is connected with it is disconnected."),
-                    () =>
-                        command("end_overlap").done(() => $("#settings_mesbridge_rotate").trigger("focus"))
-                )
-            );
-
-        self.revokeKey = () =>
-            authenticated(() =>
-                showConfirmationDialog(
-                    gettext(
-                        "The key stops working at once, and this printer is no longer reported. Its entry in the bridge's config.json stays: remove it there, unless you pair again."
-                    ),
-                    () => command("revoke_key").done(self.forgetKey)
-                )
-            );
-
-        self.copyKey = () => copyField("#settings_mesbridge_key");
-        self.forgetKey = () => self.newKey("");
-        self.doneWithKey = () => {
-            self.forgetKey();
-            $("#settings_mesbridge_rotate").trigger("focus");
-        };
-
-        // The field itself is copied from: the dialog would not let another one have the focus.
-        function copyField(field) {
-            $(field).trigger("focus").trigger("select");
-            const copied = document.execCommand("copy");
-            new PNotify({
-                title: gettext("MES connection"),
-                text: copied
-                    ? gettext("Copied.")
-                    : gettext("The browser does not let this page copy. The text is selected: press Ctrl+C."),
-                text_escape: true,
-                type: copied ? "success" : "notice",
-                delay: 2000
-            });
-        }
-
-        // ------------------------------------------------------------ 4. the entry for config.json
-
-        self.entryVersions = [
-            {version: "1.4", label: gettext("Aggregator 1.4 and later")},
-            {version: "1.2", label: gettext("Aggregator 1.2 and 1.3")},
-            {version: "1.1", label: gettext("Aggregator 1.1")}
-        ];
-        self.entryWanted = ko.observable(false);
-        self.entryShown = ko.pureComputed(
-            () => self.entryWanted() || (!!self.newKey() && !self.newKeyReplaces())
-        );
-        self.showEntry = () => {
-            self.entryWanted(true);
-            $("#settings_mesbridge_entry_name").trigger("focus");
-        };
-        self.entryVersion = ko.observable("1.4");
-        self.entryName = ko.observable("");
-        self.entryMes = ko.observable("1");
-        self.entryPort = ko.observable("");
-
-        self.entryMesIds = ko.pureComputed(() => MESBridge.mesIds(self.entryMes()));
-        self.entryPortNumber = ko.pureComputed(() => MESBridge.port(self.entryPort()));
-        self.entryTabId = ko.pureComputed(
-            () =>
-                "settings_mesbridge_version_" +
-                _.findIndex(self.entryVersions, {version: self.entryVersion()})
-        );
-        // Each machine's files have names of their own: those of many printers end up in one folder.
-        const slug = () =>
-            MESBridge.slug(self.entryName().trim() || MESBridge.hostAndPort(ownUrl()));
-        self.secretFile = ko.pureComputed(() => "secret-" + slug() + ".txt");
-        // Where the bridge keeps the key of a machine that it serves, only its config.json says.
-        self.newKeyHelp = ko.pureComputed(() =>
-            self.newKeyReplaces()
-                ? gettext(
-                      "Replace the content of the file that this machine's entry in the bridge's config.json names by this key, and restart the bridge."
-                  )
-                : gettext(
-                      "Take it to the bridge with the entry and the secret file below. If this machine is in the bridge's config.json already, only replace the content of the file that its entry names by this key, and restart the bridge."
-                  )
-        );
-        self.entryHelp = ko.pureComputed(() =>
-            self.entryVersion() === "1.1"
-                ? gettext("If this machine is in there already, keep its entry and replace only the `api_key` in it.")
-                : gettext(
-                      "If this machine is in there already, keep its entry and replace only the content of the secret file that it names."
-                  )
-        );
-        self.secretMode = ko.pureComputed(() => "chmod 600 " + self.secretFile());
-        self.secretLabel = ko.pureComputed(() =>
-            _.sprintf(gettext("Download %(file)s"), {file: self.secretFile()})
-        );
-
-        self.entryProblem = ko.pureComputed(() => {
-            if (!self.entryMesIds()) return gettext("Enter the numbers of the MES instances, such as 1.");
-            if (!self.octoprintUsable()) return gettext("Enter the address of this OctoPrint above.");
-            if (self.entryVersion() !== "1.4" && self.entryPortNumber() === undefined)
-                return gettext("Enter a port from 1 to 65535, or none.");
-            if (self.entryVersion() === "1.1" && !self.newKey())
-                return gettext("Version 1.1 has the key in the entry itself: the entry can be made only while a new key is shown.");
-            return "";
-        });
-
-        self.entryText = ko.pureComputed(() =>
-            self.entryProblem()
-                ? ""
-                : MESBridge.entry(self.entryVersion(), {
-                      url: ownUrl().replace(/\/+$/, ""),
-                      name: self.entryName().trim(),
-                      mesIds: self.entryMesIds(),
-                      secretFile: self.secretFile(),
-                      port: self.entryPortNumber(),
-                      key: self.newKey()
-                  })
-        );
-        self.entryRows = ko.pureComputed(() => self.entryText().split("\n").length);
-
-        self.chooseVersion = (of) => self.entryVersion(of.version);
-
-        self.versionKey = (of, event) => {
-            const step = {ArrowLeft: -1, ArrowRight: 1}[event.key];
-            if (!step) return true;
-            const count = self.entryVersions.length;
-            const next = (self.entryVersions.indexOf(of) + step + count) % count;
-            self.chooseVersion(self.entryVersions[next]);
-            $("#settings_mesbridge_version_" + next).trigger("focus");
-            return false;
-        };
-
-        self.copyEntry = () => copyField("#settings_mesbridge_entry");
-        self.saveEntry = () =>
-            MESBridge.save(
-                "config-" + slug() + ".json",
-                "application/json",
-                self.entryText() + "\n"
-            );
-        const saveKey = (name) => MESBridge.save(name, "text/plain", self.newKey() + "\n");
-        self.saveSecret = () => saveKey(self.secretFile());
-        self.saveReplacement = () => saveKey("new-key.txt");
+        const closeKey = MESBridge.keyPart(self, {command, authenticated, ownUrl});
 
         // ------------------------------------------------------------ 5. what is happening
 
@@ -548,20 +339,30 @@ $(function () {
             fact(
                 gettext("Left out"),
                 (status) => MESBridge.counts(status.left_out),
-                (status) => (_.size(status.left_out) ? gettext("They could not be kept; see octoprint.log.") : "")
+                (status) =>
+                    _.size(status.left_out)
+                        ? gettext("They could not be understood or kept; see octoprint.log.")
+                        : ""
             ),
             fact(
                 gettext("Replaced by newer values"),
                 (status) => (_.size(status.superseded) ? MESBridge.counts(status.superseded) : ""),
                 () => gettext("This is as it should be: only the newest counts.")
             ),
-            fact(gettext("Last error"), (status) => status.trouble || status.error || gettext("no error")),
+            fact(
+                gettext("Last error"),
+                (status) => MESBridge.problem(status) || status.last_error || gettext("no error since OctoPrint started"),
+                (status) =>
+                    !MESBridge.problem(status) && status.last_error
+                        ? _.sprintf(gettext("last seen %(time)s"), {time: MESBridge.time(status.last_error_at)})
+                        : ""
+            ),
             fact(gettext("Clocks"), (status) => MESBridge.clock(status.clock_offset)),
             fact(
                 gettext("Key"),
                 (status) => {
                     if (!status.key) return "";
-                    return status.key.last_used ? usedText(status.key) : gettext("not needed so far");
+                    return status.key.last_used ? MESBridge.used(status.key) : gettext("not needed so far");
                 },
                 () => gettext("The bridge uses it only to ask back; events are signed without sending it.")
             )
@@ -573,95 +374,7 @@ $(function () {
 
         // ------------------------------------------------------------ the mark in the navigation bar
 
-        const errorBegan = ko.observable(null);
-        const now = ko.observable(Date.now());
-        const seenLost = ko.observable(null);
-        let patience = null;
-
-        // A status is fetched when the plugin says that something changed; only how long an error lasts is
-        // watched here.
-        function followError() {
-            const status = self.status();
-            if (!status.error || status.idle) {
-                errorBegan(null);
-                window.clearTimeout(patience);
-                patience = null;
-            } else if (errorBegan() === null) {
-                errorBegan(Date.now());
-                patience = window.setTimeout(fetchStatus, MESBridge.PATIENCE_MS + 500);
-            }
-            now(Date.now());
-            if ($(TAB).is(":visible")) rememberLost();
-        }
-
-        // Lost events are shown until the tab has been looked at; the count begins anew with each OctoPrint start.
-        function rememberLost() {
-            const status = self.status();
-            const value = {instance: status.instance, count: MESBridge.lost(status)};
-            seenLost(value);
-            localStorage[SEEN_LOST] = JSON.stringify(value);
-        }
-
-        function lostSeen() {
-            let value = seenLost();
-            if (value === null) {
-                try {
-                    value = JSON.parse(localStorage[SEEN_LOST] || "{}");
-                } catch (error) {
-                    value = {};
-                }
-            }
-            return value.instance === self.status().instance ? value.count || 0 : 0;
-        }
-
-        const fault = ko.pureComputed(() => {
-            if (!self.mayAsk() || !self.known()) return null;
-            const errorFor = errorBegan() === null ? 0 : now() - errorBegan();
-            return MESBridge.wrong(self.status(), errorFor, lostSeen());
-        });
-        self.wrong = ko.pureComputed(() => (fault() || {}).headline || "");
-
-        self.showWhatIsWrong = () => {
-            if (self.loginState.hasPermission(self.access.permissions.SETTINGS)) {
-                self.settingsViewModel.show("settings_plugin_mesbridge");
-                return;
-            }
-            // This person cannot open the tab.
-            const wrong = fault();
-            if (!wrong) {
-                return; // it has healed since it was shown
-            }
-            const whom = gettext("An administrator finds more in Settings > MESBridge.");
-            new PNotify({
-                title: _.escape(wrong.headline),
-                text: `<p>${MESBridge.escape(wrong.advice)}</p><p>${_.escape(whom)}</p>`,
-                type: "notice"
-            });
-            rememberLost();
-        };
-
-        // ------------------------------------------------------------ OctoPrint's health check
-
-        self.getAdditionalHealthCheckHandlers = () => ({
-            mesbridge: (result, context) => ({
-                title: gettext("MES connection"),
-                html:
-                    "<p>" +
-                    MESBridge.escape(healthText(context.reason)) +
-                    "</p><p>" +
-                    MESBridge.escape(self.status().trouble || self.status().error || context.message) +
-                    "</p><p>" +
-                    MESBridge.escape(gettext("See Settings > MESBridge, where the connection can be tested.")) +
-                    "</p>",
-                result: result
-            })
-        });
-
-        function healthText(reason) {
-            if (reason === "trouble") return gettext("The MES connection has a problem.");
-            if (reason === "storage") return gettext("Events for the MES cannot be kept on the disk.");
-            return gettext("The MES bridge cannot be reached. Events are kept and sent later.");
-        }
+        const followError = MESBridge.markPart(self, {fetchStatus, isShown: () => $(TAB).is(":visible")});
 
         // ------------------------------------------------------------ OctoPrint's life cycle
 
@@ -710,10 +423,7 @@ $(function () {
             settingsOpen = false;
             window.clearTimeout(timer);
             pairingHere = false;
-            self.forgetKey();
-            self.rotating(false);
-            self.jobControl(false);
-            self.entryWanted(false);
+            closeKey();
             self.bridges([]);
             self.findAnswer("");
             self.test(null);

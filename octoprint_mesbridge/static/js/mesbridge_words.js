@@ -22,17 +22,20 @@ $(function () {
         shutdown: gettext("Shutdown")
     });
 
-    MESBridge.kind = (kind) => KINDS()[kind] || kind;
+    MESBridge.kind = (kind) => KINDS()[kind] || gettext("Other");
 
     const sum = (counts) => Object.values(counts || {}).reduce((total, count) => total + count, 0);
 
     /** "Progress: 12, Temperatures: 3", or "none". */
     MESBridge.counts = (counts) => {
-        const told = Object.entries(counts || {}).filter(([, count]) => count > 0);
+        const byKind = {};
+        for (const [name, count] of Object.entries(counts || {}))
+            if (count > 0) byKind[MESBridge.kind(name)] = (byKind[MESBridge.kind(name)] || 0) + count;
+        const told = Object.entries(byKind);
         if (!told.length) return gettext("none");
         return told
             .map(([kind, count]) =>
-                _.sprintf(gettext("%(kind)s: %(count)d"), {kind: MESBridge.kind(kind), count: count})
+                _.sprintf(gettext("%(kind)s: %(count)d"), {kind: kind, count: count})
             )
             .join(", ");
     };
@@ -50,6 +53,32 @@ $(function () {
         return bridge.name || bridge.id || address || gettext("the bridge");
     };
 
+    /** When and from where a key was used last. */
+    MESBridge.used = (key) => {
+        if (!key.last_used) return gettext("never used");
+        return key.last_address
+            ? _.sprintf(gettext("last used %(when)s by %(address)s"), {
+                  when: MESBridge.ago(key.last_used),
+                  address: key.last_address
+              })
+            : _.sprintf(gettext("last used %(when)s"), {when: MESBridge.ago(key.last_used)});
+    };
+
+    /** What is wrong now, in the plugin's words; "" when nothing is. */
+    MESBridge.problem = (status) =>
+        status.trouble || MESBridge.storageAdvice(status.storage || {}) || status.error || "";
+
+    /** What to do about a disk that refuses events; "" when it does not. */
+    MESBridge.storageAdvice = (storage) => {
+        if (storage.full)
+            return gettext("Printing goes on, and events are still sent; but those that wait are lost when OctoPrint ends. Make room on the disk of this OctoPrint.");
+        if (!storage.error) return "";
+        return _.sprintf(
+            gettext("Printing goes on, and events are still sent; but those that wait are lost when OctoPrint ends. Check the disk of this OctoPrint, and whether its data folder can be written to (%(reason)s)."),
+            {reason: storage.error}
+        );
+    };
+
     /**
      * One line that says how it stands, and one that says what to do: {level, headline, advice}. `level` is
      * "error", "warning", "info" or "success"; `saved` are the plugin's settings as the server has them.
@@ -63,13 +92,13 @@ $(function () {
             return told(
                 "error",
                 gettext("The disk is full: events are kept in memory only"),
-                gettext("Printing goes on, and events are still sent; but those that wait are lost when OctoPrint ends. Make room on the disk of this OctoPrint.")
+                MESBridge.storageAdvice(storage)
             );
         if (storage.error)
             return told(
                 "error",
                 gettext("The disk refuses events: they are kept in memory only"),
-                storage.error
+                MESBridge.storageAdvice(storage)
             );
         if (status.idle) return idle(status, saved, told);
         const previous = (status.key || {}).previous;
@@ -87,9 +116,7 @@ $(function () {
                 _.sprintf(gettext("Connected to %(bridge)s"), {
                     bridge: MESBridge.bridgeName(status, saved.bridge_url)
                 }),
-                status.waiting
-                    ? gettext("What waited is being delivered.")
-                    : gettext("Everything that happened has arrived. There is nothing to do.")
+                arrived(status)
             );
         if (status.error)
             return told(
@@ -99,6 +126,13 @@ $(function () {
             );
         return told("info", gettext("Connecting ..."));
     };
+
+    function arrived(status) {
+        if (status.waiting) return gettext("What waited is being delivered.");
+        return MESBridge.lost(status)
+            ? gettext("What waited has arrived. What is lost or was left out is listed below.")
+            : gettext("Everything that happened has arrived. There is nothing to do.");
+    }
 
     function idle(status, saved, told) {
         if (!saved.enabled)
@@ -111,7 +145,7 @@ $(function () {
             return told(
                 "info",
                 gettext("Not set up yet"),
-                gettext("Choose the bridge, then pair with it. Nothing is sent until then.")
+                gettext("Choose the bridge, then pair with it. Nothing is sent before there is a key.")
             );
         if (!saved.bridge_url)
             return told(
@@ -131,7 +165,13 @@ $(function () {
     }
 
     /** How many events are lost for ever, in this run of OctoPrint. */
-    MESBridge.lost = (status) => sum(status.dropped);
+    MESBridge.lost = (status) => sum(lost(status));
+
+    const lost = ({dropped, left_out}) => {
+        const counts = {...dropped};
+        for (const [kind, count] of Object.entries(left_out || {})) counts[kind] = (counts[kind] || 0) + count;
+        return counts;
+    };
 
     /**
      * What is wrong enough for a mark in the navigation bar, and why: {headline, advice}, null when nothing is.
@@ -143,11 +183,14 @@ $(function () {
         const told = (headline, advice) => ({headline, advice: advice || ""});
         if (status.trouble) return told(gettext("The MES connection has a problem"), status.trouble);
         if (storage.full || storage.error)
-            return told(gettext("Events for the MES cannot be kept on the disk"), storage.error);
+            return told(
+                gettext("Events for the MES cannot be kept on the disk"),
+                MESBridge.storageAdvice(storage)
+            );
         if (status.error && !status.idle && errorFor >= MESBridge.PATIENCE_MS)
-            return told(gettext("The MES bridge cannot be reached"), status.error);
+            return told(gettext("Events do not reach the MES bridge"), status.error);
         if (MESBridge.lost(status) > seenLost)
-            return told(gettext("Events for the MES were lost"), MESBridge.counts(status.dropped));
+            return told(gettext("Events for the MES were lost"), MESBridge.counts(lost(status)));
         return null;
     };
 
