@@ -187,12 +187,16 @@ def events(version: str) -> None:
         octoprint.wait_state("Operational", timeout=90)
         time.sleep(1)
         probed = probe_of(octoprint)
-    took = probed["events_us"]
-    print(
-        f"{len(took)} events of a print with dwells, on the event thread: p50 {percentile(took, 0.5):.1f} µs, "
-        f"p99 {percentile(took, 0.99):.1f} µs, longest {max(took):.1f} µs; called from {len(probed['callers'])} "
-        "thread"
-    )
+    for what, took in (
+        ("events of a print with dwells", "events_us"),
+        ("calls of nothing instead", "nothing_us"),
+    ):
+        us = probed[took]
+        print(
+            f"{len(us)} {what}, on the event thread: p50 {percentile(us, 0.5):.1f} µs, "
+            f"p99 {percentile(us, 0.99):.1f} µs, longest {max(us):.1f} µs"
+        )
+    print(f"called from {len(probed['callers'])} thread")
 
 
 def run(quick: bool) -> None:
