@@ -127,7 +127,7 @@ def test_nobody_but_an_administrator_gets_a_key(site: Site) -> None:
     guest = Visitor(site.octoprint.url).log_in("guest", "guest")
     assert guest.post("/api/plugin/mesbridge", command).status_code == 403
     assert guest.get("/api/plugin/mesbridge").status_code == 403
-    assert guest.get("/api/settings").json()["plugins"]["mesbridge"]["bridge_url"] is None
+    assert guest.get("/api/settings").json()["plugins"]["mesbridge"]["bridge_url"] == ""
 
 
 def test_a_key_needs_the_password_again_when_the_login_is_only_a_remembered_one(site: Site) -> None:
