@@ -5,13 +5,13 @@ occurrences for the outbox. No clock, no thread, no file, no import of OctoPrint
 
 OctoPrint ends a print in many ways: a cancelled print is reported as cancelled and then as failed; after a
 firmware kill 1.11 reports the failure long after the connection is gone and 2.0 before; a print that
-loses its printer while paused is not reported by 1.11 at all. Here each print ends once: at its own end event,
-or else when the printer is in an error or gone.
+loses its printer while paused is not reported by 1.11 at all; the connectors of 2.0 report a print that was
+begun at the printer by nothing but its state. Here each print begins and ends once: at its own events, or
+else with the states of the printer.
 """
 
 from __future__ import annotations
 
-import math
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
@@ -20,6 +20,16 @@ from typing import Any, Protocol
 from bridge import wire
 
 from .occurrence import Occurrence
+from .records import (
+    at_least_zero,
+    heaters_differ,
+    heaters_record,
+    job_record,
+    percent,
+    progress_moved,
+    progress_record,
+    text_or_none,
+)
 
 STATES = {
     "NONE": "disconnected",
@@ -44,9 +54,6 @@ STATES = {
 }
 """OctoPrint's state ids (1.11: ``MachineCom.STATE_*`` and OFFLINE; 2.0: ``ConnectedPrinterState``) on the wire."""
 
-ORIGINS = {"sdcard": "printer"}
-"""What OctoPrint 1.11 calls the printer's own storage, as 2.0 does."""
-
 JOB_EVENTS = frozenset(
     {"PrintStarted", "PrintPaused", "PrintResumed", "PrintDone", "PrintCancelled", "PrintFailed"}
 )
@@ -54,6 +61,7 @@ JOB_EVENTS = frozenset(
 
 NO_TEXT = "The printer reported an error without a text"
 CLOSED = "The connection to the printer was closed"
+UNSAID = "The printer stopped printing before the end of the file, without a reason"
 
 ERROR_TEXT_WITHIN = timedelta(seconds=0.5)
 """OctoPrint says that there is an error a moment before it says which; longer than this is not waited."""
@@ -61,13 +69,17 @@ ERROR_TEXT_WITHIN = timedelta(seconds=0.5)
 ERROR_MATTERS_FOR = timedelta(seconds=10)
 """An error reported longer ago than this is not why the printer is gone now."""
 
+EVENT_WITHIN = timedelta(seconds=2)
+"""A print whose beginning or end is seen in the printer's state is told of by an event within this, or not at all."""
+
+WHOLE = 99.5
+"""A print that has done so much, in percent, is complete where the printer is idle next and no event says more."""
+
+_NOTHING = frozenset({"", "error", "unknown"})
+"""What OctoPrint gives as the reason of a failure when it knows none."""
+
 _NOT_CONNECTED = frozenset({"disconnected", "connecting", "error"})
 _LOST = frozenset({"disconnected", "error"})
-
-CELSIUS_STEP = 0.5
-PERCENT_STEP = 0.1
-SECONDS_STEP = 5.0
-"""Smaller changes of a sample than these are not worth a message."""
 
 
 class View(Protocol):
@@ -107,6 +119,10 @@ class Observer:
         self._halted = False
         self.measured_since: datetime | None = None
         """What was measured before this is of an earlier connection; None once that is sure."""
+        self._failing: str | None = None
+        self._begun_unsaid: datetime | None = None
+        self._rests: tuple[datetime, str] | None = None
+        """Since when the printer is idle although its print has not ended, and its state before that."""
         self._error_since: datetime | None = None
         self._error_at = datetime.min.replace(tzinfo=timezone.utc)
         self._handlers: Mapping[str, Callable[[datetime, Mapping[str, Any], View], list[Occurrence]]] = {
@@ -115,6 +131,7 @@ class Observer:
             "PrintPaused": self._paused,
             "PrintResumed": self._resumed,
             "PrintDone": self._done,
+            "PrintCancelling": self._cancelling,
             "PrintCancelled": self._cancelled,
             "PrintFailed": self._failed,
             "FilamentChange": self._filament_change,
@@ -129,24 +146,24 @@ class Observer:
         return self.state not in _NOT_CONNECTED
 
     @property
-    def awaits_words(self) -> bool:
-        """Whether there is an error about which OctoPrint has not said more yet; `sample` waits no longer."""
-        return self._error_since is not None
+    def awaits_more(self) -> bool:
+        """Whether OctoPrint is to say more: why there is an error, how a print ended. `sample` ends the waiting."""
+        return self._error_since is not None or self._rests is not None
 
     def observe(self, moment: datetime, name: str, payload: Any, view: View) -> list[Occurrence]:
         """What OctoPrint's event `name`, seen at `moment`, means on the wire: nothing, one thing or several."""
         handler = self._handlers.get(name)
         if handler is None:
             return []
-        overdue = [] if name == "Error" else self._error_without_text()
+        overdue = [] if name in ("Error", "PrintFailed") else self._error_without_text()
         return overdue + handler(moment, payload if isinstance(payload, Mapping) else {}, view)
 
     def snapshot(self, moment: datetime, reason: str, view: View) -> list[Occurrence]:
         """Everything at once, as it stands at this point of the stream."""
-        overdue = self._error_without_text()
+        overdue = self._error_without_text() + self._end_overdue(moment)
         printer = dict(view.printer())
         self._firmware = printer["firmware"]
-        self._heaters = _heaters(view.heaters(self.measured_since)) if self.connected else {}
+        self._heaters = heaters_record(view.heaters(self.measured_since)) if self.connected else {}
         data = {
             "reason": reason,
             "state": self.state,
@@ -164,18 +181,18 @@ class Observer:
         """What was read from `View.heaters` and `View.progress`, where it differs noticeably from what was told."""
         if self._error_since is not None and moment - self._error_since > ERROR_TEXT_WITHIN:
             return self._error_without_text()
+        occurrences = self._end_overdue(moment)
         if not self.connected:
-            return []
-        occurrences = []
-        heaters = _heaters(temperatures)
+            return occurrences
+        heaters = heaters_record(temperatures)
         if heaters:
             self.measured_since = None
-        if heaters and _differ(heaters, self._heaters):
+        if heaters and heaters_differ(heaters, self._heaters):
             self._heaters = heaters
             occurrences.append(Occurrence(moment, wire.HEATERS, {"heaters": heaters}))
-        if self.job is not None:
-            reached = _progress(self.job["run"], progress)
-            if _moved(reached, self._progress):
+        if self.job is not None and self._rests is None:  # else it may be that of nothing
+            reached = progress_record(self.job["run"], progress)
+            if progress_moved(reached, self._progress):
                 self._progress = reached
                 occurrences.append(Occurrence(moment, wire.PROGRESS, reached))
         return occurrences
@@ -184,7 +201,7 @@ class Observer:
         state = STATES.get(str(payload.get("state_id")))
         if state is None or state == self.state:
             return []
-        if state == "error" and self.error is None:
+        if state == "error" and not self._recent_error(moment):
             self._error_since = moment
             return []
         return self._turn_to(state, moment, view)
@@ -192,13 +209,18 @@ class Observer:
     def _turn_to(self, state: str, moment: datetime, view: View | None = None) -> list[Occurrence]:
         """The change to `state`, what it does to a print, and a snapshot when the printer was not connected."""
         before, self.state = self.state, state
-        occurrences = []
+        occurrences = self._end_unsaid()
         if state in _LOST:
-            if before not in _LOST and moment - self._error_at > ERROR_MATTERS_FOR:
-                self.error = None
+            if before not in _LOST:
+                self.error = self._recent_error(moment)
             occurrences += self._end(moment, "failed", self.error or CLOSED)
         else:
             self.error = None
+        if state == "printing" and self.job is None and view is not None:
+            occurrences += self._begin(moment, {}, view)
+            self._begun_unsaid = moment
+        if state == "operational" and self.job is not None:
+            self._rests = moment, before
         occurrences.append(Occurrence(moment, wire.STATE, {"state": state, "error": self.error}))
         if view is not None and before in _NOT_CONNECTED and self.connected:
             self.measured_since = moment
@@ -210,17 +232,34 @@ class Observer:
         if self._error_since is None:
             return []
         moment, self._error_since = self._error_since, None
-        self.error, self._error_at = self.error or NO_TEXT, moment
+        self.error, self._error_at = self._recent_error(moment) or NO_TEXT, moment
         return self._turn_to("error", moment)
 
+    def _recent_error(self, moment: datetime) -> str | None:
+        """The error that has to do with what happens now."""
+        return self.error if moment - self._error_at <= ERROR_MATTERS_FOR else None
+
     def _started(self, moment: datetime, payload: Mapping[str, Any], view: View) -> list[Occurrence]:
+        if self._is_begun_already(moment, payload):
+            self._begun_unsaid = None
+            return []
         # A paused print that is begun anew (OctoPrint 1.11 allows it) is given up by a person.
         result = "cancelled" if self._halted else "failed"
-        occurrences = self._end(moment, result, "Another print began without an end of this one")
-        self.job = _job(self._new_run(), moment, payload, view.job())
+        occurrences = self._end_unsaid()
+        occurrences += self._end(moment, result, "Another print began without an end of this one")
+        return occurrences + self._begin(moment, payload, view)
+
+    def _is_begun_already(self, moment: datetime, payload: Mapping[str, Any]) -> bool:
+        """Whether this tells of the print that was seen in the printer's state a moment ago."""
+        begun, job = self._begun_unsaid, self.job
+        if begun is None or job is None or moment - begun > EVENT_WITHIN:
+            return False
+        return job["path"] in (None, payload.get("path"))
+
+    def _begin(self, moment: datetime, payload: Mapping[str, Any], view: View) -> list[Occurrence]:
+        self.job = job_record(self._new_run(), moment, payload, view.job())
         self._progress = None
-        occurrences.append(Occurrence(moment, wire.JOB_STARTED, self.job))
-        return occurrences
+        return [Occurrence(moment, wire.JOB_STARTED, self.job)]
 
     def _paused(self, moment: datetime, payload: Mapping[str, Any], view: View) -> list[Occurrence]:
         self._halted = self.job is not None
@@ -233,20 +272,37 @@ class Observer:
     def _done(self, moment: datetime, payload: Mapping[str, Any], view: View) -> list[Occurrence]:
         return self._end(moment, "completed", None, payload.get("time"), 100.0)
 
+    def _cancelling(self, moment: datetime, payload: Mapping[str, Any], view: View) -> list[Occurrence]:
+        """With an error of the firmware: OctoPrint gives the print up itself, where it is not to disconnect."""
+        words = text_or_none(payload.get("firmwareError") or None, 2048)
+        if words is None:
+            return []
+        self.error, self._error_at = words, moment
+        self._failing = words if self.job else None
+        return [Occurrence(moment, wire.ERROR, {"text": words})]
+
     def _cancelled(self, moment: datetime, payload: Mapping[str, Any], view: View) -> list[Occurrence]:
-        return self._end(moment, "cancelled", None, payload.get("time"), payload.get("progress"))
+        return self._end(moment, *self._given_up(), payload.get("time"), payload.get("progress"))
+
+    def _given_up(self) -> tuple[str, str | None]:
+        """Result and reason of a print that is cancelled."""
+        return ("failed", self._failing) if self._failing else ("cancelled", None)
 
     def _failed(self, moment: datetime, payload: Mapping[str, Any], view: View) -> list[Occurrence]:
         if payload.get("reason") == "cancelled":
             return []  # PrintCancelled has said so; the next print may have begun since
-        return self._end(moment, "failed", payload.get("error") or payload.get("reason"), payload.get("time"))
+        if self._error_since is not None:
+            return []  # the print ends with the error's words, which follow
+        told = (payload.get("error"), self._recent_error(moment), payload.get("reason"))
+        words = (one for one in told if isinstance(one, str) and one.lower() not in _NOTHING)
+        return self._end(moment, "failed", next(words, CLOSED), payload.get("time"))
 
     def _filament_change(self, moment: datetime, payload: Mapping[str, Any], view: View) -> list[Occurrence]:
         run = self.job["run"] if self.job else None
         return [Occurrence(moment, wire.FILAMENT_CHANGE, {"run": run})]
 
     def _error_reported(self, moment: datetime, payload: Mapping[str, Any], view: View) -> list[Occurrence]:
-        self.error, self._error_at = _text(payload.get("error"), 2048) or NO_TEXT, moment
+        self.error, self._error_at = text_or_none(payload.get("error"), 2048) or NO_TEXT, moment
         return [Occurrence(moment, wire.ERROR, {"text": self.error}), *self._error_without_text()]
 
     def _firmware_known(self, moment: datetime, payload: Mapping[str, Any], view: View) -> list[Occurrence]:
@@ -256,6 +312,22 @@ class Observer:
 
     def _of_job(self, moment: datetime, kind: str) -> list[Occurrence]:
         return [Occurrence(moment, kind, {"run": self.job["run"]})] if self.job else []
+
+    def _end_overdue(self, moment: datetime) -> list[Occurrence]:
+        """The end of a print that was to be told by an event, when that has not come in time."""
+        if self._rests is None or moment - self._rests[0] <= EVENT_WITHIN:
+            return []
+        return self._end_unsaid()
+
+    def _end_unsaid(self) -> list[Occurrence]:
+        """The end of a print after which the printer is idle, judged by what went before."""
+        if self._rests is None:
+            return []
+        (moment, before), self._rests = self._rests, None
+        done = (self._progress or {}).get("completion") or 0.0
+        if before == "finishing" or (before == "printing" and done >= WHOLE):
+            return self._end(moment, "completed", None, completion=100.0)
+        return self._end(moment, *(self._given_up() if before == "cancelling" else ("failed", UNSAID)))
 
     def _end(
         self,
@@ -272,120 +344,11 @@ class Observer:
         data = {
             "run": self.job["run"],
             "result": result,
-            "reason": _text(reason, 2048),
-            "print_time": _at_least_zero(last.get("print_time") if print_time is None else print_time),
-            "completion": _percent(last.get("completion") if completion is None else completion),
+            "reason": text_or_none(reason, 2048),
+            "print_time": at_least_zero(last.get("print_time") if print_time is None else print_time),
+            "completion": percent(last.get("completion") if completion is None else completion),
         }
         self.job = None
-        self._progress = None
+        self._progress = self._failing = self._begun_unsaid = self._rests = None
         self._halted = False
         return [Occurrence(moment, wire.JOB_ENDED, data)]
-
-
-# --------------------------------------------------------------------------- OctoPrint's values made sound
-
-
-def _job(
-    run: str, moment: datetime, payload: Mapping[str, Any], current: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The wire's ``job``, from the event and, where it is about the same file, from the current job."""
-    path = _text(payload.get("path"), 4096)
-    file = _mapping(current.get("file"))
-    if path is not None and file.get("path") not in (None, path):
-        current, file = {}, {}
-    origin = _text(payload.get("origin") or file.get("origin"), 64)
-    size = payload.get("size") if payload.get("size") is not None else file.get("size")
-    return {
-        "run": run,
-        "file": _text(payload.get("name") or file.get("name") or path, 512) or "unknown",
-        "path": path,
-        "origin": ORIGINS.get(origin or "", origin),
-        "size": int(size) if isinstance(size, (int, float)) and 0 <= size < 1 << 53 else None,
-        "started": wire.format_time(moment),
-        "estimated_print_time": _at_least_zero(current.get("estimatedPrintTime")),
-        "filament": _filament(current.get("filament")),
-    }
-
-
-def _filament(value: Any) -> dict[str, Any] | None:
-    tools = {
-        sound_text(str(tool))[:64]: {key: _at_least_zero(amounts.get(key)) for key in ("length", "volume")}
-        for tool, amounts in _mapping(value).items()
-        if isinstance(amounts, Mapping)
-    }
-    return tools or None
-
-
-def _heaters(temperatures: Mapping[str, Any]) -> dict[str, Any]:
-    heaters = {
-        sound_text(str(name))[:64]: {
-            key: _number(values.get(key), -300, 5000) for key in ("actual", "target")
-        }
-        for name, values in temperatures.items()
-        if isinstance(values, Mapping)
-    }
-    # OctoPrint lists a chamber for every printer; one without any value is not there.
-    return {name: values for name, values in heaters.items() if any(v is not None for v in values.values())}
-
-
-def _progress(run: str, progress: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "run": run,
-        "completion": _percent(progress.get("completion")),
-        "print_time": _at_least_zero(progress.get("printTime")),
-        "print_time_left": _at_least_zero(progress.get("printTimeLeft")),
-    }
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _text(value: Any, limit: int) -> str | None:
-    return None if value is None else sound_text(str(value))[:limit]
-
-
-def sound_text(text: str) -> str:
-    """`text` without what UTF-8 cannot carry: names of files may hold bytes that are no characters."""
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _number(value: Any, low: float, high: float) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        return None
-    return value if low <= value <= high else None
-
-
-def _at_least_zero(value: Any) -> float | None:
-    return _number(value, 0, 1e9)
-
-
-def _percent(value: Any) -> float | None:
-    number = _number(value, -math.inf, math.inf)
-    return None if number is None else min(max(number, 0.0), 100.0)
-
-
-def _differ(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
-    if new.keys() != old.keys():
-        return True
-    return any(
-        _apart(values["actual"], old[name]["actual"], CELSIUS_STEP) or values["target"] != old[name]["target"]
-        for name, values in new.items()
-    )
-
-
-def _moved(new: Mapping[str, Any], old: Mapping[str, Any] | None) -> bool:
-    return old is None or any(
-        _apart(new[key], old[key], step)
-        for key, step in (
-            ("completion", PERCENT_STEP),
-            ("print_time", SECONDS_STEP),
-            ("print_time_left", SECONDS_STEP),
-        )
-    )
-
-
-def _apart(new: float | None, old: float | None, step: float) -> bool:
-    if new is None or old is None:
-        return new is not old
-    return abs(new - old) >= step

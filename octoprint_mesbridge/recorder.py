@@ -41,8 +41,8 @@ FIRST_LOOK_S = 1.0
 _URGENT = JOB_EVENTS | {_STOP}
 """What ends the gathering: a crash must not cost a job event."""
 
-WORDS_WITHIN_S = ERROR_TEXT_WITHIN.total_seconds() + 0.1
-"""When to tell of an error that got no words."""
+MORE_WITHIN_S = ERROR_TEXT_WITHIN.total_seconds() + 0.1
+"""When to look whether OctoPrint has said more, and else to tell without it."""
 
 
 class Recorder:
@@ -106,8 +106,8 @@ class Recorder:
             for seen, name, payload in self._wait():
                 stopping = stopping or name is _STOP
                 self._take(datetime.fromtimestamp(seen, timezone.utc), name, payload)
-            if self._observer.awaits_words:
-                self._look_within(WORDS_WITHIN_S)
+            if self._observer.awaits_more:
+                self._look_within(MORE_WITHIN_S)
             if self._observer.job is not job:
                 job = self._observer.job
                 self._look_within(FIRST_LOOK_S)
@@ -137,7 +137,7 @@ class Recorder:
 
     def _sees_something(self) -> bool:
         """Whether a look at the printer could tell anything that somebody wants to know."""
-        return self._recording and (self._observer.connected or self._observer.awaits_words)
+        return self._recording and (self._observer.connected or self._observer.awaits_more)
 
     def _take(self, moment: datetime, name: Any, payload: Any) -> None:
         if name is _RECORD:

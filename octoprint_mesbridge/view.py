@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .files import replace_file
-from .observer import sound_text
+from .records import sound_text
 
 IDENTITY = (
     "manufacturer",

@@ -1,7 +1,8 @@
 """A plugin for OctoPrint 2.0: a connector to a printer that is reached over a network, and does not exist.
 
 There is no serial line and no G-code: the printer reports its states itself and prints a file by letting time
-pass. `!fault` as a command makes it fail as a printer does whose controller gives up.
+pass. As commands, `!fault` makes it fail as a printer does whose controller gives up; `!begin` makes it print what
+somebody began at the printer, of which connectors report a state and no event, and `!vanish` ends that just so.
 """
 
 import threading
@@ -19,7 +20,7 @@ class NetworkPrinterPlugin(octoprint.plugin.OctoPrintPlugin):
     def initialize(self):
         from octoprint.printer import ErrorInformation, FirmwareInformation
         from octoprint.printer.connection import ConnectedPrinter, ConnectedPrinterState
-        from octoprint.printer.job import JobProgress
+        from octoprint.printer.job import JobProgress, PrintJob
 
         State = ConnectedPrinterState
 
@@ -69,6 +70,16 @@ class NetworkPrinterPlugin(octoprint.plugin.OctoPrintPlugin):
                     self.state = State.ERROR
                     self.set_state(State.CLOSED_WITH_ERROR)
                     self._listener.on_printer_disconnect()
+
+                elif "!begin" in commands:
+                    job = PrintJob(storage="local", path="part.gcode", display="part.gcode")
+                    self.set_job(job)
+                    self._listener.on_printer_job_changed(job)
+                    self._elapsed = 0.0
+                    self.state = State.PRINTING
+                    self._in_background(self._print)
+                elif "!vanish" in commands:
+                    self.state = State.OPERATIONAL
 
             def script(self, *args, **kwargs):
                 pass

@@ -56,4 +56,4 @@ class Stream:
         heard = self.story(first)
         if len(heard) > len(story) and heard[-1] == heard[-2] and heard[-1][0] == or_again:
             heard.pop()
-        assert heard == list(story)
+        assert heard == list(story), heard

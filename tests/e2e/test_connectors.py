@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from bridge import wire
 from bridge.demo.octoprint import OctoPrint, slow_gcode
+from octoprint_mesbridge.observer import UNSAID
 from tests.e2e.octoprint_server import running, versions
 from tests.e2e.story import Stream
 from tests.plugin.receiver import Receiver
@@ -97,6 +99,38 @@ def test_a_cancelled_print(stream: Stream) -> None:
         octoprint.print("part.gcode")
         octoprint.wait_state("Printing")
         octoprint.cancel()
+
+
+def test_a_print_begun_at_the_printer_which_octoprint_reports_by_its_state_alone(stream: Stream) -> None:
+    octoprint = stream.octoprint
+    with stream.expects(
+        ("job_started", "part.gcode", "local"),
+        ("state", "printing"),
+        ("state", "finishing"),
+        ("job_ended", "completed"),
+        ("state", "operational"),
+    ):
+        octoprint.send("!begin")
+        octoprint.wait_state("Printing")
+        octoprint.wait_state("Operational")
+
+
+def test_a_print_whose_end_octoprint_reports_by_the_state_alone(stream: Stream) -> None:
+    octoprint = stream.octoprint
+    with stream.expects(
+        ("job_started", "part.gcode", "local"),
+        ("state", "printing"),
+        ("state", "operational"),
+        ("job_ended", "failed", UNSAID),
+    ):
+        octoprint.send("!begin")
+        octoprint.wait_state("Printing")
+        begun = len(stream.bridge.events([wire.PROGRESS]))
+        while len(stream.bridge.events([wire.PROGRESS])) <= begun:
+            time.sleep(0.02)
+        octoprint.send("!vanish")
+    last = stream.bridge.events([wire.JOB_ENDED])[-1]
+    assert last.data["completion"] < 99
 
 
 def test_a_fault_during_a_print_and_connecting_again(stream: Stream) -> None:

@@ -179,7 +179,7 @@ def test_a_damaged_queue_that_cannot_be_moved_aside_costs_no_event_and_heals_by_
         queue = tmp_path / "data" / "mesbridge" / "outbox.db"
         octoprint.print("long.gcode")
         octoprint.wait_state("Printing")
-        bridge.wait_for(wire.JOB_STARTED)
+        bridge.wait_for(wire.STATE, state="printing")  # what is stored during the damage would hide it
         settle(lambda: octoprint.plugin_status()["waiting"] == 0)
         with held_in_place(queue):
             damage(queue)

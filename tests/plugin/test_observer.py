@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge import wire
-from octoprint_mesbridge.observer import CLOSED, NO_TEXT, STATES, Observer
+from octoprint_mesbridge.observer import CLOSED, NO_TEXT, STATES, UNSAID, Observer
 from octoprint_mesbridge.occurrence import Occurrence
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
@@ -268,6 +268,146 @@ def test_an_error_of_long_ago_is_not_the_reason_of_a_disconnection() -> None:
     assert printer.told[-1].data["error"] is None
 
 
+def test_an_error_of_long_ago_does_not_keep_the_next_one_from_its_words() -> None:
+    printer = Printer().printing()
+    printer.event("Error", {"error": "a harmless one"})
+    printer.now += timedelta(seconds=60)
+    printer.told.clear()
+    printer.states("ERROR")
+    printer.event("Error", {"error": RUNAWAY}, after=0.0001)
+    assert printer.summary() == [("error", None), ("job_ended", "failed"), ("state", "error")]
+    assert printer.told[1].data["reason"] == printer.told[2].data["error"] == RUNAWAY
+
+
+def test_a_failure_told_between_the_error_and_its_words_has_those_words() -> None:
+    printer = Printer().printing()
+    printer.states("ERROR")
+    printer.event("PrintFailed", {**FILE, "reason": "error", "error": "unknown"}, after=0.0001)
+    assert printer.told == []
+    printer.event("Error", {"error": RUNAWAY}, after=0.0001)
+    assert printer.summary() == [("error", None), ("job_ended", "failed"), ("state", "error")]
+    assert printer.told[1].data["reason"] == RUNAWAY
+
+
+@pytest.mark.parametrize("nothing", ["", False, None, "unknown", "Unknown"])
+def test_a_failure_without_words_has_those_of_the_error_just_before_or_tells_of_the_connection(
+    nothing: Any,
+) -> None:
+    one, two = Printer().printing(), Printer().printing()
+    one.event("Error", {"error": RUNAWAY})
+    for printer in (one, two):
+        printer.event("PrintFailed", {**FILE, "reason": "error", "error": nothing, "time": 3})
+    assert one.told[-1].data["reason"] == RUNAWAY
+    assert two.told[-1].data["reason"] == CLOSED
+
+
+def test_a_print_that_octoprint_gives_up_for_an_error_of_the_firmware_has_failed_with_its_words() -> None:
+    printer = Printer().printing()
+    printer.event("PrintCancelling", {**FILE, "firmwareError": RUNAWAY})
+    printer.states("CANCELLING")
+    printer.event("PrintCancelled", {**FILE, "progress": 42, "time": 12.0})
+    printer.states("OPERATIONAL")
+    assert printer.summary() == [
+        ("error", None),
+        ("state", "cancelling"),
+        ("job_ended", "failed"),
+        ("state", "operational"),
+    ]
+    assert printer.told[0].data["text"] == printer.told[2].data["reason"] == RUNAWAY
+    assert printer.told[3].data["error"] is None
+    printer.told.clear()
+    printer.event("PrintStarted", FILE)
+    printer.event("PrintCancelling", FILE)
+    printer.event("PrintCancelled", FILE)
+    assert printer.summary()[-1] == ("job_ended", "cancelled")
+
+
+def begun_at_the_printer() -> Printer:
+    """As the connectors of 2.0 do it: the file is known, but there is no event."""
+    printer = Printer("OPERATIONAL")
+    printer.states("PRINTING")
+    return printer
+
+
+def test_a_print_that_is_seen_in_the_state_alone_begins_with_it() -> None:
+    printer = begun_at_the_printer()
+    assert printer.summary() == [("job_started", None), ("state", "printing")]
+    started = printer.told[0].data
+    assert (started["file"], started["path"], started["origin"]) == ("part.gcode", "lab/part.gcode", "local")
+    assert started["started"] == wire.format_time(printer.now)
+
+
+def test_of_a_print_whose_file_is_not_known_that_is_told() -> None:
+    printer = Printer("OPERATIONAL")
+    printer.view.current = {"file": dict.fromkeys(FILE), "estimatedPrintTime": None, "filament": None}
+    printer.states("PRINTING")
+    assert (printer.told[0].data["file"], printer.told[0].data["path"]) == ("unknown", None)
+
+
+@pytest.mark.parametrize("later", [0.5, 10.0])
+def test_an_event_that_follows_the_state_begins_no_second_print_but_one_long_after_does(later: float) -> None:
+    printer = begun_at_the_printer()
+    printer.event("PrintStarted", FILE, after=later)
+    started = [one.data["run"] for one in printer.told if one.kind == wire.JOB_STARTED]
+    assert started == (["run1"] if later < 1 else ["run1", "run2"])
+
+
+def test_an_event_about_another_file_than_that_of_the_state_begins_a_second_print() -> None:
+    printer = begun_at_the_printer()
+    printer.event("PrintStarted", {"name": "other.gcode", "path": "other.gcode"}, after=0.1)
+    assert printer.summary()[-2:] == [("job_ended", "failed"), ("job_started", None)]
+
+
+def test_a_resumed_print_is_no_new_one() -> None:
+    printer = Printer().printing()
+    printer.states("PAUSING", "PAUSED", "RESUMING", "PRINTING")
+    assert wire.JOB_STARTED not in [one.kind for one in printer.told]
+
+
+@pytest.mark.parametrize(
+    ("before", "done", "end"),
+    [
+        (["FINISHING"], 10.0, ("completed", None, 100.0)),
+        (["CANCELLING"], 10.0, ("cancelled", None, 10.0)),
+        ([], 99.9, ("completed", None, 100.0)),
+        ([], 10.0, ("failed", UNSAID, 10.0)),
+    ],
+)
+def test_a_print_whose_end_is_seen_in_the_state_alone_ends_when_no_event_follows(
+    before: list[str], done: float, end: tuple[Any, ...]
+) -> None:
+    printer = begun_at_the_printer()
+    printer.sample(completion=done, printTime=7)
+    printer.states(*before, "OPERATIONAL")
+    rested = printer.now
+    assert printer.observer.awaits_more
+    assert printer.sample(completion=None, after=1.0) == []
+    (ended,) = printer.sample(completion=None, after=2.0)
+    data = ended.data
+    assert (data["result"], data["reason"], data["completion"], data["print_time"]) == (*end, 7)
+    assert ended.time == rested, "told late, but it ended when it ended"
+    assert not printer.observer.awaits_more
+
+
+def test_an_event_that_follows_the_idle_state_tells_the_end_itself() -> None:
+    printer = Printer().printing()
+    printer.states("OPERATIONAL")
+    (ended,) = printer.event("PrintDone", {**FILE, "time": 66.5})
+    assert (ended.data["result"], ended.data["print_time"]) == ("completed", 66.5)
+    assert printer.sample(after=5) == []
+
+
+@pytest.mark.parametrize("next_one", ["PRINTING", "STARTING", "CLOSED"])
+def test_a_print_whose_end_was_not_told_ends_before_whatever_comes_next(next_one: str) -> None:
+    printer = begun_at_the_printer()
+    printer.states("FINISHING", "OPERATIONAL", next_one)
+    told = [one.kind for one in printer.told if one.kind != wire.STATE]
+    assert told[:2] == [wire.JOB_STARTED, wire.JOB_ENDED]
+    assert printer.told[-2].kind == (wire.JOB_STARTED if next_one == "PRINTING" else wire.JOB_ENDED)
+    if next_one == "STARTING":
+        assert printer.event("PrintStarted", FILE)[0].data["run"] == "run2"
+
+
 def test_connecting_again_clears_the_error() -> None:
     printer = Printer().printing()
     firmware_kill_2_0(printer)
@@ -371,7 +511,18 @@ anything = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
-fields = ["state_id", "name", "path", "origin", "size", "time", "progress", "reason", "error"]
+fields = [
+    "state_id",
+    "name",
+    "path",
+    "origin",
+    "size",
+    "time",
+    "progress",
+    "reason",
+    "error",
+    "firmwareError",
+]
 payloads = anything | st.fixed_dictionaries({}, optional={field: anything for field in fields})
 
 
