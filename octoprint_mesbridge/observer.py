@@ -277,8 +277,10 @@ class Observer:
         words = text_or_none(payload.get("firmwareError") or None, 2048)
         if words is None:
             return []
-        self.error, self._error_at = words, moment
         self._failing = words if self.job else None
+        if words == self._recent_error(moment):
+            return []
+        self.error, self._error_at = words, moment
         return [Occurrence(moment, wire.ERROR, {"text": words})]
 
     def _cancelled(self, moment: datetime, payload: Mapping[str, Any], view: View) -> list[Occurrence]:

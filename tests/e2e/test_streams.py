@@ -17,6 +17,7 @@ pytestmark = pytest.mark.e2e
 
 RUNAWAY = "Thermal Runaway, system stopped! Heater_ID: bed - Printer halted. kill() called!"
 STOPPED = "Printer halted. kill() called!"
+JAMMED = "The extruder is jammed"
 ANOTHER = "Another print began without an end of this one"
 
 CONNECTING = (("state", "connecting"), ("state", "operational"), ("snapshot", "connected", "operational"))
@@ -154,6 +155,28 @@ def test_a_firmware_that_kills_itself_and_connecting_again(stream: Stream) -> No
         octoprint.connect()
         octoprint.wait_operational()
     assert stream.bridge.events([wire.SNAPSHOT])[-1].data["error"] is None
+
+
+def test_a_print_that_octoprint_gives_up_for_an_error_of_the_firmware(stream: Stream) -> None:
+    octoprint = stream.octoprint
+    with stream.expects(("state", "disconnected"), *CONNECTING, or_again="snapshot"):
+        octoprint.disconnect()
+        octoprint.wait_state("Offline")
+        octoprint._post("/api/settings", {"serial": {"disconnectOnErrors": False}})
+        octoprint.connect()
+        octoprint.wait_operational()
+    with stream.expects(
+        *begins("long.gcode"),
+        ("error", JAMMED),
+        ("state", "cancelling"),
+        ("job_ended", "failed", JAMMED),
+        ("state", "operational"),
+    ):
+        octoprint.print("long.gcode")
+        octoprint.wait_state("Printing")
+        octoprint.send(f"!!DEBUG:send Error:{JAMMED}")
+        octoprint.wait_state("Operational")
+    octoprint._post("/api/settings", {"serial": {"disconnectOnErrors": True}})
 
 
 def test_a_connection_that_is_closed_during_a_print(stream: Stream) -> None:
