@@ -44,12 +44,17 @@ def open_database(path: Path) -> sqlite3.Connection:
             with contextlib.suppress(OSError):  # there are file systems without permissions
                 file.chmod(0o600)
     database = sqlite3.connect(str(path), isolation_level=None, check_same_thread=False, timeout=5)
+    database.text_factory = _text  # what a worn card has done to one text costs that text only
     try:
         _prepare(database)
     except sqlite3.Error:
         database.close()
         raise
     return database
+
+
+def _text(stored: bytes) -> str:
+    return stored.decode("utf-8", "replace")
 
 
 def _prepare(database: sqlite3.Connection) -> None:

@@ -16,7 +16,8 @@ What is kept when a bridge stays away for long:
 * while the disk refuses: all job events, and of the others so many that `MAX_UNSAVED` are in memory. They are
   sent from there, and written as soon as the disk takes them; a crash before that loses them;
 * of a file that turns out damaged, nothing: it is moved aside, and a new one made, or tried again and again
-  as while the disk refuses.
+  as while the disk refuses;
+* of a single event that cannot be read from a sound file, nothing: it is deleted and counted in `dropped`.
 
 The bridge sees from the numbers that something is missing, and asks for a snapshot. Safe for use by several threads.
 """
@@ -28,6 +29,7 @@ import errno
 import functools
 import json
 import logging
+import shutil
 import sqlite3
 import threading
 import uuid
@@ -54,9 +56,17 @@ MAX_WAITING = 100_000
 MAX_UNSAVED = 10_000
 """The same for those in memory that the disk has refused so far."""
 
+NO_ROOM_BYTES = 128 * 1024
+"""SQLite makes a file of 32 kB and a journal beside a database that it opens."""
+
 _DAMAGED = (
     "The queue of events in %s is damaged (%s). Events that were waiting in it are lost, and the bridge is shown "
     "the gap; the file was moved to %s, and a new queue is begun."
+)
+
+_UNREADABLE = (
+    "The event %d (%s) in %s cannot be read (%s). It is left out, and the bridge is shown the gap; check the disk "
+    "that holds OctoPrint's data."
 )
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
@@ -71,7 +81,20 @@ class _Row(NamedTuple):
     data: str
 
     def event(self) -> wire.Event:
-        return wire.Event(self.seq, wire.parse_time(self.time), self.kind, json.loads(self.data))
+        """Raises `_Unreadable`: what is in a file may have been written by nobody."""
+        try:
+            checked = wire.PAYLOADS[self.kind](json.loads(self.data), self.kind)
+            return wire.Event(self.seq, wire.parse_time(self.time), self.kind, checked)
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise _Unreadable(self) from error
+
+
+class _Unreadable(Exception):
+    """This row is no event."""
+
+    def __init__(self, row: _Row) -> None:
+        super().__init__(row.seq)
+        self.row = row
 
 
 @dataclass
@@ -117,7 +140,7 @@ def _reading(method: _Method) -> _Method:
 class Outbox:
     """Opens, or makes, the database at `path`; a damaged one is moved aside, said to `logger`, and made anew.
 
-    Raises `OSError` and `sqlite3.Error` when a database that is not damaged cannot be opened at first.
+    One that cannot be opened is tried again with every `append` and `save`, as while the disk refuses.
     """
 
     def __init__(self, path: Path, logger: Any = None) -> None:
@@ -135,17 +158,19 @@ class Outbox:
         self._unsaved: list[_Row] = []
         self._obsolete: dict[int, int] = {}
         self._drop_beyond = MAX_WAITING
+        self.found_late = False
+        """Whether what was left by earlier instances was found after events of this one; whoever cares sets it back."""
         self.refusal: Exception | None = None
         """Why what was appended last is in memory only."""
         self._damage: Exception | None = None
         self._database: sqlite3.Connection | None = None
         try:
             self._open()
-        except sqlite3.Error as error:
-            if not is_damage(error):
-                raise
-            self._give_up(error)
-            self._save()
+        except (OSError, sqlite3.Error) as error:
+            self.refusal = error
+            if is_damage(error):
+                self._give_up(error)
+                self._save()
 
     def _open(self) -> None:
         """Open the file, or make it; a damaged one is moved aside first, which may succeed when this does not."""
@@ -153,13 +178,18 @@ class Outbox:
             aside = move_aside(self._path)
             self._logger.error(_DAMAGED, self._path, self._damage, aside)
             self._damage = None
-        self._database = open_database(self._path)
-        self._damage = None
-        found = self._database.execute(
-            "SELECT name, id, lost, count(*) FROM instances JOIN events ON instance = id "
-            "GROUP BY id ORDER BY id"
-        )
+        database = open_database(self._path)
+        try:
+            found = database.execute(
+                "SELECT name, id, lost, count(*) FROM instances JOIN events ON instance = id "
+                "GROUP BY id ORDER BY id"
+            ).fetchall()
+        except sqlite3.Error:
+            database.close()
+            raise
+        self._database, self._damage = database, None
         self._earlier = [_Instance(*row) for row in found]
+        self.found_late = bool(found) and self._last > 0
 
     def _give_up(self, damage: Exception) -> None:
         """Go on from memory, without the damaged file and what waited in it; the bridge sees the gap."""
@@ -187,7 +217,7 @@ class Outbox:
     def storage(self) -> dict[str, Any]:
         """``full``: whether the disk is; ``error``: why events cannot be stored, or None."""
         refusal = self.refusal
-        full = refusal.errno == errno.ENOSPC if isinstance(refusal, OSError) else "is full" in str(refusal)
+        full = refusal is not None and _is_full(refusal, self._path.parent)
         return {"full": full, "error": refusal and (str(refusal) or type(refusal).__name__)}
 
     def append(self, occurrences: Iterable[Occurrence]) -> None:
@@ -223,11 +253,16 @@ class Outbox:
     @_reading
     def next_batch(self) -> wire.Batch:
         """What to send next: the oldest instance's events first. Without any, an empty batch of this instance."""
-        if self._earlier:
-            rows = self._rows(self._earlier[0])
-            return _batch(self._earlier[0], rows, rows[-1].seq)
-        waiting = [*self._rows(self._current), *self._unsaved, *self._samples.values()]
-        return _batch(self._current, sorted(waiting, key=lambda one: one.seq), self._last)
+        while True:
+            instance = self._earlier[0] if self._earlier else self._current
+            rows = self._rows(instance)
+            try:
+                if instance is not self._current:
+                    return _batch(instance, rows, rows[-1].seq)
+                waiting = sorted([*rows, *self._unsaved, *self._samples.values()], key=lambda one: one.seq)
+                return _batch(instance, waiting, self._last)
+            except _Unreadable as unreadable:
+                self._leave_out(instance, unreadable)
 
     @_reading
     def acknowledge(self, name: str, seq: int) -> None:
@@ -311,6 +346,23 @@ class Outbox:
         self._drop_oldest()
         return True
 
+    def _leave_out(self, instance: _Instance, unreadable: _Unreadable) -> None:
+        """Delete a row that would hold up what follows for ever. Raises `sqlite3.Error` when the disk refuses."""
+        row = unreadable.row
+        with transaction(self._database):
+            self._database.execute(
+                "DELETE FROM events WHERE instance = ? AND seq = ?", (instance.id, row.seq)
+            )
+            self._database.execute(
+                "UPDATE instances SET lost = max(lost, ?) WHERE id = ?", (row.seq, instance.id)
+            )
+        instance.stored -= 1
+        instance.lost = max(instance.lost, row.seq)
+        kind = row.kind if row.kind in wire.PAYLOADS else "unreadable"
+        self.dropped[kind] += 1
+        self._earlier = [one for one in self._earlier if one.stored]
+        self._logger.error(_UNREADABLE, row.seq, kind, self._path, unreadable.__cause__)
+
     def _register(self) -> int:
         """The current instance's id in the file."""
         current = self._current
@@ -390,6 +442,18 @@ class Outbox:
         count = self._database.execute(f"SELECT count(*) {span}", values).fetchone()[0]
         newest = f"SELECT seq, time, kind, data {span} ORDER BY seq DESC LIMIT 1"
         return count, [_Row(*row) for row in self._database.execute(newest, values)]
+
+
+def _is_full(refusal: Exception, folder: Path) -> bool:
+    """Whether `refusal` is for want of room, which SQLite calls an I/O error where it cannot even begin."""
+    if isinstance(refusal, OSError):
+        return refusal.errno == errno.ENOSPC
+    if "disk I/O" not in str(refusal):
+        return "is full" in str(refusal)
+    try:
+        return shutil.disk_usage(folder).free < NO_ROOM_BYTES
+    except OSError:
+        return False
 
 
 def _batch(instance: _Instance, waiting: Sequence[_Row | wire.Event], last: int) -> wire.Batch:

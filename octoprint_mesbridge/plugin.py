@@ -5,13 +5,13 @@ In flow OctoPrint's calls; out flow calls to `Access`, `Recorder` and `Sender`, 
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from pathlib import Path
 from typing import Any
 
 import octoprint
 import octoprint.plugin
+from octoprint.events import Events
 
 from . import health
 from .access import Access
@@ -31,7 +31,7 @@ OUTBOX_FILE = "outbox.db"
 UUID_FILE = "printer.uuid"
 
 SHUTDOWN_S = 1.0
-"""Pairing, recorder and sender each get this long to finish when OctoPrint ends."""
+"""Pairing, what OctoPrint still has to tell, recorder and sender each get this long when OctoPrint ends."""
 
 
 class MESBridgePlugin(
@@ -57,7 +57,9 @@ class MESBridgePlugin(
         self._trouble: Notice | None = None
         self._view: OctoPrintView | None = None
         self._connection: Connection | None = None
+        self._wrong_address: Notice | None = None
         self._configuring = threading.Lock()
+        self._all_told = threading.Event()
 
     def initialize(self) -> None:
         # Everything is wired before OctoPrint connects to the printer, which it does before `on_startup`.
@@ -76,17 +78,17 @@ class MESBridgePlugin(
                 octoprint.__version__,
                 self._plugin_version,
             )
-            outbox = Outbox(self._data_file(OUTBOX_FILE), self._logger)
-        except (OSError, sqlite3.Error) as error:
+        except OSError as error:
             self._trouble = Notice(
                 N_(
                     "The plugin's data folder %(folder)s cannot be used: %(reason)s. "
                     "Nothing is sent until OctoPrint is restarted with that solved."
                 ),
-                {"folder": self.get_plugin_data_folder(), "reason": str(error)},
+                {"folder": str(self._data_file("")), "reason": str(error)},
             )
             self._logger.error("%s", self._trouble)
             return
+        outbox = Outbox(self._data_file(OUTBOX_FILE), self._logger)
         sender = Sender(
             outbox,
             self._logger,
@@ -135,6 +137,7 @@ class MESBridgePlugin(
         if self._access:
             self._access.close()
         if self._recorder and self._sender and self._outbox:
+            self._all_told.wait(SHUTDOWN_S)
             ended = [self._recorder.stop(SHUTDOWN_S), self._sender.stop(SHUTDOWN_S)]
             if all(ended):
                 self._outbox.close()
@@ -154,6 +157,8 @@ class MESBridgePlugin(
         recorder = self._recorder
         if recorder is not None:
             recorder.put(event, payload)
+            if event == Events.SHUTDOWN:  # the last one
+                self._all_told.set()
 
     # ~~ SettingsPlugin
 
@@ -256,8 +261,10 @@ class MESBridgePlugin(
         if not (self._recorder and self._sender):
             return
         with self._configuring:  # else a slow thread could bring back what another one has ended
+            self._wrong_address = None
             target, reason = self._target()
-            self._recorder.set_recording(target is not None)
+            # For a bridge whose address is wrong, too: somebody will correct it.
+            self._recorder.set_recording(target is not None or self._wrong_address is not None)
             changed = self._sender.aim(target, reason)
         if changed:
             self._tell_changed()
@@ -274,6 +281,7 @@ class MESBridgePlugin(
         try:
             url = push_url(address)
         except NoticeError as error:
+            self._wrong_address = error.notice if signers else None
             return None, error.notice
         if not signers and connection and connection.is_handing_over:
             return None, Notice(N_("The bridge is being given the key"))
@@ -285,8 +293,9 @@ class MESBridgePlugin(
 
     def _status(self) -> dict[str, Any]:
         status: dict[str, Any] = {"instance": None}
-        if self._trouble:
-            status["trouble"] = self._trouble
+        trouble = self._trouble or self._wrong_address
+        if trouble:
+            status["trouble"] = trouble
         if self._recorder and self._sender and self._outbox:
             status.update(self._sender.status())
             status["instance"] = self._outbox.name
@@ -320,4 +329,8 @@ class MESBridgePlugin(
         return self.get_settings_defaults()[key] if value is None else value
 
     def _data_file(self, name: str) -> Path:
-        return Path(self.get_plugin_data_folder()) / name
+        try:
+            folder = self.get_plugin_data_folder()
+        except OSError:  # it cannot be made; whoever writes there says so
+            folder = self._data_folder
+        return Path(folder) / name

@@ -194,6 +194,11 @@ class Recorder:
             self._on_stored()
         elif self._outbox.refusal is not None:
             self._outbox.save()
+        if self._outbox.found_late:
+            self._outbox.found_late = False
+            self.request_snapshot(
+                "requested"
+            )  # the bridge is told of the past now, and of the present after it
         self._tell_of_storage()
 
     def _tell_of_storage(self) -> None:

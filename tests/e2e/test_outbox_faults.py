@@ -167,6 +167,16 @@ def test_a_full_disk_is_said_the_print_goes_on_and_it_heals_by_itself(tmp_path: 
             log = (tmp_path / "logs" / "octoprint.log").read_text()
             assert log.count("Events cannot be stored (") == 1
             assert log.count("Events are stored again") == 1
+
+            octoprint.stop()
+            filler = fill()
+            octoprint.start()
+            octoprint.wait_operational()
+            bridge.wait_for(wire.SNAPSHOT, 4, reason="start")
+            status = octoprint.plugin_status()
+            assert (status["storage"]["full"], status["trouble"], status["error"]) == (True, None, None), (status["storage"], status["dropped"])
+            filler.unlink()
+            settle(lambda: octoprint.plugin_status()["storage"] == {"full": False, "error": None})
             octoprint.stop()
 
 
@@ -228,6 +238,49 @@ def settle(holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < deadline, "it did not come to pass"
         time.sleep(0.1)
+
+
+SLOW_PLUGIN = """
+import time
+import octoprint.plugin
+
+__plugin_name__ = "Slow"
+__plugin_pythoncompat__ = ">=3.9,<4"
+
+class Slow(octoprint.plugin.EventHandlerPlugin):
+    def on_event(self, event, payload):
+        if event == "PrinterStateChanged" and payload["state_id"] == "PAUSING":
+            time.sleep(0.8)
+
+__plugin_implementation__ = Slow()
+"""
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_neither_a_wrong_address_nor_a_slow_plugin_at_the_end_costs_an_event(
+    version: str, tmp_path: Path
+) -> None:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "slow.py").write_text(SLOW_PLUGIN)
+    with site(tmp_path, version) as (octoprint, bridge):
+        octoprint.configure_plugin("not an address")
+        octoprint.print("short.gcode")
+        octoprint.wait_state("Operational")
+        settle(lambda: octoprint.plugin_status()["waiting"] >= 5)
+        status = octoprint.plugin_status()
+        assert "not an address" in status["trouble"]
+        assert not bridge.events([wire.JOB_STARTED])
+        octoprint.configure_plugin(bridge.url)
+        bridge.wait_for(wire.JOB_ENDED, result="completed")
+
+        octoprint.print("long.gcode")
+        octoprint.wait_state("Printing")
+        octoprint.pause()
+        octoprint.wait_state("Paused")
+        octoprint.stop()  # OctoPrint knows that it is paused; its plugins do not yet
+        bridge.wait_for(wire.SHUTDOWN)
+        assert [kind for kind, _ in jobs(bridge)][2:] == [wire.JOB_STARTED, wire.JOB_PAUSED]
+        check_order(bridge)
 
 
 @pytest.mark.parametrize("version", VERSIONS)

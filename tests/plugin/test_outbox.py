@@ -557,12 +557,80 @@ def test_closing_twice_or_asking_afterwards_how_much_waits_does_no_harm(path: Pa
     assert seqs(Outbox(path).next_batch()) == [2]
 
 
-def test_a_database_that_cannot_be_opened_is_left_where_it_is(tmp_path: Path) -> None:
-    folder = tmp_path / "outbox.db"
-    folder.mkdir()
-    with pytest.raises(sqlite3.OperationalError):
-        Outbox(folder)
-    assert folder.is_dir()
+def test_a_database_that_cannot_be_opened_at_first_is_left_where_it_is_and_used_later(path: Path) -> None:
+    path.mkdir()
+    outbox = Outbox(path)
+    assert "unable to open" in outbox.storage()["error"]
+    outbox.append([occurrence(wire.JOB_STARTED, 1)])
+    assert path.is_dir()
+    assert seqs(outbox.next_batch()) == [1]
+    path.rmdir()
+    outbox.save()
+    assert outbox.storage() == {"full": False, "error": None}
+    assert not outbox.found_late
+    assert seqs(Outbox(path).next_batch()) == [1]
+
+
+@pytest.mark.parametrize("refusal", [sqlite3.OperationalError("disk is full"), OSError(errno.ENOSPC, "full")])
+def test_what_waits_in_a_file_that_a_full_disk_kept_shut_is_delivered_later_and_that_is_said(
+    path: Path, monkeypatch: pytest.MonkeyPatch, refusal: Exception
+) -> None:
+    before = Outbox(path)
+    before.append([occurrence(wire.JOB_STARTED, 1)])
+    before.close()
+
+    def refuse(_: Path) -> sqlite3.Connection:
+        raise refusal
+
+    with monkeypatch.context() as full:
+        full.setattr("octoprint_mesbridge.outbox.open_database", refuse)
+        outbox = Outbox(path)
+        assert outbox.storage()["full"]
+        outbox.append([occurrence(wire.JOB_STARTED, 2)])
+        assert outbox.next_batch().instance == outbox.name
+    outbox.save()
+    assert outbox.found_late
+    batch = outbox.next_batch()
+    assert (batch.instance, seqs(batch)) == (before.name, [1])
+    outbox.acknowledge(before.name, 1)
+    assert (outbox.next_batch().instance, seqs(outbox.next_batch())) == (outbox.name, [1])
+
+
+@pytest.mark.parametrize(
+    "worn",
+    [
+        "data = substr(data, 2)",
+        "data = '[]'",
+        "data = CAST(x'7bff' AS TEXT)",
+        "time = 'noon'",
+        "time = x'00'",
+        "kind = 'job_statted'",
+    ],
+)
+@pytest.mark.parametrize("earlier", [False, True])
+def test_an_event_that_cannot_be_read_holds_up_no_other_is_counted_and_shows_as_a_gap(
+    path: Path, caplog: pytest.LogCaptureFixture, worn: str, earlier: bool
+) -> None:
+    outbox = Outbox(path)
+    outbox.append([occurrence(wire.JOB_STARTED, n) for n in (1, 2, 3)])
+    with sqlite3.connect(path) as worn_card:
+        worn_card.execute(f"UPDATE events SET {worn} WHERE seq = 2")
+    worn_card.close()
+    name = outbox.name
+    if earlier:
+        outbox.close()
+        outbox = Outbox(path)
+    before, after = outbox.next_batch(), None
+    outbox.acknowledge(name, before.through)
+    after = outbox.next_batch()
+    assert [(one.instance, one.after, one.through, seqs(one)) for one in (before, after)] == [
+        (name, 0, 1, [1]),
+        (name, 2, 3, [3]),
+    ]
+    kind = "unreadable" if worn.startswith("kind") else wire.JOB_STARTED
+    assert outbox.dropped == {kind: 1}
+    assert "event 2 (" in caplog.text
+    assert outbox.backlog().waiting == 1
 
 
 KINDS = [wire.ERROR, wire.STATE, wire.JOB_STARTED, wire.JOB_ENDED, wire.PROGRESS, wire.HEATERS]

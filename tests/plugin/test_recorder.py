@@ -242,6 +242,18 @@ def test_a_queue_that_turns_out_damaged_and_cannot_be_begun_afresh_costs_no_even
     ]
 
 
+def test_what_is_found_late_of_an_earlier_life_is_followed_by_the_present(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.recorder.set_recording(True)
+    desk.recorder.start()
+    eventually(lambda: desk.kinds() == ["snapshot"])
+    desk.outbox.found_late = True
+    desk.recorder.put("Error", {"error": "hot"})
+    eventually(lambda: desk.kinds() == ["snapshot", "error", "snapshot"])
+    assert not desk.outbox.found_late
+
+
 def test_ending_is_done_when_the_thread_has_ended_and_not_when_the_time_is_over(desk: Desk) -> None:
     going_on = threading.Event()
     desk.view.printer = lambda: (going_on.wait(5), {})[1]  # type: ignore[method-assign,func-returns-value]

@@ -86,6 +86,8 @@ $(function () {
     MESBridge.summary = (status, saved) => {
         const told = (level, headline, advice) => ({level, headline, advice: advice || ""});
         const storage = status.storage || {};
+        if (status.trouble && status.trouble === status.idle)
+            return told("error", gettext("The address of the bridge is wrong"), status.idle);
         if (status.trouble)
             return told("error", gettext("The MES connection has a problem"), status.trouble);
         if (storage.full)
