@@ -6,13 +6,17 @@ Knows OctoPrint only through the user manager handed in.
 
 A key of OctoPrint has exactly the rights of its user, and a logged-in user may mint further keys. So each
 key gets a service user of its own that may read the status and, if wanted, control jobs, and a list of the few
-requests that such a user may make at all. A fresh user per key means that whatever was minted for an old one
-dies with it.
+requests that such a user may make at all.
+
+One key is in use. Beside it there may be the one before, until its time is over, and one that was offered to a
+bridge in pairing, until it is known whether the bridge has it: neither a crash nor a bridge that falls silent at
+that moment may cost the key that worked.
 """
 
 from __future__ import annotations
 
 import hmac
+import math
 import secrets
 import threading
 import time
@@ -25,9 +29,12 @@ from bridge import wire
 
 from . import rights
 from .keys import USER_PREFIX, KeyRecord, Keys, KeyStore, digest
+from .lifetime import LONGEST, Lifetimes
 from .notice import N_, Notice, NoticeError
+from .service_users import ServiceUsers, is_service_user
 
-LONGEST_OVERLAP = timedelta(days=7)
+OFFER = timedelta(days=1)
+"""So long an offered key is valid when no bridge has used it."""
 
 _LAST_USED_STEP = timedelta(minutes=15)
 """Uses are written at most this often, to spare the SD card; what is shown is exact."""
@@ -47,6 +54,13 @@ class NotSetUp(NoticeError):
         )
 
 
+class Leaving(NoticeError):
+    """The plugin is being uninstalled, and a user made now would stay behind."""
+
+    def __init__(self) -> None:
+        super().__init__(Notice(N_("The plugin is being uninstalled, so no key is made any more")))
+
+
 class NoKey(NoticeError):
     """There is nothing to rotate."""
 
@@ -57,7 +71,7 @@ class NoKey(NoticeError):
 class Access:
     """Makes, replaces and revokes the key, and judges each request that bears one.
 
-    `on_change` is called after the keys changed without a command: at the end of an overlap.
+    `on_change` is called after the keys changed without a command: when one of them has ended.
     """
 
     def __init__(
@@ -70,19 +84,19 @@ class Access:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
-        self._users = users
+        self._users = ServiceUsers(users)
         self._logger = logger
         self._on_change = on_change
         self._now = now
-        self._monotonic = monotonic
+        self._lifetimes = Lifetimes(now, monotonic)
         self._guarded = False
         self._lock = threading.RLock()
         self._timer: threading.Timer | None = None
         self._closed = False
+        self._retired = False
         self._last_use_saved: datetime | None = None
         self._unsaved = False
         self._keys: Keys | None = None
-        self._overlap_ends = 0.0
         self._damage: Notice | None = None
         try:
             self._keys = store.load()
@@ -92,7 +106,7 @@ class Access:
                 {"error": str(error)},
             )
             self._logger.error("%s", self._damage)
-        self._time_overlap(self._keys)
+        self._lifetimes.begin(self._keys)
 
     # ~~ the keys
 
@@ -103,26 +117,25 @@ class Access:
         return keys.current if keys else None
 
     def push_keys(self) -> tuple[tuple[wire.PushKey, datetime | None], ...]:
-        """What pushes may be signed with, newest first, each with the time at which it ends, if it does."""
-        return tuple((record.push_key, record.end) for record in self._valid())
+        """What pushes may be signed with, newest first; the one before with the time at which it ends."""
+        keys = self._keys
+        previous = keys and keys.previous
+        return tuple((one.push_key, one.end if one is previous else None) for one in self._valid())
 
     def status(self) -> dict[str, Any] | None:
         """What a person may know of the key; times are RFC 3339 texts."""
-        valid = self._valid()
-        if not valid:
+        keys = self._keys
+        if keys is None:
             return None
-        shown = [
-            {"prefix": record.prefix, "last_used": record.last_used, "last_address": record.last_address}
-            for record in valid
-        ]
-        current = valid[0]
-        previous = {**shown[1], "valid_until": valid[1].valid_until} if len(valid) > 1 else None
+        current, previous = keys.current, keys.previous
+        if previous is not None and self._lifetimes.left(previous) <= 0:
+            previous = None
         return {
-            **shown[0],
+            **_shown(current),
             "created": current.created,
             "user": current.user,
             "job_control": current.job_control,
-            "previous": previous,
+            "previous": previous and {**_shown(previous), "valid_until": previous.valid_until},
         }
 
     def trouble(self) -> Notice | None:
@@ -130,21 +143,7 @@ class Access:
         record = self.record
         if self._damage or record is None:
             return self._damage
-        user = self._users.find_user(userid=record.user)
-        if user is None:
-            return Notice(
-                N_("The key is not accepted, because its user %(user)s was removed. Replace the key."),
-                {"user": record.user},
-            )
-        if not user.is_active:
-            return Notice(
-                N_(
-                    "The key is not accepted, because its user %(user)s was deactivated. "
-                    "Activate it again under Access Control, or replace the key."
-                ),
-                {"user": record.user},
-            )
-        return None
+        return self._users.trouble(record)
 
     # ~~ requests
 
@@ -164,10 +163,9 @@ class Access:
 
     def use(self, record: KeyRecord, address: str | None) -> Any:
         """The service user that `record` stands for, noting that it was used from `address`; None without one."""
-        user = self._users.find_user(userid=record.user)
-        if user is None or not user.is_active:
-            return None
-        self._note_use(record, address)
+        user = self._users.find(record)
+        if user is not None:
+            self._note_use(record, address)
         return user
 
     def denies(self, user_id: str | None, request: rights.Request) -> bool:
@@ -182,32 +180,70 @@ class Access:
     def generate(self, job_control: bool = False) -> str:
         """A new key, to be shown once; all before it are dead when this returns.
 
-        Raises `NotSetUp`, and `OSError` when it cannot be kept: then no key is valid.
+        Raises `NotSetUp`, `Leaving`, and `OSError` when it cannot be kept: then no key is valid.
         """
         with self._lock:
-            if not self._users.has_been_customized():
+            if self._retired:
+                raise Leaving
+            if not self._users.may_be_made:
                 raise NotSetUp
             self.revoke()
             record, api_key = self._make(job_control)
-            self._adopt(Keys(record))
+            self._adopt(Keys(record), record)
             return api_key
 
     def rotate(self, overlap: timedelta, job_control: bool | None = None) -> str:
         """A new key, to be shown once; the one in use stays valid for `overlap`, an older one does not.
 
-        The rights stay as they are unless `job_control` says otherwise. Raises `NoKey`, and `OSError` when the
-        new key cannot be kept: then nothing has changed.
+        The rights stay as they are unless `job_control` says otherwise. Raises `NoKey`, `Leaving`, and `OSError`
+        when the new key cannot be kept: then nothing has changed.
         """
         with self._lock:
+            if self._retired:
+                raise Leaving
             if self._keys is None:
                 raise NoKey
             old = self._keys.current
             record, api_key = self._make(old.job_control if job_control is None else job_control)
-            ends = wire.format_time(self._now() + min(overlap, LONGEST_OVERLAP))
+            ends = wire.format_time(self._now() + min(overlap, LONGEST))
             previous = replace(old, valid_until=ends) if overlap > timedelta(0) else None
-            self._adopt(Keys(record, previous))
+            self._adopt(Keys(record, previous), record)
             self._clear_users()
             return api_key
+
+    def offer(self) -> str:
+        """A new key for a bridge that may take it or not, with the rights of the one in use, which stays in use.
+
+        It is accepted from now on and in use once `confirm` says so, or at once where there was none; without
+        that it ends after `OFFER`. An earlier offer ends. Raises as `generate` and `rotate` do.
+        """
+        with self._lock:
+            if self._keys is None:
+                return self.generate()
+            if self._retired:
+                raise Leaving
+            record, api_key = self._make(self._keys.current.job_control)
+            record = replace(record, valid_until=wire.format_time(self._now() + OFFER))
+            self._adopt(replace(self._keys, offered=record), record)
+            self._clear_users()
+            return api_key
+
+    def confirm(self, key_id: str, overlap: timedelta) -> bool:
+        """A bridge has the offered key `key_id`: it is in use now, the one before it valid for `overlap` yet.
+
+        False when no such key is on offer. Raises `OSError` when that cannot be kept: then nothing has changed.
+        """
+        if self._keys is None or self._keys.offered is None:
+            return False  # nearly always, and without waiting for anybody
+        with self._lock:
+            keys = self._keys
+            if keys is None or keys.offered is None or keys.offered.key_id != key_id:
+                return False
+            ends = wire.format_time(self._now() + min(overlap, LONGEST))
+            self._keep(Keys(replace(keys.offered, valid_until=None), replace(keys.current, valid_until=ends)))
+            self._clear_users()
+            self._logger.info("The bridge has the new key; the one before it is valid until %s", ends)
+            return True
 
     def end_overlap(self) -> bool:
         """End the previous key before its time, its user and that one's open sessions; whether there was one.
@@ -218,8 +254,8 @@ class Access:
             keys = self._keys
             if keys is None or keys.previous is None:
                 return False
-            self._keys = Keys(keys.current)
-            self._stop_timer()
+            self._keys = replace(keys, previous=None)
+            self._set_timer()
             self._logger.info("The previous key was ended before its time")
             try:
                 self._end_users()
@@ -245,32 +281,35 @@ class Access:
             return had_key or ended
 
     def withdraw(self, key_id: str) -> bool:
-        """End the key in use if it is `key_id`, and put the one before it, if still valid, in its place for good.
+        """End the key `key_id` if it is on offer, or if it is the only one; whether there was anything to end.
 
-        Whether there was anything to end. Raises `OSError` when that cannot be kept.
+        Raises `OSError` when that cannot be kept.
         """
         with self._lock:
-            if self._keys is None or self._keys.current.key_id != key_id:
-                return False
-            valid = self._valid()
-            if len(valid) < 2:
-                return self.revoke()
-            restored = Keys(replace(valid[1], valid_until=None))
-            self._store.save(restored)
-            self._keys = restored
-            self._stop_timer()
-            self._clear_users()
-            self._logger.info("The newest key was withdrawn; the one before it is in use again")
-            return True
+            keys = self._keys
+            if keys is not None and keys.offered is not None and keys.offered.key_id == key_id:
+                self._keep(replace(keys, offered=None))
+                self._clear_users()
+                self._logger.info("The key on offer was withdrawn")
+                return True
+            is_only = keys is not None and keys.records == (keys.current,) and keys.current.key_id == key_id
+            return is_only and self.revoke()
+
+    def retire(self) -> None:
+        """Revoke, and make no key any more: the plugin is being uninstalled. Raises `OSError`."""
+        with self._lock:
+            self._retired = True
+            self.revoke()
 
     # ~~ the course of time
 
     def start(self) -> None:
         """Clear away what is left of keys that ended while OctoPrint was not running. Makes no user, ever."""
         with self._lock:
+            self._store.clear_up()
             if self._damage is not None:
                 return
-            self._end_overlap()
+            self._end_overdue()
             self._clear_users()
 
     def close(self) -> None:
@@ -284,60 +323,41 @@ class Access:
     def _tick(self) -> None:
         try:
             with self._lock:
-                ended = self._end_overlap()
+                ended = self._end_overdue()
             if ended:
                 self._on_change()
         except Exception:  # a timer's thread has nobody else to tell
-            self._logger.exception("The end of the previous key could not be completed")
+            self._logger.exception("The end of a key could not be completed")
 
-    def _end_overlap(self) -> bool:
-        """End the previous key, if its time is over."""
+    def _end_overdue(self) -> bool:
+        """End the keys whose time is over; whether there were any."""
         keys = self._keys
-        if keys is None or keys.previous is None or self._overlap_left(keys) > 0:
+        over = [record for record in keys.records if self._lifetimes.left(record) <= 0] if keys else []
+        if keys is None or not over:
             self._set_timer()
             return False
-        self._keys = Keys(keys.current)
-        self._stop_timer()
-        self._logger.info("The previous key has ended")
+        left = {name: None for name in ("previous", "offered") if getattr(keys, name) in over}
+        self._keys = replace(keys, **left)
+        self._set_timer()
+        self._logger.info("The %s key has ended", " and the ".join(left))
         self._clear_users()
         try:
             self._store.save(self._keys)
         except OSError as error:
-            self._logger.warning("That the previous key has ended could not be noted: %s", error)
+            self._logger.warning("That a key has ended could not be noted: %s", error)
         return True
 
     def _valid(self) -> tuple[KeyRecord, ...]:
         """The records of the keys that are accepted at this moment, newest first."""
         keys = self._keys
-        if keys is None:
-            return ()
-        return keys.records if self._overlap_left(keys) > 0 else (keys.current,)
-
-    def _overlap_left(self, keys: Keys) -> float:
-        """For how many seconds the previous key is valid, by whichever clock says less.
-
-        The one that can be set shows the time across restarts; the other one bounds the overlap when somebody
-        sets the first one back, or when it is wrong after a start without a network.
-        """
-        if keys.previous is None or keys.previous.end is None:
-            return 0.0
-        by_clock = (keys.previous.end - self._now()).total_seconds()
-        return min(by_clock, self._overlap_ends - self._monotonic())
-
-    def _time_overlap(self, keys: Keys | None) -> None:
-        """Take the length of the overlap, for the clock that nobody sets."""
-        if keys is not None and keys.previous is not None and keys.previous.end is not None:
-            whole = keys.previous.end - wire.parse_time(keys.current.created)
-            left = min(keys.previous.end - self._now(), whole, LONGEST_OVERLAP)
-            self._overlap_ends = self._monotonic() + left.total_seconds()
+        return tuple(one for one in keys.records if self._lifetimes.left(one) > 0) if keys else ()
 
     def _set_timer(self) -> None:
         self._stop_timer()
-        keys = self._keys
-        if keys is None or keys.previous is None or self._closed:
+        lives = [self._lifetimes.left(record) for record in self._keys.records] if self._keys else []
+        if self._closed or all(math.isinf(left) for left in lives):
             return
-        wait = min(max(self._overlap_left(keys), 0.0), _LONGEST_WAIT_S)
-        self._timer = threading.Timer(wait, self._tick)
+        self._timer = threading.Timer(max(min(*lives, _LONGEST_WAIT_S), 0.0), self._tick)
         self._timer.name = "mesbridge.keys"
         self._timer.daemon = True
         self._timer.start()
@@ -364,50 +384,31 @@ class Access:
         )
         return record, api_key
 
-    def _adopt(self, keys: Keys) -> None:
-        """Make the user of the current key, and keep the keys. Raises `OSError`, leaving things as they were."""
-        user = keys.current.user
+    def _adopt(self, keys: Keys, new: KeyRecord) -> None:
+        """Make the user of the `new` one of `keys`, and keep them. Raises `OSError`, leaving things as they were."""
         try:
-            # From its first moment the user has no other rights than these, and the guard, which goes by the name,
-            # lets it do nothing until its key is known here.
-            # A random password that nobody learns: without one, OctoPrint 2.0 lets the holder of the key set it.
-            self._users.add_user(
-                user,
-                secrets.token_urlsafe(32),
-                active=True,
-                permissions=rights.permissions(keys.current.job_control),
-                groups=[],
-            )
-            self._store.save(keys)
+            self._users.add(new)
+            self._keep(keys)
         except OSError:
-            if self._users.find_user(userid=user) is not None:
-                self._users.remove_user(user)
+            self._users.remove(new)
             raise
-        self._time_overlap(keys)  # first, or the key before would be refused for a moment
-        self._keys = keys
         self._last_use_saved = None
-        self._set_timer()
         self._logger.info(
             "A new key was generated, with the user %s, %s job control%s",
-            user,
-            "with" if keys.current.job_control else "without",
+            new.user,
+            "with" if new.job_control else "without",
             f"; the one before it is valid until {keys.previous.valid_until}" if keys.previous else "",
         )
 
+    def _keep(self, keys: Keys) -> None:
+        """Have `keys` from now on. Raises `OSError`, leaving things as they were."""
+        self._store.save(keys)
+        self._lifetimes.begin(keys)  # first, or the key before would be refused for a moment
+        self._keys = keys
+        self._set_timer()
+
     def _end_users(self) -> bool:
-        """End the sessions of all service users that have no valid key, and remove them; whether there were any."""
-        keep = {record.user for record in self._valid()}
-
-        def is_over(user: Any) -> bool:
-            return is_service_user(user.get_id()) and user.get_id() not in keep
-
-        # Removing a user leaves his sockets open; logging his sessions out, before that, closes them.
-        for session in self._users.find_sessions_for(is_over):
-            self._users.logout_user(session)
-        over = [user.get_id() for user in self._users.get_all_users() if is_over(user)]
-        for user_id in over:
-            self._users.remove_user(user_id)
-        return bool(over)
+        return self._users.end_all_but(self._valid())
 
     def _clear_users(self) -> None:
         """`_end_users` where the keys are as they should be already, so that a failure is only untidy."""
@@ -426,13 +427,7 @@ class Access:
             keys = self._keys
             if keys is None:
                 return  # revoked meanwhile: it must not come back
-            if keys.current.user == record.user:
-                keys = replace(keys, current=replace(keys.current, **used))
-            elif keys.previous is not None and keys.previous.user == record.user:
-                keys = replace(keys, previous=replace(keys.previous, **used))
-            else:
-                return
-            self._keys = keys
+            self._keys = keys = keys.noting(record.user, used)
             self._unsaved = True
             if self._last_use_saved is None or abs(moment - self._last_use_saved) >= _LAST_USED_STEP:
                 self._last_use_saved = moment
@@ -446,6 +441,5 @@ class Access:
             self._logger.warning("The key's last use could not be noted: %s", error)
 
 
-def is_service_user(user_id: Any) -> bool:
-    """Whether this is the name of a user that a key stands for."""
-    return isinstance(user_id, str) and user_id.startswith(USER_PREFIX)
+def _shown(record: KeyRecord) -> dict[str, Any]:
+    return {"prefix": record.prefix, "last_used": record.last_used, "last_address": record.last_address}

@@ -20,12 +20,13 @@ from octoprint.access.permissions import Permissions
 from octoprint.server import current_user
 from octoprint.server.util.flask import ensure_credentials_checked_recently
 
-from .access import LONGEST_OVERLAP, Access
+from .access import Access
+from .lifetime import LONGEST
 from .notice import N_, Notice, NoticeError
 
 STATUS, GENERATE, ROTATE, REVOKE = "STATUS", "GENERATE", "ROTATE", "REVOKE"
 
-_LONGEST_OVERLAP_HOURS = LONGEST_OVERLAP / timedelta(hours=1)
+_LONGEST_OVERLAP_HOURS = LONGEST / timedelta(hours=1)
 
 
 @dataclass(frozen=True)

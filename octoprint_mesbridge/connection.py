@@ -25,7 +25,7 @@ URL, CERTIFICATE = "bridge_url", "bridge_certificate"
 """Settings. The second is ``{"origin": "https://host:port", "sha256": hex}``, and holds for that origin only."""
 
 OVERLAP = timedelta(hours=1)
-"""So long the key before stays valid when pairing makes a new one: whoever uses it learns of the new one."""
+"""So long the key before stays valid when a bridge has the one that pairing made."""
 
 
 class Connection:
@@ -46,11 +46,13 @@ class Connection:
     ) -> None:
         self._settings = settings
         self._access = access
+        self._logger = logger
         self._introduction = introduction
         self._browse = browse
         self._on_change = on_change
         self._tell = tell
         self._made: str | None = None
+        self._told_of_disk = False
         self._travelling: str | None = None
         self.paired_at: float | None = None
         self._testing = threading.Lock()
@@ -90,8 +92,9 @@ class Connection:
     def _pairing_status(self) -> dict[str, Any] | None:
         """A pairing that is done is forgotten with its key."""
         status = self._pairing.status()
-        in_use = [key.key_id for key, _ in self._access.push_keys()[:1]]
-        return None if status and status["state"] == DONE and in_use != [self._made] else status
+        record = self._access.record
+        is_over = status and status["state"] == DONE and (record is None or record.key_id != self._made)
+        return None if is_over else status
 
     # ~~ commands: each gets a JSON object, and returns what its answer has beside the status
 
@@ -131,8 +134,7 @@ class Connection:
 
     def make_key(self) -> str:
         try:
-            has_key = self._access.record is not None
-            api_key = self._access.rotate(OVERLAP) if has_key else self._access.generate()
+            api_key = self._access.offer()
             self._made = self._travelling = wire.PushKey.derive(api_key).key_id
             return api_key
         finally:
@@ -153,11 +155,26 @@ class Connection:
         self._travelling, self.paired_at = None, time.monotonic()
         pinned = {"origin": origin(url), "sha256": certificate} if certificate else None
         try:
+            self._confirm(self._made or "")
             self._settings.set([CERTIFICATE], pinned)
             self._settings.set([URL], url)
             self._settings.save(trigger_event=True)
         finally:
             self._on_change()
+
+    def acknowledged(self, key_id: str) -> None:
+        """A push that `key_id` signed was acknowledged: whoever did that has the key."""
+        if self._confirm(key_id):
+            self._on_change()
+
+    def _confirm(self, key_id: str) -> bool:
+        try:
+            return self._access.confirm(key_id, OVERLAP)
+        except OSError as error:  # both keys stay; the next acknowledgement comes soon
+            if not self._told_of_disk:
+                self._logger.error("That the bridge has the new key could not be kept: %s", error)
+            self._told_of_disk = True
+            return False
 
     def pairing_changed(self) -> None:
         self._tell()

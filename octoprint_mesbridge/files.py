@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -28,3 +29,15 @@ def replace_file(path: Path, text: str) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def leftovers(path: Path) -> list[Path]:
+    """What a crash in `replace_file` may have left beside `path`."""
+    return list(path.parent.glob(f".{path.name}-*"))
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove them, as far as that is possible."""
+    for leftover in leftovers(path):
+        with contextlib.suppress(OSError):
+            leftover.unlink()

@@ -14,7 +14,8 @@ from flask_babel import gettext
 from octoprint.server import current_user
 
 from . import rights
-from .access import Access, is_service_user
+from .access import Access
+from .service_users import is_service_user
 
 
 class Guard:

@@ -1,18 +1,19 @@
-"""The keys as they are kept: one in use and, after a rotation, the one before it until its time is over."""
+"""The keys as they are kept: one in use, the one before it until its time is over, and one on offer to a bridge."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from bridge import wire
 
-from .files import replace_file
+from .files import remove_leftovers, replace_file
 
 USER_PREFIX = "mesbridge-key-"
 """No ":" in it: OctoPrint's socket authentication splits on that."""
@@ -22,7 +23,7 @@ USER_PREFIX = "mesbridge-key-"
 class KeyRecord:
     """What is kept of a key. `secret` (hex) signs pushes; nothing here leads back to the key itself.
 
-    `valid_until` is set in the record of a key that was replaced. All times are RFC 3339 texts.
+    `valid_until` is set in the record of a key that was replaced or is on offer. All times are RFC 3339 texts.
     """
 
     user: str
@@ -42,7 +43,7 @@ class KeyRecord:
 
     @property
     def end(self) -> datetime | None:
-        """When a replaced key stops being accepted."""
+        """When the key stops being accepted, if it does."""
         return wire.parse_time(self.valid_until) if self.valid_until else None
 
     def __repr__(self) -> str:
@@ -51,20 +52,34 @@ class KeyRecord:
 
 @dataclass(frozen=True)
 class Keys:
-    """The key in use, and the one before it."""
+    """The key in use, the one before it, and the one that a bridge may or may not have taken."""
 
     current: KeyRecord
     previous: KeyRecord | None = None
+    offered: KeyRecord | None = None
 
     @property
     def records(self) -> tuple[KeyRecord, ...]:
         """Newest first."""
-        return (self.current,) if self.previous is None else (self.current, self.previous)
+        return tuple(one for one in (self.offered, self.current, self.previous) if one is not None)
+
+    def noting(self, user: str, values: Mapping[str, Any]) -> Keys:
+        """The same with `values` in the record of `user`."""
+        changed = {
+            name: replace(record, **values)
+            for name, record in (
+                ("current", self.current),
+                ("previous", self.previous),
+                ("offered", self.offered),
+            )
+            if record is not None and record.user == user
+        }
+        return replace(self, **changed)
 
 
 class KeyStore:
-    """`Keys` in a file that only OctoPrint's own system user can read: the current record, and in it,
-    as ``previous``, the one before. Version 0.1.0 kept the same with fewer fields."""
+    """`Keys` in a file that only OctoPrint's own system user can read: the current record, and in it, as
+    ``previous`` and ``offered``, the others. Version 0.1.0 kept the same with fewer fields."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -77,24 +92,29 @@ class KeyStore:
             return None
         try:
             values = json.loads(content)
-            previous = values.pop("previous", None)
-            keys = Keys(_record(values), None if previous is None else _record(previous))
-            if keys.previous is not None and keys.previous.end is None:
-                raise ValueError("a previous key without an end")
+            others = {name: values.pop(name, None) for name in ("previous", "offered")}
+            given = {name: _record(other) for name, other in others.items() if other is not None}
+            if any(record.end is None for record in given.values()):
+                raise ValueError("a key beside the one in use has no end")
+            keys = Keys(_record(values), **given)
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError):
             raise ValueError(f"{self.path} is damaged") from None  # the cause could quote a secret
         return keys
 
     def save(self, keys: Keys) -> None:
         """Replace the file in one step, so that a crash leaves the old or the new one. Raises `OSError`."""
+        others = {"previous": keys.previous, "offered": keys.offered}
         values = asdict(keys.current)
-        if keys.previous is not None:
-            values["previous"] = asdict(keys.previous)
+        values.update({name: asdict(other) for name, other in others.items() if other is not None})
         replace_file(self.path, json.dumps(values))
 
     def delete(self) -> None:
         """Delete the file, if there is one. Raises `OSError`."""
         self.path.unlink(missing_ok=True)
+
+    def clear_up(self) -> None:
+        """Remove what a crash left of a writing; it holds what signs pushes."""
+        remove_leftovers(self.path)
 
 
 def digest(api_key: str) -> str:

@@ -45,13 +45,13 @@ class Owner(Protocol):
         """``uuid``, ``name``, ``octoprint_version`` and ``plugin_version`` of this OctoPrint."""
 
     def make_key(self) -> str:
-        """A new API key, which nothing is signed with yet; one that was there stays valid for a while.
+        """A new API key, which nothing is signed with yet; one that was there stays in use.
 
         Raises `NoticeError` or `OSError`.
         """
 
     def withdraw_key(self) -> None:
-        """End the key made last, and put the one before it back. Raises `OSError`."""
+        """End the key made last. Raises `OSError`."""
 
     def keep_key(self) -> None:
         """The bridge may have the key made last: sign with it, too."""
@@ -117,10 +117,10 @@ class Pairing:
                 self._attempt = None
 
     def stop(self, timeout: float) -> None:
-        """End the thread, waiting for at most `timeout` seconds."""
+        """OctoPrint ends: end the thread, waiting for at most `timeout` seconds."""
         attempt = self._attempt
         if attempt is not None:
-            attempt.cancel()
+            attempt.leave()
             attempt.join(timeout)
 
     def status(self) -> dict[str, Any] | None:
@@ -152,6 +152,7 @@ class _Attempt:
         self._offered = False
         self._sent = False
         self._adopting = False
+        self._leaving = False
         self._session: handshake.Session | None = None
         self._certificate: str | None = None
         self._line = Line()
@@ -189,6 +190,12 @@ class _Attempt:
             return False
         self._line.abandon()
         return True
+
+    def leave(self) -> None:
+        """Cancel, because OctoPrint ends; a key that the bridge may have by now stays valid."""
+        with self._condition:
+            self._leaving = self._state not in ENDS
+        self.cancel()
 
     # ----------------------------------------------------------------- the thread
 
@@ -357,7 +364,7 @@ class _Attempt:
 
     def _say_farewell(self) -> None:
         """Tell the bridge that nobody goes on here, so that nobody accepts it there; once, and as well as may be."""
-        if self._session is None or self._state not in (CANCELLED, FAILED):
+        if self._session is None or self._state not in (CANCELLED, FAILED) or self._leaves_key:
             return
         self._timing = replace(self._timing, read=min(self._timing.read, _FAREWELL_S))
         self._line = Line(self._certificate)
@@ -437,13 +444,18 @@ class _Attempt:
     def _finish(self, end: _Ended) -> None:
         with self._condition:
             if self._state in ENDS:  # a person ended it; whatever happened after that is nobody's concern
-                end = _Ended(self._state, self._message, sure=True)
+                end = _Ended(self._state, self._message, sure=not self._leaves_key)
         notice = self._care_for_key(end) if self._offered else end.notice
         if not self._show(end.state, notice):
             with self._condition:
                 self._message = notice
             self._owner.pairing_changed()
         self._logger.warning("Pairing with the bridge at %s ended: %s", self._bridge, notice)
+
+    @property
+    def _leaves_key(self) -> bool:
+        """Whether nobody may wait for the bridge's last word on a key that was sent to it."""
+        return self._leaving and self._sent
 
     def _care_for_key(self, end: _Ended) -> Notice:
         self._offered = False
@@ -452,8 +464,8 @@ class _Attempt:
             self._owner.keep_key()
             return Notice(
                 N_(
-                    "%(reason)s. It is not known whether the bridge took the key, so that the new one stays valid,"
-                    " and the one before it for an hour: pair again, or revoke the key"
+                    "%(reason)s. It is not known whether the bridge took the key, so that both the new one and the"
+                    " one before it stay valid: if the bridge does not connect soon, pair again"
                 ),
                 said,
             )

@@ -17,6 +17,7 @@ from . import health
 from .access import Access
 from .api import GENERATE, STATUS, Api, Command, permissions
 from .connection import Connection
+from .files import leftovers
 from .guard import Guard
 from .keys import KeyStore
 from .notice import N_, Notice, NoticeError
@@ -95,6 +96,7 @@ class MESBridgePlugin(
             self._send_snapshot,
             Timing(heartbeat=self._seconds("heartbeat_interval")),
             self._tell_changed,
+            lambda key_id: connection.acknowledged(key_id),
         )
         self._recorder = Recorder(
             Observer(self._printer.get_state_id()),
@@ -147,7 +149,7 @@ class MESBridgePlugin(
             self._connection.stop(SHUTDOWN_S)
         if self._access:
             try:
-                self._access.revoke()
+                self._access.retire()
             finally:
                 self._configure()
 
@@ -250,9 +252,10 @@ class MESBridgePlugin(
         return health.checks(self._health)
 
     def backup_excludes(self, excludes: Any, *args: Any, **kwargs: Any) -> list[str]:
-        damaged = Path(self.get_plugin_data_folder()).glob(OUTBOX_FILE + ".damaged-*")
+        queue = self._data_file(OUTBOX_FILE)
         named = [OUTBOX_FILE + suffix for suffix in ("", "-wal", "-shm")]
-        return [KEY_FILE, *named, *(path.name for path in damaged)]
+        others = [*queue.parent.glob(queue.name + ".damaged-*"), *leftovers(self._data_file(KEY_FILE))]
+        return [KEY_FILE, *named, *(path.name for path in others)]
 
     # ~~ wiring
 

@@ -104,7 +104,8 @@ class _ClockApart(Exception):
 class Sender:
     """Owns the thread; every other method may be called from any thread.
 
-    `on_change` is called when a connection or an error begins.
+    `on_change` is called when a connection or an error begins, `on_acknowledged` with the id of the key that
+    signed a push which was acknowledged.
     """
 
     def __init__(
@@ -114,8 +115,10 @@ class Sender:
         on_snapshot: Callable[[], None],
         timing: Timing | None = None,
         on_change: Callable[[], None] = lambda: None,
+        on_acknowledged: Callable[[str], None] = lambda key_id: None,
     ) -> None:
         self._outbox = outbox
+        self._on_acknowledged = on_acknowledged
         self._logger = logger
         self._on_snapshot = on_snapshot
         self._on_change = on_change
@@ -261,6 +264,7 @@ class Sender:
             self._on_snapshot()
         if begins:
             self._ask_who_it_is(target, signer)
+        self._on_acknowledged(signer.key.key_id)
 
     def _ask_who_it_is(self, target: Target, signer: Signer) -> None:
         try:

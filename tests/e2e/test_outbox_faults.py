@@ -174,7 +174,10 @@ def test_a_full_disk_is_said_the_print_goes_on_and_it_heals_by_itself(tmp_path: 
             octoprint.wait_operational()
             bridge.wait_for(wire.SNAPSHOT, 4, reason="start")
             status = octoprint.plugin_status()
-            assert (status["storage"]["full"], status["trouble"], status["error"]) == (True, None, None), (status["storage"], status["dropped"])
+            assert (status["storage"]["full"], status["trouble"], status["error"]) == (True, None, None), (
+                status["storage"],
+                status["dropped"],
+            )
             filler.unlink()
             settle(lambda: octoprint.plugin_status()["storage"] == {"full": False, "error": None})
             octoprint.stop()

@@ -10,12 +10,13 @@ import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from bridge import wire
-from octoprint_mesbridge.access import Access, NoKey, NotSetUp
+from octoprint_mesbridge.access import OFFER, Access, Leaving, NoKey, NotSetUp
 from octoprint_mesbridge.keys import USER_PREFIX, KeyStore
 from octoprint_mesbridge.rights import JOB_CONTROL, READING, STATUS, Request, allows
 
@@ -25,6 +26,7 @@ class User:
         self.name = name
         self.rights = rights
         self.is_active = rights.get("active", True)
+        self.permissions = [SimpleNamespace(key=key) for key in rights.get("permissions", [])]
 
     def get_id(self) -> str:
         return self.name
@@ -451,16 +453,16 @@ def test_while_keys_are_exchanged_the_old_one_is_never_refused_and_the_new_user_
     looked: list[bool] = []
 
     def look() -> float:
-        monkeypatch.setattr(access, "_monotonic", clock.monotonic)
+        monkeypatch.setattr(access._lifetimes, "_monotonic", clock.monotonic)
         looked.append(access.find(old) is not None)
-        monkeypatch.setattr(access, "_monotonic", look)
+        monkeypatch.setattr(access._lifetimes, "_monotonic", look)
         return clock.run
 
     def add(name: str, password: str, **rights: Any) -> None:
         Users.add_user(users, name, password, **rights)
         looked.append(access.denies(name, Request("GET", "api.jobState")))
 
-    monkeypatch.setattr(access, "_monotonic", look)
+    monkeypatch.setattr(access._lifetimes, "_monotonic", look)
     monkeypatch.setattr(users, "add_user", add)
     new = access.rotate(timedelta(hours=1))
     assert len(looked) > 2
@@ -633,58 +635,185 @@ def test_a_key_whose_user_was_removed_or_deactivated_says_so_and_what_helps(
     user.is_active = False
     assert "deactivated" in str(access.trouble())
     assert user.name in str(access.trouble())
+    user.is_active = True
+    del user.permissions[:]
+    assert "no longer has the permissions STATUS" in str(access.trouble())
     users.remove_user(user.name)
     assert "was removed. Replace the key" in str(access.trouble())
 
 
-# ~~ a pairing that comes to nothing
+# ~~ a key on offer to a bridge
 
 
-def test_a_withdrawn_first_key_is_revoked(access: Judged, users: Users, path: Path) -> None:
-    api_key = access.generate()
-    assert access.withdraw(wire.PushKey.derive(api_key).key_id)
+def key_id(api_key: str) -> str:
+    return wire.PushKey.derive(api_key).key_id
+
+
+@pytest.fixture
+def overlapping(access: Judged) -> tuple[str, str, str]:
+    """A key of which the bridge did not hear yet, the one before, which it uses, and one that is offered to it."""
+    old = access.generate(job_control=True)
+    return old, access.rotate(timedelta(hours=24)), access.offer()
+
+
+def test_an_offered_key_is_valid_beside_all_others_and_takes_nothing_from_them(
+    access: Judged, overlapping: tuple[str, str, str], clock: Clock
+) -> None:
+    old, current, offered = overlapping
+    assert access.validate(offered).rights["permissions"] == list(JOB_CONTROL)
+    assert access.push_keys() == (
+        (wire.PushKey.derive(offered), None),
+        (wire.PushKey.derive(current), None),
+        (wire.PushKey.derive(old), clock.time + timedelta(hours=24)),
+    )
+    status = access.status()
+    assert status is not None
+    assert (status["prefix"], status["previous"]["prefix"]) == (current[:4], old[:4])
+    assert len({access.validate(key).name for key in overlapping}) == 3
+
+
+def test_an_offered_key_that_a_bridge_has_is_in_use_and_the_one_before_ends_in_a_while(
+    access: Judged, overlapping: tuple[str, str, str], clock: Clock, path: Path, users: Users
+) -> None:
+    old, current, offered = overlapping
+    assert not access.confirm(key_id(current), timedelta(hours=1))
+    assert access.confirm(key_id(offered), timedelta(hours=1))
+    assert not access.confirm(key_id(offered), timedelta(hours=1))
+    assert access.validate(old) is None
+    assert access.record is not None
+    assert (access.record.key_id, access.record.end) == (key_id(offered), None)
+    assert make(path, users, clock).push_keys() == access.push_keys()
+    clock.passes(hours=1)
+    assert access.validate(current) is None
+    clock.passes(days=30)
+    assert access.validate(offered) is not None
+
+
+def test_an_offered_key_that_is_withdrawn_leaves_everything_as_it_was(
+    access: Judged, overlapping: tuple[str, str, str], users: Users, path: Path, clock: Clock
+) -> None:
+    old, current, offered = overlapping
+    user = access.validate(offered).name
+    users.calls.clear()
+    assert access.withdraw(key_id(offered))
+    assert users.calls == [f"logout {user}", f"remove {user}"]
+    assert access.validate(offered) is None
+    assert not access.withdraw(key_id(offered))
+    again = make(path, users, clock)
+    for one in (access, again):
+        assert one.validate(old) is not None
+        assert one.validate(current) is not None
+        assert len(one.push_keys()) == 2
+
+
+def test_an_offered_key_that_nobody_used_ends_after_a_day_and_survives_a_crash_until_then(
+    access: Judged, overlapping: tuple[str, str, str], path: Path, users: Users, clock: Clock
+) -> None:
+    _, current, offered = overlapping
+    clock.passes(seconds=(OFFER / 2).total_seconds())
+    later = make(path, users, clock)  # nothing was closed before
+    later.start()
+    assert later.validate(offered) is not None
+    clock.passes(seconds=(OFFER / 2).total_seconds())
+    assert later.validate(offered) is None
+    later.start()
+    assert len(users.users) == 2
+    assert "offered" not in json.loads(path.read_text())
+    assert later.validate(current) is not None
+    later.close()
+
+
+def test_a_second_offer_ends_the_first_one_and_a_rotation_or_revocation_any(
+    access: Judged, overlapping: tuple[str, str, str], users: Users
+) -> None:
+    old, current, first = overlapping
+    second = access.offer()
+    assert [access.validate(key) is not None for key in (old, current, first, second)] == [
+        True,
+        True,
+        False,
+        True,
+    ]
+    third = access.rotate(timedelta(hours=1))
+    assert [access.validate(key) is not None for key in (old, current, second, third)] == [
+        False,
+        True,
+        False,
+        True,
+    ]
+    fourth = access.offer()
+    access.revoke()
+    assert access.validate(fourth) is None
+    assert list(users.users) == ["admin"]
+
+
+def test_an_offered_key_is_what_is_in_use_where_there_was_none_and_revoked_when_withdrawn(
+    access: Judged, users: Users, path: Path
+) -> None:
+    api_key = access.offer()
+    assert access.validate(api_key) is not None
+    assert access.push_keys() == ((wire.PushKey.derive(api_key), None),)
+    assert access.withdraw(key_id(api_key))
     assert access.validate(api_key) is None
     assert list(users.users) == ["admin"]
     assert not path.exists()
 
 
-def test_after_a_withdrawal_the_key_before_is_in_use_again_for_good(
-    access: Judged, users: Users, path: Path, clock: Clock
-) -> None:
-    old = access.generate(job_control=True)
-    new = access.rotate(timedelta(hours=1))
-    new_user = access.validate(new).name
-    assert access.withdraw(wire.PushKey.derive(new).key_id)
-    assert access.validate(new) is None
-    assert new_user not in users.users
-    clock.passes(hours=2)
-    assert access.validate(old).rights["permissions"] == list(JOB_CONTROL)
-    assert access.push_keys() == ((wire.PushKey.derive(old), None),)
-    access.close()
-    assert make(path, users, clock).validate(old) is not None
-
-
 def test_a_key_that_was_replaced_meanwhile_is_not_withdrawn(access: Judged) -> None:
-    first = access.generate()
+    first = access.offer()
     second = access.rotate(timedelta(hours=1))
-    assert not access.withdraw(wire.PushKey.derive(first).key_id)
+    assert not access.withdraw(key_id(first))
+    assert not access.withdraw(key_id(second)), "the one before is still there"
     assert access.validate(second) is not None
 
 
-def test_a_withdrawal_that_cannot_be_kept_changes_nothing(
-    access: Judged, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("change", ["offer", "confirm", "withdraw"])
+def test_what_cannot_be_kept_of_an_offer_changes_nothing(
+    access: Judged, users: Users, path: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
-    old = access.generate()
-    new = access.rotate(timedelta(hours=1))
+    access.generate()
+    offered = access.offer()
+    before = (path.read_text(), access.push_keys(), sorted(users.users))
 
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(KeyStore, "save", full)
+    acts = {
+        "offer": access.offer,
+        "confirm": lambda: access.confirm(key_id(offered), timedelta(hours=1)),
+        "withdraw": lambda: access.withdraw(key_id(offered)),
+    }
     with pytest.raises(OSError, match="No space"):
-        access.withdraw(wire.PushKey.derive(new).key_id)
-    assert access.validate(old) is not None
-    assert access.validate(new) is not None
+        acts[change]()
+    assert (path.read_text(), access.push_keys(), sorted(users.users)) == before
+
+
+def test_the_last_use_of_an_offered_key_is_noted(access: Judged, path: Path) -> None:
+    access.generate()
+    access.validate(access.offer())
+    assert json.loads(path.read_text())["offered"]["last_address"] == "192.0.2.7"
+
+
+def test_a_plugin_that_is_being_uninstalled_makes_no_key_any_more(access: Judged, users: Users) -> None:
+    access.generate()
+    access.retire()
+    for make_key in (access.generate, access.offer):
+        with pytest.raises(Leaving, match="being uninstalled"):
+            make_key()
+    with pytest.raises(Leaving):
+        access.rotate(timedelta(0))
+    assert list(users.users) == ["admin"]
+
+
+def test_what_a_crash_left_of_a_writing_is_removed_at_the_start(path: Path, users: Users) -> None:
+    left = path.with_name(".key.json-x7")
+    left.write_text("{}")
+    other = path.with_name("key.json.mine")
+    other.write_text("{}")
+    make(path, users).start()
+    assert not left.exists()
+    assert other.exists()
 
 
 # ~~ what a key may ask

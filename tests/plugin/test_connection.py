@@ -185,6 +185,63 @@ def test_without_a_key_before_none_is_left_when_the_bridge_could_not_take_it(plu
     assert "withdrawn" in str(plugin.connection.status()["pairing"]["message"])
 
 
+@pytest.mark.parametrize("end", [pairing.DONE, pairing.FAILED])
+def test_a_bridge_that_still_has_the_key_before_the_last_is_not_cut_off_by_a_pairing_that_fails(
+    plugin: Plugin, end: str
+) -> None:
+    old = plugin.access.generate()
+    current = plugin.access.rotate(timedelta(hours=24))
+    if end == pairing.FAILED:
+        plugin.bridge.received.taken = handshake.State(handshake.FAILED, "disk full")
+    plugin.pair(end)
+    fails = end == pairing.FAILED
+    assert [plugin.is_valid(key) for key in (old, current, plugin.given())] == [fails, True, not fails]
+
+
+def test_a_key_that_a_crash_left_on_its_way_is_in_use_as_soon_as_the_bridge_knows_it(
+    plugin: Plugin, tmp_path: Path
+) -> None:
+    old = plugin.access.generate()
+    plugin.access.rotate(timedelta(hours=24))
+    made = plugin.connection.make_key()
+    again = Plugin(tmp_path)
+    again.users = plugin.users
+    try:
+        assert [again.is_valid(key) for key in (old, made)] == [True, True]
+        signing = [key for key, _ in again.connection.push_keys()]
+        assert (signing[0], signing[-1]) == (wire.PushKey.derive(made), wire.PushKey.derive(old))
+        again.connection.acknowledged(signing[-1].key_id)
+        assert again.changes == 0
+        again.connection.acknowledged(signing[0].key_id)
+        assert again.changes == 1
+        assert again.access.record is not None
+        assert again.access.record.key_id == signing[0].key_id
+        assert not again.is_valid(old)
+    finally:
+        again.end()
+
+
+def test_that_the_bridge_has_the_key_is_noted_later_when_the_disk_is_full(
+    plugin: Plugin, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = plugin.access.generate()
+    made = plugin.connection.make_key()
+    key_id = wire.PushKey.derive(made).key_id
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as no_room:
+        no_room.setattr(KeyStore, "save", full)
+        plugin.connection.acknowledged(key_id)
+        plugin.connection.acknowledged(key_id)
+        assert plugin.is_valid(before)
+    assert caplog.text.count("could not be kept: ") == 1
+    plugin.connection.acknowledged(key_id)
+    assert plugin.access.record is not None
+    assert plugin.access.record.key_id == key_id
+
+
 def test_a_withdrawn_key_is_gone_after_a_restart_too(plugin: Plugin, tmp_path: Path) -> None:
     before = plugin.access.generate()
     plugin.bridge.received.taken = handshake.State(handshake.FAILED, "disk full")

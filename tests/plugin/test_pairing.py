@@ -394,6 +394,25 @@ def test_a_pairing_cancelled_while_the_key_travels_has_it_withdrawn(plant: Plant
     assert plant.key_at_bridge() is None
 
 
+@pytest.mark.parametrize("lost", ["request", "answer"])
+def test_a_key_that_travels_while_octoprint_ends_is_left_to_the_bridge_which_may_have_it(
+    plant: Plant, lost: str
+) -> None:
+    plant.bridge.received.lose = lambda path: lost if path.endswith("key") else ""
+    plant.bridge.received.accept_at_once = True
+    plant.request()
+    plant.until(pairing.COMPARING)
+    plant.confirm()
+    eventually(lambda: plant.plugin.made and (lost == "request" or plant.key_at_bridge()))
+    plant.pairing.stop(5.0)
+    assert plant.plugin.withdrawn == 0
+    assert plant.plugin.kept == 1
+    (asked,) = plant.bridge.received.pairings.values()
+    assert asked.state.state != handshake.CANCELLED
+    if lost == "answer":
+        assert [plant.key_at_bridge()] == plant.plugin.made
+
+
 def test_what_happens_after_a_cancellation_does_not_change_what_is_told(plant: Plant) -> None:
     plant.request()
     plant.until(pairing.COMPARING)
