@@ -16,6 +16,7 @@ from bridge.demo import octoprint as demo
 from bridge.demo.octoprint import ADMIN, OctoPrint
 from tests.e2e.bridge_process import BridgeProcess
 from tests.e2e.octoprint_server import Visitor, running, versions
+from tests.plugin.receiver import Receiver
 
 pytestmark = pytest.mark.e2e
 
@@ -27,7 +28,10 @@ class Tab:
 
     def __init__(self, octoprint: OctoPrint) -> None:
         self.octoprint = octoprint
-        self._visitor = Visitor(octoprint.url).log_in(ADMIN, octoprint.password)
+        self.log_in()
+
+    def log_in(self) -> None:
+        self._visitor = Visitor(self.octoprint.url).log_in(ADMIN, self.octoprint.password)
 
     def status(self) -> Any:
         return self._visitor.get("/api/plugin/mesbridge").json()
@@ -215,6 +219,45 @@ def test_a_refused_request_leaves_the_keys_as_they_were(tab: Tab, bridge: Bridge
     assert tab.wait_pairing("refused")["message"] == "This OctoPrint was refused at the bridge"
     now = tab.status()["key"]
     assert (now and now["prefix"]) == (before and before["prefix"])
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_octoprint_killed_while_the_key_travels_goes_on_with_whichever_key_the_bridge_has(
+    tab: Tab, taken: bool
+) -> None:
+    bridge = Receiver()
+    try:
+        known = tab.command("generate_key")["api_key"]
+        bridge.accept(known)
+        tab.octoprint.configure_plugin(bridge.url)
+        tab.wait(lambda status: status["connected"])
+        tab.command("rotate_key", overlap_hours=24)  # of which the bridge does not hear
+
+        bridge.received.lose = lambda path: ("answer" if taken else "request") if path.endswith("key") else ""
+        bridge.received.accept_at_once = True
+        tab.command("request_pairing", bridge_url=bridge.url, octoprint_url=tab.octoprint.url)
+        tab.wait_pairing("comparing")
+        tab.command("confirm_pairing", code=bridge.code())
+        (paired,) = bridge.received.pairings.values()
+        tab.wait(lambda _: paired.api_key if taken else "offered" in key_file(tab))
+        tab.octoprint.kill()
+        tab.octoprint.start()
+        tab.octoprint.wait_operational()
+        if taken:
+            bridge.accept(paired.api_key or "")
+        tab.log_in()
+        status = tab.wait(lambda status: status["connected"] and not status["waiting"])
+        assert status["trouble"] is None
+        assert status["previous_key_in_use"] is not taken
+        assert ("offered" in key_file(tab)) is not taken
+        assert status["key"]["prefix"] == (paired.api_key[:4] if paired.api_key else status["key"]["prefix"])
+    finally:
+        bridge.stop()
+        tab.octoprint.configure_plugin("")
+
+
+def key_file(tab: Tab) -> str:
+    return (tab.octoprint.base_folder / "data" / "mesbridge" / "key.json").read_text()
 
 
 @pytest.mark.parametrize("version", versions() or ["1.11.8"])
