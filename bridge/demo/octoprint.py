@@ -206,10 +206,30 @@ class OctoPrint:
         self._console: TextIO | None = None
         self._session = _new_session()
 
+    def seed(self) -> None:
+        """Give the base folder a configuration and the user `ADMIN` with a fresh `password`."""
+        self.base_folder.mkdir(parents=True, exist_ok=True)
+        # JSON is YAML as well.
+        (self.base_folder / "config.yaml").write_text(json.dumps(_configuration(), indent=2))
+        self.password = secrets.token_urlsafe(18)
+        # Asked for on standard input, since any user of the machine can read a command line. The prompt
+        # looks for a terminal first; a session of its own has none.
+        added = subprocess.run(  # noqa: S603
+            [*self._command(), "user", "add", ADMIN, "--admin"],
+            cwd=self.base_folder,
+            input=f"{self.password}\n{self.password}\n",
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        if added.returncode:
+            raise OctoPrintError(f"The user {ADMIN} could not be made:\n{added.stdout[-2000:]}")
+
     def start(self) -> None:
         """Start the process; an empty base folder is given a configuration and the user `ADMIN` first."""
         if not (self.base_folder / "config.yaml").exists():
-            self._seed()
+            self.seed()
         self._console = (self.base_folder / "console.log").open("a")
         serve = ["serve", "--host", "127.0.0.1", "--port", str(self._port)]
         if hasattr(os, "geteuid") and os.geteuid() == 0:
@@ -345,25 +365,6 @@ class OctoPrint:
 
     def _command(self) -> list[str | Path]:
         return [self._environment.python, "-m", "octoprint", "-b", self.base_folder]
-
-    def _seed(self) -> None:
-        self.base_folder.mkdir(parents=True, exist_ok=True)
-        # JSON is YAML as well.
-        (self.base_folder / "config.yaml").write_text(json.dumps(_configuration(), indent=2))
-        self.password = secrets.token_urlsafe(18)
-        # Asked for on standard input, since any user of the machine can read a command line. The prompt
-        # looks for a terminal first; a session of its own has none.
-        added = subprocess.run(  # noqa: S603
-            [*self._command(), "user", "add", ADMIN, "--admin"],
-            cwd=self.base_folder,
-            input=f"{self.password}\n{self.password}\n",
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        if added.returncode:
-            raise OctoPrintError(f"The user {ADMIN} could not be made:\n{added.stdout[-2000:]}")
 
     def _log_in(self) -> None:
         self._session.close()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,12 +41,26 @@ def environment(version: str) -> Environment:
 def running(version: str, base_folder: Path) -> Iterator[OctoPrint]:
     """An OctoPrint of `version` with its printer connected; ended whatever happens."""
     octoprint = OctoPrint(environment(version), base_folder, free_port())
+    if not (base_folder / "config.yaml").exists():
+        seed = _seed(version)
+        shutil.copytree(seed.base_folder, base_folder, dirs_exist_ok=True)
+        octoprint.password = seed.password
     try:
         octoprint.start()
         octoprint.wait_operational()
         yield octoprint
     finally:
         octoprint.stop()
+
+
+@functools.cache
+def _seed(version: str) -> OctoPrint:
+    """One whose base folder others begin with: to make the administrator costs two seconds each time."""
+    folder = Path(tempfile.mkdtemp(prefix="mesbridge-seed-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    seed = OctoPrint(environment(version), folder, free_port())
+    seed.seed()
+    return seed
 
 
 class Visitor:
