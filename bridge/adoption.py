@@ -43,6 +43,11 @@ class Adoption:
         mes_ids = accepted.mes_ids
         if mes_ids is None:
             raise AdoptionError("the bridge's person did not say in which MES the machine is to be shown")
+        key_id = wire.PushKey.derive(accepted.key.reveal()).key_id
+        try:
+            await asyncio.to_thread(identity.remember_paired, self._folder, key_id)
+        except IdentityError as error:
+            raise AdoptionError(f"nothing was written: {error}; then pair again") from None
         try:
             written = await asyncio.to_thread(
                 edit.put, self.path, url=accepted.url, name=accepted.name, mes_ids=mes_ids, key=accepted.key
@@ -136,6 +141,7 @@ def commands(desk: PairingDesk, adoption: Adoption, verification: Verification) 
             "config": str(adoption.path),
             "machine": machine,
             "written": written,
+            "by_plugin": machine in verification.by_plugin,
             "verified": outcome and asdict(outcome),
         }
 

@@ -2,19 +2,22 @@
 
 In flow the url and key id of each entry, out flow machine ids; what was known is kept in one JSON file.
 An entry is the machine that had the same key, else the one that had the same url; both changed at once make
-a new machine.
+a new machine. Which keys came by pairing is kept in a file beside it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bridge.files import write_private
+
+_KEY_ID = re.compile(r"[0-9a-f]{24}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,41 @@ def save(path: Path, known: Iterable[Known]) -> None:
     except OSError as error:
         raise IdentityError(
             f"{path}: the list of known machines cannot be kept: {error.strerror or error}; check that the disk is not"
+            " full and that the bridge's user may write there"
+        ) from None
+
+
+def paired(folder: Path) -> frozenset[str]:
+    """The ids of the keys that came by pairing; none when nothing was paired yet. Raises `IdentityError`."""
+    path = folder / "paired.json"
+    try:
+        return frozenset(
+            key_id
+            for key_id in json.loads(path.read_text(encoding="utf-8"))["key_ids"]
+            if _KEY_ID.fullmatch(key_id)
+        )
+    except FileNotFoundError:
+        return frozenset()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise IdentityError(
+            f"{path}: which keys came by pairing cannot be read ({error}); bring it back from a backup, or delete it:"
+            " then OctoPrints that were paired are asked with their keys, over plain http in clear"
+        ) from None
+
+
+def remember_paired(folder: Path, key_id: str) -> None:
+    """Remember that a key came by pairing, and forget those that no known machine has. Raises `IdentityError`.
+
+    To be called before the key is written down anywhere, so that no crash lets it pass for one added by hand.
+    """
+    known = {one.key_id for one in load(folder / "machines.json")}
+    key_ids = sorted((paired(folder) & known) | {key_id})
+    path = folder / "paired.json"
+    try:
+        write_private(path, json.dumps({"key_ids": key_ids}, indent=1).encode())
+    except OSError as error:
+        raise IdentityError(
+            f"{path}: which keys came by pairing cannot be kept: {error.strerror or error}; check that the disk is not"
             " full and that the bridge's user may write there"
         ) from None
 

@@ -83,8 +83,13 @@ class Service:
             umati = UmatiServer(settings.opcua, folder.path)
             stack.push_async_callback(umati.stop)
             presence = Presence(store, settings.push.silent_after, time.monotonic)
-            receiver = PushReceiver(store, presence.heard)
             verification = Verification(lambda machine: self._fleet[machine].link)
+
+            async def heard(machine: str) -> None:
+                await presence.heard(machine)
+                verification.heard(machine)
+
+            receiver = PushReceiver(store, heard)
             site = Site(self._fleet, umati, mes, presence, receiver, verification)
             await self._start_sinks(entries, store, umati, mes, site)
             stack.push_async_callback(self._checkpoint, store, mes)

@@ -73,12 +73,11 @@ def test_among_none_or_several_the_mes_is_to_be_named(mes: tuple[int, ...], ther
         adoption(*mes).mes_ids("http://other.local")
 
 
-async def test_a_machine_that_is_written_but_not_served_is_to_be_paired_again(tmp_path: Path) -> None:
-    """Not the bridge restarted: the plugin hears that it failed, and withdraws the key that was written."""
+async def test_without_a_place_to_remember_that_the_key_was_paired_nothing_is_written(tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     config.write_text("[]")
     there = Adoption(config, Settings(), tmp_path / "missing", cast(Any, []))
     accepted = Accepted("0a1b2c3d", "u-1", "Prusa", "http://octopi.local", (1,), Secret(KEY))
-    with pytest.raises(AdoptionError, match="but not served: .*; then pair again"):
+    with pytest.raises(AdoptionError, match="nothing was written: .*; then pair again"):
         await there.adopt(accepted)
-    assert "octopi.local" in config.read_text()
+    assert config.read_text() == "[]"

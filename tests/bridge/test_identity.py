@@ -75,3 +75,21 @@ def test_a_list_that_cannot_be_kept_is_named_with_what_to_do(
     monkeypatch.setattr(identity, "write_private", full)
     with pytest.raises(identity.IdentityError, match=r"machines\.json.*No space left on device; check"):
         identity.save(tmp_path / "machines.json", [])
+
+
+def test_which_keys_were_paired_is_kept_and_those_of_no_machine_are_forgotten(tmp_path: Path) -> None:
+    one, two, three = (f"{n}" * 24 for n in "123")
+    assert identity.paired(tmp_path) == frozenset()
+    identity.remember_paired(tmp_path, one)
+    identity.save(tmp_path / "machines.json", [Known("m", "http://a", one)])
+    identity.remember_paired(tmp_path, two)
+    assert identity.paired(tmp_path) == {one, two}
+    identity.remember_paired(tmp_path, three)
+    assert identity.paired(tmp_path) == {one, three}
+    assert (tmp_path / "paired.json").stat().st_mode & 0o077 == 0
+
+
+def test_a_damaged_list_of_paired_keys_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "paired.json").write_text('{"key_ids": [1]}')
+    with pytest.raises(identity.IdentityError, match=r"paired\.json: .*backup"):
+        identity.paired(tmp_path)

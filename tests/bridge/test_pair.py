@@ -26,6 +26,7 @@ REQUEST: dict[str, Any] = {
     "replaces_key_of": None,
     "machine": None,
     "written": None,
+    "by_plugin": False,
     "verified": None,
 }
 SERVED: dict[str, Any] = {
@@ -191,3 +192,19 @@ def test_without_a_bridge_it_is_said_and_ends_with_1(
 ) -> None:
     assert mesbridge(tmp_path, "open", settings='[bridge]\nstate_folder = "state"\n') == 1
     assert "no bridge runs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("delivers", [True, False])
+def test_of_a_machine_that_is_not_asked_it_is_said_whether_its_plugin_delivers(
+    tmp_path: Path,
+    play: Play,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    delivers: bool,
+) -> None:
+    monkeypatch.setattr(pair, "_VERIFIED_WITHIN_S", 60.0 if delivers else 0.0)
+    waits = {**SERVED, "by_plugin": True}
+    play(waits, {**waits, "verified": {"ok": True, "detail": "its plugin delivers"}})
+    assert mesbridge(tmp_path, "accept", "0a1b2c3d", "--mes", "1") == 0
+    expected = "its plugin delivers" if delivers else "nothing yet"
+    assert f"Waiting for its plugin: {expected}" in capsys.readouterr().out
