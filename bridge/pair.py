@@ -163,7 +163,7 @@ def _tell_written(request: Request) -> None:
         print(
             f"{written['secret_file']}: holds the key, {'for its owner only' if written['private'] else open_}"
         )
-    print(f"The machine is served as {request['machine']}.")
+    print(f"The bridge says: {request['message']}.")
 
 
 def _tell_verified(ask: Ask, request: Request) -> int:

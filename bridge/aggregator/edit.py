@@ -1,13 +1,14 @@
 """A machine that was paired goes into config.json, its key into a secret file; all else there stays as it is.
 
 In: the path of config.json, and what the machine is. Out: the changed files, and where the entry stands; or an
-`EditError`, and then both files are as they were.
+error, and then both files are as they were, or as somebody else has changed them meanwhile.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import re
 import stat
@@ -33,7 +34,7 @@ _NOT_REPLACEABLE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, err
 
 
 class EditError(Exception):
-    """The machine could not be written down; the text says why, and what to do. Nothing was changed."""
+    """The machine could not be written down; the text says why, what to do, and if something could not be undone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +55,24 @@ class Written:
         return self.secret_file is not None and not self.secret_file.stat().st_mode & 0o077
 
 
-def put(path: Path, *, url: str, name: str | None, mes_ids: tuple[int, ...], key: Secret) -> Written:
+def put(
+    path: Path,
+    *,
+    url: str,
+    name: str | None,
+    mes_ids: tuple[int, ...],
+    key: Secret,
+    use: Callable[[Written], None] = lambda written: None,
+) -> Written:
     """Write the machine with this `url` into config.json at `path`, or give its entry the new `key`.
 
-    An entry that is there keeps its name and its MES instances. One call at a time. Raises `EditError`.
+    An entry that is there keeps its name and its MES instances. `use` is called with what was written; whatever it
+    raises undoes the change. One call at a time. Raises `EditError`, and what `use` raises.
     """
     try:
         with contextlib.ExitStack() as undo:
             written = _Edit(path, key, undo).put(url, name, mes_ids)
+            use(written)
             undo.pop_all()
             return written
     except (ConfigUnreadable, NotEditable) as error:
@@ -84,6 +95,7 @@ class _Edit:
         self._before = load(path)
         self._file = path.resolve()
         self._bytes = self._file.read_bytes()
+        self._written = self._bytes
         self._text, self._codec, self._mark = decode(self._bytes)
 
     def put(self, url: str, name: str | None, mes_ids: tuple[int, ...]) -> Written:
@@ -129,7 +141,7 @@ class _Edit:
             _swap(file, self._secret(), 0o600)
         except OSError:
             return False
-        self._undo.callback(_swap, file, before, mode)
+        self._undo_unless_changed(file, self._secret(), lambda: _swap(file, before, mode))
         return True
 
     def _new_secret(self, name: str | None, url: str) -> Path:
@@ -157,6 +169,20 @@ class _Edit:
             f"{folder} is full of secret files named octoprint-{stem}; remove those no longer used"
         )
 
+    def _undo_unless_changed(self, file: Path, written: bytes, put_back: Callable[[], None]) -> None:
+        """Have `put_back` undo what was `written` into `file`, if it still says that then."""
+
+        def undo(kind: object, error: BaseException | None, trace: object) -> None:
+            if file.read_bytes() == written:
+                put_back()
+                return
+            raise EditError(
+                f"{error} ({file} is left as somebody else has changed it meanwhile: see whether it still holds"
+                " what was to be written for this machine, and take that out)"
+            ) from None
+
+        self._undo.push(undo)
+
     def _secret(self) -> bytes:
         return self._key.reveal().encode() + b"\n"
 
@@ -175,11 +201,14 @@ class _Edit:
         self._check_writable()
         if self._file.read_bytes() != self._bytes:
             raise EditError(f"{self._file} was changed by somebody else at this moment; pair again")
-        self._undo.callback(_overwrite, self._file, self._bytes)
-        _overwrite(self._file, self._mark + text.encode(self._codec))
+        self._written = self._mark + text.encode(self._codec)
+        _overwrite(self._file, self._written)
+        self._undo_unless_changed(self._file, self._written, lambda: _overwrite(self._file, self._bytes))
 
     def _check(self, index: int) -> int:
         """The line of the entry number `index`, which is served now; all others must be as they were."""
+        if self._file.read_bytes() != self._written:
+            raise EditError(f"{self._file} was changed by somebody else at this moment; pair again")
         after = load(self._path)
         others = [_essence(one) for one in after.machines if one.index != index]
         if others != [_essence(one) for one in self._before.machines if one.index != index]:
@@ -248,11 +277,23 @@ def _overwrite(file: Path, content: bytes) -> None:
     except OSError as error:
         if error.errno not in _NOT_REPLACEABLE:
             raise
-        with file.open("r+b") as there:
-            there.write(content)
-            there.truncate()
-            there.flush()
-            os.fsync(there.fileno())
+        with file.open("r+b", buffering=0) as there:
+            before = there.read()
+            try:
+                _write_over(there, content)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    _write_over(there, before)
+                raise
+
+
+def _write_over(there: io.FileIO, content: bytes) -> None:
+    there.seek(0)
+    left = memoryview(content)
+    while left:
+        left = left[there.write(left) :]
+    there.truncate()
+    os.fsync(there.fileno())
 
 
 def _swap(file: Path, content: bytes, mode: int | None = None) -> None:

@@ -31,6 +31,7 @@ REQUEST: dict[str, Any] = {
 }
 SERVED: dict[str, Any] = {
     "state": "served",
+    "message": "this machine is served as octoprint-1",
     "machine": "octoprint-1",
     "written": {
         "line": 7,

@@ -579,3 +579,82 @@ def test_a_change_that_would_touch_other_machines_is_taken_back(
 
     monkeypatch.setattr(edit, "add_entry", damage)
     assert "other machines" in unharmed()
+
+
+class Unused(Exception):
+    pass
+
+
+@pytest.mark.parametrize("url", ["http://a:1", "http://i:1", "http://k:1", "http://b:2"])
+def test_what_cannot_be_used_is_taken_back_whole(folder: Folder, url: str) -> None:
+    seen: list[Written] = []
+
+    def use(written: Written) -> None:
+        seen.append(written)
+        assert key_of(folder, written.index) == NEW
+        raise Unused
+
+    before = folder.content()
+    with pytest.raises(Unused):
+        put(folder.file, url=url, name="Prusa", mes_ids=(1,), key=Secret(NEW), use=use)
+    assert folder.content() == before
+    assert len(seen) == 1
+    assert not (folder.path / "secrets").exists()
+
+
+@pytest.mark.parametrize("url", ["http://k:1", "http://b:2"])
+def test_what_somebody_else_wrote_after_us_is_not_taken_back(folder: Folder, url: str) -> None:
+    def use(written: Written) -> None:
+        folder.file.write_text(folder.file.read_text() + "// mine\n")
+        raise Unused("the log is full")
+
+    with pytest.raises(
+        EditError, match=r"the log is full \(.*config.json is left as somebody else has changed"
+    ):
+        put(folder.file, url=url, name="Prusa", mes_ids=(1,), key=Secret(NEW), use=use)
+    assert folder.file.read_text().endswith("// mine\n")
+
+
+def test_a_secret_file_that_somebody_else_wrote_after_us_is_not_taken_back(folder: Folder) -> None:
+    def use(written: Written) -> None:
+        (folder.path / "secret.txt").write_text("theirs")
+        raise Unused("the log is full")
+
+    with pytest.raises(EditError, match=r"the log is full \(.*secret.txt is left"):
+        put(folder.file, url="http://a:1", name=None, mes_ids=(1,), key=Secret(NEW), use=use)
+    assert (folder.path / "secret.txt").read_text() == "theirs"
+
+
+def test_a_change_by_somebody_else_right_after_ours_stays_and_is_told(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overwrite = edit._overwrite
+
+    def and_another(file: Path, content: bytes) -> None:
+        overwrite(file, content)
+        file.write_bytes(content.replace(b"http://a:1", b"http://a:99"))
+
+    monkeypatch.setattr(edit, "_overwrite", and_another)
+    with pytest.raises(EditError, match="changed by somebody else at this moment.*is left"):
+        folder.put()
+    assert "http://a:99" in folder.file.read_text()
+
+
+def test_a_file_that_is_written_in_place_is_whole_again_when_the_disk_is_full(
+    folder: Folder, unharmed: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: Path, content: bytes) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    write_over = edit._write_over
+
+    def half(there: Any, content: bytes) -> None:
+        if b"octoprint-prusa-mk4" in content:
+            there.seek(0)
+            there.write(content[: len(content) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_over(there, content)
+
+    monkeypatch.setattr(edit, "_swap", refuse)
+    monkeypatch.setattr(edit, "_write_over", half)
+    assert "No space left on device" in unharmed()
