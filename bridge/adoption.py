@@ -84,7 +84,7 @@ class Adoption:
 
     def known(self, url: str) -> Served | None:
         """The machine that is served under `url` already: its key is what an acceptance replaces."""
-        return next((one for one in self._site if identity.normal(one.url) == identity.normal(url)), None)
+        return next((one for one in self._site if identity.place(one.url) == identity.place(url)), None)
 
     def check_elsewhere(self, request: Request) -> None:
         """That this OctoPrint, by its uuid, is not served under another address. Raises `Refused`.

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from bridge.aggregator.fields import same_place
 from bridge.files import write_private
 
 _KEY_ID = re.compile(r"[0-9a-f]{24}")
@@ -36,21 +37,20 @@ class IdentityError(Exception):
 def assign(entries: Iterable[tuple[str, str]], known: Iterable[Known]) -> tuple[list[str], list[Known]]:
     """The machine id of each entry ``(url, key id)``, and what to remember: all that is and was known.
 
-    No two entries may have the same url or key id.
+    No two entries may have the same place or key id.
     """
-    wanted = [(normal(url), key_id) for url, key_id in entries]
+    wanted = list(entries)
     free = {k.machine: k for k in known}
     ids: dict[int, str] = {}
-    for mark in ("key_id", "url"):
+    for alike in (_same_key, _same_place, _same_stored):
         for index, (url, key_id) in enumerate(wanted):
-            value = {"key_id": key_id, "url": url}[mark]
-            match = next((k for k in free.values() if getattr(k, mark) == value), None)
+            match = next((k for k in free.values() if alike(k, url, key_id)), None)
             if index not in ids and match is not None:
                 ids[index] = free.pop(match.machine).machine
     taken = {*ids.values(), *free}
     for index, (url, _) in enumerate(wanted):
         if index not in ids:
-            ids[index] = _new_id(url, taken)
+            ids[index] = _new_id(_normal(url), taken)
             taken.add(ids[index])
     now = [Known(ids[index], url, key_id) for index, (url, key_id) in enumerate(wanted)]
     return [ids[index] for index in range(len(wanted))], [*now, *free.values()]
@@ -120,8 +120,29 @@ def _new_id(url: str, taken: set[str]) -> str:
     return next(i for n in range(8, 65) if (i := f"octoprint-{digest[:n]}") not in taken)
 
 
-def normal(url: str) -> str:
-    """`url` as it is compared: without regard to case and a slash at the end."""
+def place(url: str) -> str:
+    """A form in which two urls of one OctoPrint are equal; what is no url stays as it is."""
+    try:
+        return same_place(url)
+    except ValueError:
+        return url
+
+
+def _same_key(known: Known, url: str, key_id: str) -> bool:
+    return known.key_id == key_id
+
+
+def _same_place(known: Known, url: str, key_id: str) -> bool:
+    return place(known.url) == place(url)
+
+
+def _same_stored(known: Known, url: str, key_id: str) -> bool:
+    """By the form in which urls were kept earlier."""
+    return known.url == _normal(url)
+
+
+def _normal(url: str) -> str:
+    """What ids are made of."""
     return url.rstrip("/").lower()
 
 

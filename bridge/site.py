@@ -59,7 +59,7 @@ def assign(config: Config, settings: Settings, folder: Path) -> list[Served]:
         if not entry.served or entry.url is None or entry.credential.key is None:
             continue
         push_key = wire.PushKey.derive(entry.credential.key.reveal())
-        marks = (identity.normal(entry.url), push_key.key_id)
+        marks = (identity.place(entry.url), push_key.key_id)
         earlier = next((seen[mark] for mark in marks if mark in seen), None)
         if earlier is not None:
             log.error(

@@ -62,7 +62,9 @@ def test_any_other_octoprint_and_the_same_one_at_its_address_are_taken_in(url: s
 
 def test_a_machine_that_is_served_stays_in_its_mes() -> None:
     assert adoption(1).mes_ids("http://OctoPi.local") == (2, 3)
-    assert adoption(1).known("http://OctoPi.local") is SERVED
+    for url in ("http://OctoPi.local", "http://octopi.local:80"):
+        assert adoption(1).known(url) is SERVED
+    assert adoption(1).known("http://octopi.local:x") is None
 
 
 def test_a_new_machine_is_shown_in_the_only_mes_of_the_settings() -> None:

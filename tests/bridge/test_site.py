@@ -200,3 +200,10 @@ async def test_the_key_of_a_paired_machine_is_left_to_its_plugin(parts: Parts) -
     assert parts.verification.by_plugin == {"m"}
     parts.site.serve(served("m", "c" * 43))
     assert parts.verification.by_plugin == set()
+
+
+def test_two_entries_for_one_place_are_one_machine(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    entry = '{"type": "OCTOPRINT", "url": "%s", "authentication_file_path": "%s", "mes_id": [1]}'
+    path.write_text(f"[{entry % ('http://h', FIRST)}, {entry % ('http://h:80/', SECOND)}]")
+    assert [one.index for one in assign(load(path), Settings(), tmp_path)] == [0]
