@@ -48,7 +48,7 @@ async def listen(folder: Path, commands: Mapping[str, Command]) -> AsyncIterator
     async def answer(request: web.Request) -> web.Response:
         # A page in a browser on this computer can reach the port too, under whatever name it has for it.
         own = request.headers.get("Host") == f"{_HOST}:{port}"
-        said = request.headers.get("Authorization", "").encode()
+        said = request.headers.get("Authorization", "").encode(errors="replace")
         if not own or not hmac.compare_digest(said, f"Bearer {token}".encode()):
             return web.json_response({"error": "this is not for you"}, status=403)
         command = commands.get(request.match_info["command"])

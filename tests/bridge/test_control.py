@@ -64,6 +64,8 @@ async def test_who_does_not_say_the_token_is_refused(folder: Path) -> None:
     assert await post(folder, right) == 200
     for wrong in ({}, {"Authorization": "Bearer x"}, {"Authorization": f"bearer {known(folder)['token']}"}):
         assert await post(folder, wrong) == 403
+    # The standard library's client sends headers as latin-1: bytes that are no UTF-8.
+    assert await post(folder, {"Authorization": "Bearer \xff"}) == 403
 
 
 async def test_a_page_that_has_another_name_for_this_computer_is_refused(folder: Path) -> None:

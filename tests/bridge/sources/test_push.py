@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -162,3 +163,22 @@ async def test_a_refusal_that_lasts_is_logged_again(bridge: Bridge, monkeypatch:
         monkeypatch.setattr(push, "_TELL_AGAIN_S", -1.0)
         await bridge.post(b"", {})
     assert len([line for line in logged if line["event"] == "push refused"]) == 2
+
+
+async def test_a_header_beyond_ascii_is_refused_in_words(bridge: Bridge) -> None:
+    body = wire.encode_batch(batch(wire.SNAPSHOT))
+    headers = wire.sign(KEY, "msg_1", wire.utc_now(), body) | {"Content-Length": str(len(body))}
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
+    assert bridge.client.host is not None
+    assert bridge.client.port is not None
+    reader, writer = await asyncio.open_connection(bridge.client.host, bridge.client.port)
+    writer.write(
+        b"POST /push HTTP/1.1\r\nHost: h\r\nConnection: close\r\n"
+        + head.replace(b"msg_1", b"msg_\xff")
+        + b"\r\n"
+        + body
+    )
+    answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 401 ")
+    assert b'"missing"' in answer
