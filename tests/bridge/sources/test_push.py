@@ -137,7 +137,17 @@ async def test_what_cannot_be_read_is_refused_with_its_place(bridge: Bridge) -> 
 
 
 async def test_too_large_a_push_is_refused(bridge: Bridge) -> None:
-    await refused(await bridge.post(b"x" * (wire.MAX_BODY_BYTES + 1), {}), 413, "too_large")
+    known = {wire.KEY_ID_HEADER: KEY.key_id}
+    await refused(await bridge.post(b"x" * (wire.MAX_BODY_BYTES + 1), known), 413, "too_large")
+
+
+async def test_nothing_is_read_of_a_push_whose_key_nobody_has(bridge: Bridge) -> None:
+    async def never_ends() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.sleep(60)
+
+    async with asyncio.timeout(10):
+        await refused(await bridge.client.post(wire.PATH, data=never_ends()), 401, "unknown_key")
 
 
 async def test_a_store_that_fails_is_not_acknowledged(bridge: Bridge) -> None:
