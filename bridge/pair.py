@@ -174,7 +174,13 @@ def _tell_verified(ask: Ask, request: Request) -> int:
     while request["verified"] is None and time.monotonic() < deadline:
         time.sleep(_ASK_EVERY_S)
         print("." if sys.stdout.isatty() else "", end="", flush=True)
-        request = _again(ask, request)
+        try:
+            request = _again(ask, request)
+        except control.ControlError:
+            print(
+                ": the bridge has ended or was started anew; the machine stays written down, and the log says more"
+            )
+            return 0
     verified = request["verified"]
     if verified is None and by_plugin:
         print(": nothing yet; the bridge goes on waiting, and its log says when the plugin delivers")

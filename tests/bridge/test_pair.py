@@ -209,3 +209,13 @@ def test_of_a_machine_that_is_not_asked_it_is_said_whether_its_plugin_delivers(
     assert mesbridge(tmp_path, "accept", "0a1b2c3d", "--mes", "1") == 0
     expected = "its plugin delivers" if delivers else "nothing yet"
     assert f"Waiting for its plugin: {expected}" in capsys.readouterr().out
+
+
+def test_a_machine_that_is_served_counts_even_if_the_bridge_forgets_the_request(
+    tmp_path: Path, play: Play, capsys: pytest.CaptureFixture[str]
+) -> None:
+    play(SERVED)
+    assert mesbridge(tmp_path, "accept", "0a1b2c3d", "--mes", "1") == 0
+    said = capsys.readouterr()
+    assert "stays written down" in said.out
+    assert said.err == ""
