@@ -216,6 +216,7 @@ def _shown(written: edit.Written) -> dict[str, Any]:
         "replaced": written.replaced,
         "secret_file": written.secret_file and str(written.secret_file),
         "private": private,
+        "left": written.left and str(written.left),
     }
 
 

@@ -163,6 +163,8 @@ def _tell_written(request: Request) -> None:
         print(
             f"{written['secret_file']}: holds the key, {'for its owner only' if written['private'] else open_}"
         )
+    if written["left"]:
+        print(f"{written['left']}: is left as it is, because another entry names it, too")
     print(f"The bridge says: {request['message']}.")
 
 

@@ -13,7 +13,7 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,6 +24,8 @@ from bridge.aggregator.credential import Secret
 from bridge.aggregator.entry import OUR_TYPE, MachineEntry
 from bridge.aggregator.fields import same_place
 from bridge.aggregator.insert import NotEditable, Value, add_entry, set_value
+from bridge.aggregator.jsonc import Array, Node, Scalar, parse
+from bridge.aggregator.layout import find_entries
 from bridge.aggregator.problem import ConfigUnreadable
 from bridge.aggregator.text import decode
 
@@ -41,13 +43,15 @@ class EditError(Exception):
 class Written:
     """The entry's number (from 0) and line (from 1). `replaced`: it was there before, and has a new key now.
 
-    `secret_file` is None when the key stands in config.json itself (`api_key`).
+    `secret_file` is None when the key stands in config.json itself (`api_key`). `left` is the secret file that the
+    entry named before, if it was left alone because another entry names it, too.
     """
 
     index: int
     line: int
     replaced: bool
     secret_file: Path | None
+    left: Path | None = None
 
     @property
     def private(self) -> bool:
@@ -97,19 +101,20 @@ class _Edit:
         self._bytes = self._file.read_bytes()
         self._written = self._bytes
         self._text, self._codec, self._mark = decode(self._bytes)
+        self._left: Path | None = None
 
     def put(self, url: str, name: str | None, mes_ids: tuple[int, ...]) -> Written:
         known = _entry_of(self._before, url)
         if known is None:
-            secret_file: Path | None = self._new_machine(url, name, mes_ids)
             index = len(self._before.machines)
+            secret_file: Path | None = self._new_machine(index, url, name, mes_ids)
         else:
             index, secret_file = known.index, self._new_key_of(known, name, url)
         line = self._check(index)
-        return Written(index, line, known is not None, secret_file)
+        return Written(index, line, known is not None, secret_file, self._left)
 
-    def _new_machine(self, url: str, name: str | None, mes_ids: tuple[int, ...]) -> Path:
-        secret_file = self._new_secret(name, url)
+    def _new_machine(self, index: int, url: str, name: str | None, mes_ids: tuple[int, ...]) -> Path:
+        secret_file = self._new_secret(index, name, url)
         entry: dict[str, Value] = {"type": OUR_TYPE, "url": url}
         if name:
             entry["custom_name"] = name
@@ -127,12 +132,22 @@ class _Edit:
             return None
         file = credential.path
         if credential.source == "file" and credential.key is not None and file is not None:
-            sharing = [one for one in self._before.machines if _same_file(one.credential.path, file)]
-            if len(sharing) == 1 and self._rewrite(file.resolve()):
+            if self._named_by_others(file, entry.index):
+                self._left = file
+            elif self._rewrite(file.resolve()):
                 return file
-        created = self._new_secret(entry.custom_name or name, url)
+        created = self._new_secret(entry.index, entry.custom_name or name, url)
         self._replace(set_value(self._text, entry.index, "authentication_file_path", self._relative(created)))
         return created
+
+    def _named_by_others(self, file: Path, index: int) -> bool:
+        """Whether any text of another entry, of whatever machine type, is the name of `file`."""
+        return any(
+            _same_file(self._folder / text, file)
+            for number, texts in enumerate(_texts_of_entries(self._text))
+            for text in texts
+            if number != index
+        )
 
     def _rewrite(self, file: Path) -> bool:
         """Whether the secret file could be replaced; it keeps its owner, and is closed to all others."""
@@ -144,8 +159,11 @@ class _Edit:
         self._undo_unless_changed(file, self._secret(), lambda: _swap(file, before, mode))
         return True
 
-    def _new_secret(self, name: str | None, url: str) -> Path:
-        """A new secret file, readable by its owner only; none that is there is touched."""
+    def _new_secret(self, index: int, name: str | None, url: str) -> Path:
+        """A new secret file for the entry `index`, readable by its owner only.
+
+        None that is there is touched, and none made that another entry is waiting for.
+        """
         self._check_writable()
         folder = self._folder / SECRETS_FOLDER
         with contextlib.suppress(FileExistsError):
@@ -154,6 +172,8 @@ class _Edit:
         stem = _file_name(name) or _file_name(urlsplit(url).hostname) or "machine"
         for number in range(1, _MOST_FILES_OF_A_NAME):
             path = folder / (f"octoprint-{stem}.txt" if number == 1 else f"octoprint-{stem}-{number}.txt")
+            if self._named_by_others(path, index):
+                continue
             try:
                 handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             except FileExistsError:
@@ -253,8 +273,29 @@ def _essence(entry: MachineEntry) -> tuple[object, ...]:
     )
 
 
-def _same_file(one: Path | None, other: Path) -> bool:
-    return one is not None and one.resolve() == other.resolve()
+def _texts_of_entries(text: str) -> list[list[str]]:
+    """All texts that each machine entry holds, without blanks around them."""
+    root = parse(text).root
+    return [] if root is None else [list(_texts(node)) for node in find_entries(root).entries]
+
+
+def _texts(node: Node) -> Iterator[str]:
+    if isinstance(node, Scalar):
+        if isinstance(node.value, str) and node.value.strip():
+            yield node.value.strip()
+        return
+    for one in node.items if isinstance(node, Array) else [member.value for member in node.members]:
+        yield from _texts(one)
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:  # one of them is not there, or has a name that no file can have
+        pass
+    except ValueError:
+        return False
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _file_name(text: str | None) -> str:

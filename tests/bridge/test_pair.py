@@ -38,6 +38,7 @@ SERVED: dict[str, Any] = {
         "replaced": False,
         "secret_file": "/etc/secrets/octoprint-prusa.txt",
         "private": True,
+        "left": None,
     },
 }
 MES = '[[mes]]\nid = {}\nurl = "http://mes.example"\nservice_id = "s"\ntoken_env = "T"\n'
@@ -112,10 +113,12 @@ def test_who_can_read_the_key_is_told_as_it_is(
 def test_a_machine_that_was_there_is_told_to_have_kept_its_name(
     tmp_path: Path, play: Play, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    written = {"line": 7, "replaced": True, "secret_file": None, "private": False}
+    written = {"line": 7, "replaced": True, "secret_file": None, "private": False, "left": "/etc/shared.txt"}
     play({**SERVED, "written": written, "verified": {"ok": True, "detail": ""}})
     assert mesbridge(tmp_path, "accept", "0a1b2c3d", "--mes", "1") == 0
-    assert "was there" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "was there" in said
+    assert "/etc/shared.txt: is left as it is, because another entry names it" in said
 
 
 @pytest.mark.parametrize("state", ["expired", "refused", "failed"])

@@ -429,6 +429,40 @@ def test_a_secret_file_that_two_machines_share_is_left_to_the_other(folder: Fold
     assert (key_of(folder, 0), key_of(folder, 1)) == (NEW, OLD)
 
 
+FOREIGN = [
+    '{"type": "FORMLABS", "url": "http://f", "authentication_file_path": "%s", "mes_id": [1]}',
+    '{"type": "FORMLABS", "url": "http://f", "authentication_file_path": {"a": {"b": " ./%s "}}, "mes_id": [1]}',
+    '{"type": "EOS", "url": "http://f", "extra": [{"key_file": "%s"}], "mes_id": [1]}',
+    '{"type": "OCTOPRINT", "url": "nonsense", "authentication_file_path": "%s", "mes_id": []}',
+]
+
+
+@pytest.mark.parametrize("other", FOREIGN)
+def test_a_secret_file_that_a_machine_of_any_type_names_is_left_to_it(folder: Folder, other: str) -> None:
+    folder.write(folder.file.read_text().replace("\n]", ",\n" + other % "secret.txt" + "\n]"))
+    written = folder.put("http://a:1")
+    assert (written.secret_file, written.left) == (
+        folder.path / "secrets" / "octoprint-prusa-mk4.txt",
+        folder.path / "secret.txt",
+    )
+    assert (folder.path / "secret.txt").read_text() == OLD + "\n"
+    assert key_of(folder, 0) == NEW
+
+
+@pytest.mark.parametrize("other", FOREIGN)
+@pytest.mark.parametrize("url", ["http://b:2", "http://i:1"])
+def test_a_secret_file_that_another_entry_waits_for_is_not_made(folder: Folder, other: str, url: str) -> None:
+    there = other % "secrets/octoprint-prusa-mk4.txt"
+    folder.write(folder.file.read_text().replace("\n]", ",\n" + there + "\n]"))
+    assert folder.put(url).secret_file == folder.path / "secrets" / "octoprint-prusa-mk4-2.txt"
+
+
+def test_a_text_that_can_be_no_name_of_a_file_is_no_hindrance(folder: Folder) -> None:
+    other = '{"type": "EOS", "url": "http://f", "a": "\\u0000", "b": "' + "x/" * 5000 + '", "mes_id": [1]}'
+    folder.write(folder.file.read_text().replace("\n]", ",\n" + other + "\n]"))
+    assert folder.put("http://a:1").secret_file == folder.path / "secret.txt"
+
+
 def test_an_entry_whose_key_is_missing_gets_one(folder: Folder) -> None:
     (folder.path / "secret.txt").unlink()
     assert folder.put("http://a:1").replaced
