@@ -18,7 +18,7 @@ import structlog
 
 from bridge import __version__, control, identity, wire
 from bridge.adoption import Adoption, commands
-from bridge.aggregator import Config
+from bridge.aggregator import Config, edit
 from bridge.announce import Announcement, announce
 from bridge.fleet import Fleet
 from bridge.https import Https
@@ -72,6 +72,7 @@ class Service:
                     "other users of this computer can look into the state folder: chmod 700",
                     folder=str(folder.path),
                 )
+            self._look_for_leftovers()
             entries = assign(self._config, settings, folder.path)
             https = load_https(settings.push, folder.path) if settings.push.https else None
             store = SqliteLog(folder.path / "log.sqlite", self._fleet.take)
@@ -121,6 +122,16 @@ class Service:
             )
             log.info("MESBridge stops")
         log.info("MESBridge stopped")
+
+    def _look_for_leftovers(self) -> None:
+        """What pairings have left that were killed."""
+        edit.tidy(self._config.path)
+        unnamed = edit.unnamed_secrets(self._config.path)
+        if unnamed:
+            log.warning(
+                "no entry of config.json names these secret files: remove them if nothing else needs them",
+                files=[str(one) for one in unnamed],
+            )
 
     async def _start_sinks(
         self, entries: Sequence[Served], store: SqliteLog, umati: UmatiServer, mes: MesSink, site: Site

@@ -15,6 +15,7 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -27,12 +28,14 @@ from bridge.aggregator.insert import NotEditable, Value, add_entry, set_value
 from bridge.aggregator.jsonc import Array, Node, Scalar, parse
 from bridge.aggregator.layout import find_entries
 from bridge.aggregator.problem import ConfigUnreadable
-from bridge.aggregator.text import decode
+from bridge.aggregator.text import NotText, decode
 
 SECRETS_FOLDER: Final = "secrets"
 _BY_HAND: Final = "generate a key in OctoPrint and add the entry that the plugin shows by hand"
 _MOST_FILES_OF_A_NAME: Final = 1000
 _NOT_REPLACEABLE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV})
+_SUFFIX: Final = ".mesbridge"
+_HALF_WRITTEN: Final = re.compile(r"\..+\.[a-z0-9_]{8}\.mesbridge")
 
 
 class EditError(Exception):
@@ -73,6 +76,7 @@ def put(
     An entry that is there keeps its name and its MES instances. `use` is called with what was written; whatever it
     raises undoes the change. One call at a time. Raises `EditError`, and what `use` raises.
     """
+    tidy(path)
     try:
         with contextlib.ExitStack() as undo:
             written = _Edit(path, key, undo).put(url, name, mes_ids)
@@ -86,6 +90,34 @@ def put(
         raise EditError(
             f"{where} cannot be written: {error.strerror}; put that right and pair again, or {_BY_HAND}"
         ) from None
+
+
+def tidy(path: Path) -> None:
+    """Remove what an edit that was killed has left half written beside config.json and its secret files."""
+    folders = {path.absolute().parent / SECRETS_FOLDER, path.resolve().parent}
+    with contextlib.suppress(ConfigUnreadable):
+        folders |= {
+            one.credential.path.resolve().parent for one in load(path).machines if one.credential.path
+        }
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            for one in folder.iterdir():
+                if _HALF_WRITTEN.fullmatch(one.name):
+                    one.unlink()
+
+
+def unnamed_secrets(path: Path) -> list[Path]:
+    """The secret files named as pairings name them that no entry names; none while config.json cannot be read."""
+    folder, named = path.absolute().parent, set()
+    try:
+        texts = _texts_of_entries(decode(path.read_bytes())[0])
+    except (OSError, NotText):
+        return []
+    for text in chain.from_iterable(texts):
+        with contextlib.suppress(ValueError):
+            named.add(os.path.realpath(folder / text))
+    made = sorted((folder / SECRETS_FOLDER).glob("octoprint-*.txt"))
+    return [one for one in made if os.path.realpath(one) not in named]
 
 
 class _Edit:
@@ -340,7 +372,7 @@ def _write_over(there: io.FileIO, content: bytes) -> None:
 def _swap(file: Path, content: bytes, mode: int | None = None) -> None:
     """Replace the file in one step; its owner stays, and its mode unless another one is given."""
     before = file.stat()
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=_SUFFIX)
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as new:

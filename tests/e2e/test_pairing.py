@@ -389,12 +389,18 @@ def test_a_bridge_that_is_killed_in_the_middle_starts_again_without_it(make: Mak
     accepting = accept(bridge, asking.id)
     accepted(asking)
     bridge.kill()
+    (bridge.folder / "secrets").mkdir()
+    (bridge.folder / "secrets" / "octoprint-orphan.txt").touch()
+    half = bridge.folder / "secrets" / ".octoprint-prusa.txt.a1b2c3d4.mesbridge"
+    half.touch()
     said, _ = accepting.communicate(timeout=30)
     assert accepting.returncode == 1
     assert "did not end in order" in said
     assert "did not end in order" in pair(bridge, "list", status=1)
     bridge.output.unlink()
     bridge.start()
+    assert "octoprint-orphan.txt" in str(bridge.wait_for("no entry of config.json names")["files"])
+    assert not half.exists()
     assert "Pairing is closed" in pair(bridge, "list")
     with pytest.raises(AssertionError, match="unknown"):
         asking.hand_over()

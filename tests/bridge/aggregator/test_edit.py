@@ -692,3 +692,51 @@ def test_a_file_that_is_written_in_place_is_whole_again_when_the_disk_is_full(
     monkeypatch.setattr(edit, "_swap", refuse)
     monkeypatch.setattr(edit, "_write_over", half)
     assert "No space left on device" in unharmed()
+
+
+def test_what_a_killed_edit_left_half_written_is_removed_by_the_next_and_nothing_else(folder: Folder) -> None:
+    left = []
+    (folder.path / "secrets").mkdir()
+    for name in ("config.json", "secret.txt", "secrets/octoprint-a.txt"):
+        file = folder.path / name
+        handle, path = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=edit._SUFFIX)
+        os.close(handle)
+        left.append(Path(path))
+    others = [
+        folder.path / name
+        for name in (".config.json.swp", ".config.json.abcdefgh", "x.mesbridge", ".mesbridge")
+    ]
+    for other in others:
+        other.touch()
+    folder.put("http://a:1")
+    assert [one for one in left if one.exists()] == []
+    assert [one for one in others if not one.exists()] == []
+
+
+def test_an_edit_that_is_killed_leaves_what_the_next_one_knows(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    before = set(folder.content())
+    with monkeypatch.context() as killed:
+        killed.setattr(os, "fsync", kill)
+        killed.setattr(Path, "unlink", kill)
+        with pytest.raises(Killed):
+            folder.put("http://a:1")
+    assert len(set(folder.content()) - before) == 1
+    edit.tidy(folder.file)
+    assert set(folder.content()) == before
+
+
+def test_secret_files_that_no_entry_names_are_found(folder: Folder) -> None:
+    named, orphan = folder.put().secret_file, folder.secret("secrets/octoprint-orphan.txt")
+    folder.secret("secrets/of-the-aggregator.txt")
+    assert named != orphan
+    assert edit.unnamed_secrets(folder.file) == [orphan]
+    folder.file.write_bytes(b"\xff\x00\xff")
+    assert edit.unnamed_secrets(folder.file) == []
