@@ -192,3 +192,15 @@ async def test_a_header_beyond_ascii_is_refused_in_words(bridge: Bridge) -> None
     writer.close()
     assert answer.startswith(b"HTTP/1.1 401 ")
     assert b'"missing"' in answer
+
+
+async def test_a_push_that_is_replayed_to_a_restarted_bridge_adds_nothing(bridge: Bridge) -> None:
+    """The ids of pushes are not kept over a restart; the log is what holds each event once."""
+    body = wire.encode_batch(batch(wire.SNAPSHOT, wire.HEATERS))
+    headers = wire.sign(KEY, "msg_1", wire.utc_now(), body)
+    assert (await bridge.post(body, headers)).status == 200
+    restarted = Bridge(bridge.store)
+    async with restarted.client:
+        answer = await restarted.post(body, headers)
+        assert wire.decode_reply(await answer.read()).ack == 2
+    assert len(list(bridge.store.read(0))) == 2
