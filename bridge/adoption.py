@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from bridge import identity, wire
-from bridge.aggregator import ConfigUnreadable, edit, load
+from bridge.aggregator import edit, load
 from bridge.control import Command, Refused
 from bridge.identity import IdentityError
 from bridge.settings import Settings
@@ -43,21 +43,13 @@ class Adoption:
         mes_ids = accepted.mes_ids
         if mes_ids is None:
             raise AdoptionError("the bridge's person did not say in which MES the machine is to be shown")
-        try:
-            written = await asyncio.to_thread(
-                edit.put, self.path, url=accepted.url, name=accepted.name, mes_ids=mes_ids, key=accepted.key
-            )
-        except edit.EditError as error:
-            raise AdoptionError(str(error)) from None
-        try:
-            config = await asyncio.to_thread(load, self.path)
-            one = self._entry(assign(config, self._settings, self._folder), accepted)
-        except (ConfigUnreadable, IdentityError) as error:
-            raise AdoptionError(
-                f"written into {self.path}, but not served: {error}; then pair again"
-            ) from None
+        written, one = await asyncio.to_thread(self._write, accepted, mes_ids, list(self._site))
         self.written[accepted.id] = (one.machine, _shown(written))
-        self._site.serve(one)
+        try:
+            self._site.serve(one)
+        except Exception:  # the files are right, and the plugin must keep its key: the next start serves it
+            log.exception("machine written down, but not served: restart the bridge", machine=one.machine)
+            return f"this machine is written down as {one.machine}; the bridge serves it when it is restarted"
         log.info(
             "machine taken in",
             machine=one.machine,
@@ -68,9 +60,31 @@ class Adoption:
         )
         return f"this machine is served as {one.machine}"
 
+    def _write(
+        self, accepted: Accepted, mes_ids: tuple[int, ...], served: Sequence[Served]
+    ) -> tuple[edit.Written, Served]:
+        """What was written, and the machine as it is to be served. Raises `AdoptionError`; then nothing was changed."""
+        key_id = wire.PushKey.derive(accepted.key.reveal()).key_id
+        found: list[Served] = []
+
+        def use(written: edit.Written) -> None:
+            entries = assign(load(self.path), self._settings, self._folder)
+            found.append(_entry(entries, written, served, self.path))
+
+        try:
+            identity.remember_paired(self._folder, key_id)
+            written = edit.put(
+                self.path, url=accepted.url, name=accepted.name, mes_ids=mes_ids, key=accepted.key, use=use
+            )
+        except edit.EditError as error:
+            raise AdoptionError(str(error)) from None
+        except IdentityError as error:
+            raise AdoptionError(f"the machine was not written down: {error}; then pair again") from None
+        return written, found[0]
+
     def known(self, url: str) -> Served | None:
         """The machine that is served under `url` already: its key is what an acceptance replaces."""
-        return next((one for one in self._site if identity.normal(one.url) == identity.normal(url)), None)
+        return next((one for one in self._site if identity.place(one.url) == identity.place(url)), None)
 
     def check_elsewhere(self, request: Request) -> None:
         """That this OctoPrint, by its uuid, is not served under another address. Raises `Refused`.
@@ -104,22 +118,6 @@ class Adoption:
             )
         return ids
 
-    def _entry(self, entries: list[Served], accepted: Accepted) -> Served:
-        """The one that was written, as the file has it now. Raises `AdoptionError`."""
-        key_id = wire.PushKey.derive(accepted.key.reveal()).key_id
-        found = next((one for one in entries if one.push_key.key_id == key_id), None)
-        if found is None:
-            raise AdoptionError(
-                f"written into {self.path}, but its entry cannot be served: `mesbridge check"
-                f" {shlex.quote(str(self.path))}` says why; then pair again"
-            )
-        other = next((one for one in self._site if one.push_key.key_id == key_id), None)
-        if other is not None and other.machine != found.machine:
-            raise AdoptionError(
-                f"written into {self.path}, but machine {other.machine} has the same key: pair again"
-            )
-        return found
-
 
 def commands(desk: PairingDesk, adoption: Adoption, verification: Verification) -> dict[str, Command]:
     """What `mesbridge pair` may ask of the running bridge, by the path of `bridge.control`."""
@@ -136,6 +134,7 @@ def commands(desk: PairingDesk, adoption: Adoption, verification: Verification) 
             "config": str(adoption.path),
             "machine": machine,
             "written": written,
+            "by_plugin": machine in verification.by_plugin,
             "verified": outcome and asdict(outcome),
         }
 
@@ -190,6 +189,23 @@ def commands(desk: PairingDesk, adoption: Adoption, verification: Verification) 
     }
 
 
+def _entry(entries: Sequence[Served], written: edit.Written, served: Sequence[Served], path: Path) -> Served:
+    """The one that was written, as the file at `path` has it now. Raises `AdoptionError`."""
+    found = next((one for one in entries if one.index == written.index), None)
+    if found is None:
+        raise AdoptionError(
+            "the machine was not written down, as an earlier entry has the same key or the same url; put that right"
+            f" (`mesbridge check {shlex.quote(str(path))}` names them), and pair again"
+        )
+    other = next((one for one in served if one.push_key.key_id == found.push_key.key_id), None)
+    if other is not None and other.machine != found.machine:
+        raise AdoptionError(
+            f"the machine was not written down, as machine {other.machine} has the same key: generate a new one in"
+            " OctoPrint, and pair again"
+        )
+    return found
+
+
 def _shown(written: edit.Written) -> dict[str, Any]:
     try:
         private = written.private
@@ -200,6 +216,7 @@ def _shown(written: edit.Written) -> dict[str, Any]:
         "replaced": written.replaced,
         "secret_file": written.secret_file and str(written.secret_file),
         "private": private,
+        "left": written.left and str(written.left),
     }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     ):
         one = actions.add_parser(action, help=text)
         if action == "open":
-            one.add_argument("--minutes", type=float, default=10, metavar="N", help="default: %(default)s")
+            one.add_argument("--minutes", type=_minutes, default=10.0, metavar="N", help="default: 10")
         if action in ("accept", "refuse"):
             one.add_argument("id", metavar="ID")
         if action == "accept":
@@ -111,6 +112,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.set_defaults(run=_demo)
     return parser
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = math.nan
+    if not 0 < minutes < math.inf:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time: a number of minutes above 0 is expected, such as 10"
+        )
+    return minutes
 
 
 def _check(options: argparse.Namespace) -> int:

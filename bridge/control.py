@@ -48,21 +48,30 @@ async def listen(folder: Path, commands: Mapping[str, Command]) -> AsyncIterator
     async def answer(request: web.Request) -> web.Response:
         # A page in a browser on this computer can reach the port too, under whatever name it has for it.
         own = request.headers.get("Host") == f"{_HOST}:{port}"
-        said = request.headers.get("Authorization", "").encode()
+        said = request.headers.get("Authorization", "").encode(errors="replace")
         if not own or not hmac.compare_digest(said, f"Bearer {token}".encode()):
-            return web.json_response({"error": "this is not for you"}, status=403)
+            return refusal(403, "this is not for you")
         command = commands.get(request.match_info["command"])
         if command is None:
-            return web.json_response({"error": "this bridge has no such command"}, status=404)
+            return refusal(404, "this bridge has no such command")
         try:
             values = json.loads(await request.read())
-            if not isinstance(values, dict):
-                raise Refused("a JSON object is expected")
-            return web.json_response(command(values))
+        except web.HTTPRequestEntityTooLarge:
+            return refusal(413, f"a command may have at most {_LARGEST_BODY} bytes: give shorter values")
         except (ValueError, RecursionError):
-            return web.json_response({"error": "a JSON object is expected"}, status=422)
+            values = None
+        if not isinstance(values, dict):
+            return refusal(422, "a JSON object is expected")
+        try:
+            return web.json_response(command(values))
         except Refused as refused:
-            return web.json_response({"error": str(refused)}, status=409)
+            return refusal(409, str(refused))
+        except Exception:
+            log.exception("a command failed in an unforeseen way", command=request.path)
+            return refusal(500, "the bridge could not do this, in an unforeseen way: its log says more")
+
+    def refusal(status: int, text: str) -> web.Response:
+        return web.json_response({"error": text}, status=status)
 
     app = web.Application(client_max_size=_LARGEST_BODY)
     app.router.add_post("/{command:[a-z/]+}", answer)

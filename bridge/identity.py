@@ -2,19 +2,23 @@
 
 In flow the url and key id of each entry, out flow machine ids; what was known is kept in one JSON file.
 An entry is the machine that had the same key, else the one that had the same url; both changed at once make
-a new machine.
+a new machine. Which keys came by pairing is kept in a file beside it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from bridge.aggregator.fields import same_place
 from bridge.files import write_private
+
+_KEY_ID = re.compile(r"[0-9a-f]{24}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +37,20 @@ class IdentityError(Exception):
 def assign(entries: Iterable[tuple[str, str]], known: Iterable[Known]) -> tuple[list[str], list[Known]]:
     """The machine id of each entry ``(url, key id)``, and what to remember: all that is and was known.
 
-    No two entries may have the same url or key id.
+    No two entries may have the same place or key id.
     """
-    wanted = [(normal(url), key_id) for url, key_id in entries]
+    wanted = list(entries)
     free = {k.machine: k for k in known}
     ids: dict[int, str] = {}
-    for mark in ("key_id", "url"):
+    for alike in (_same_key, _same_place, _same_stored):
         for index, (url, key_id) in enumerate(wanted):
-            value = {"key_id": key_id, "url": url}[mark]
-            match = next((k for k in free.values() if getattr(k, mark) == value), None)
+            match = next((k for k in free.values() if alike(k, url, key_id)), None)
             if index not in ids and match is not None:
                 ids[index] = free.pop(match.machine).machine
     taken = {*ids.values(), *free}
     for index, (url, _) in enumerate(wanted):
         if index not in ids:
-            ids[index] = _new_id(url, taken)
+            ids[index] = _new_id(_normal(url), taken)
             taken.add(ids[index])
     now = [Known(ids[index], url, key_id) for index, (url, key_id) in enumerate(wanted)]
     return [ids[index] for index in range(len(wanted))], [*now, *free.values()]
@@ -77,13 +80,69 @@ def save(path: Path, known: Iterable[Known]) -> None:
         ) from None
 
 
+def paired(folder: Path) -> frozenset[str]:
+    """The ids of the keys that came by pairing; none when nothing was paired yet. Raises `IdentityError`."""
+    path = folder / "paired.json"
+    try:
+        return frozenset(
+            key_id
+            for key_id in json.loads(path.read_text(encoding="utf-8"))["key_ids"]
+            if _KEY_ID.fullmatch(key_id)
+        )
+    except FileNotFoundError:
+        return frozenset()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise IdentityError(
+            f"{path}: which keys came by pairing cannot be read ({error}); bring it back from a backup, or delete it:"
+            " then OctoPrints that were paired are asked with their keys, over plain http in clear"
+        ) from None
+
+
+def remember_paired(folder: Path, key_id: str) -> None:
+    """Remember that a key came by pairing, and forget those that no known machine has. Raises `IdentityError`.
+
+    To be called before the key is written down anywhere, so that no crash lets it pass for one added by hand.
+    """
+    known = {one.key_id for one in load(folder / "machines.json")}
+    key_ids = sorted((paired(folder) & known) | {key_id})
+    path = folder / "paired.json"
+    try:
+        write_private(path, json.dumps({"key_ids": key_ids}, indent=1).encode())
+    except OSError as error:
+        raise IdentityError(
+            f"{path}: which keys came by pairing cannot be kept: {error.strerror or error}; check that the disk is not"
+            " full and that the bridge's user may write there"
+        ) from None
+
+
 def _new_id(url: str, taken: set[str]) -> str:
     digest = hashlib.sha256(url.encode()).hexdigest()
     return next(i for n in range(8, 65) if (i := f"octoprint-{digest[:n]}") not in taken)
 
 
-def normal(url: str) -> str:
-    """`url` as it is compared: without regard to case and a slash at the end."""
+def place(url: str) -> str:
+    """A form in which two urls of one OctoPrint are equal; what is no url stays as it is."""
+    try:
+        return same_place(url)
+    except ValueError:
+        return url
+
+
+def _same_key(known: Known, url: str, key_id: str) -> bool:
+    return known.key_id == key_id
+
+
+def _same_place(known: Known, url: str, key_id: str) -> bool:
+    return place(known.url) == place(url)
+
+
+def _same_stored(known: Known, url: str, key_id: str) -> bool:
+    """By the form in which urls were kept earlier."""
+    return known.url == _normal(url)
+
+
+def _normal(url: str) -> str:
+    """What ids are made of."""
     return url.rstrip("/").lower()
 
 

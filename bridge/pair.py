@@ -163,19 +163,30 @@ def _tell_written(request: Request) -> None:
         print(
             f"{written['secret_file']}: holds the key, {'for its owner only' if written['private'] else open_}"
         )
-    print(f"The machine is served as {request['machine']}.")
+    if written["left"]:
+        print(f"{written['left']}: is left as it is, because another entry names it, too")
+    print(f"The bridge says: {request['message']}.")
 
 
 def _tell_verified(ask: Ask, request: Request) -> int:
     """0, too, when OctoPrint cannot be reached from here: pushes may come nevertheless."""
-    print("Asking OctoPrint with the key", end="", flush=True)
+    by_plugin = request["by_plugin"]
+    print("Waiting for its plugin" if by_plugin else "Asking OctoPrint with the key", end="", flush=True)
     deadline = time.monotonic() + _VERIFIED_WITHIN_S
     while request["verified"] is None and time.monotonic() < deadline:
         time.sleep(_ASK_EVERY_S)
         print("." if sys.stdout.isatty() else "", end="", flush=True)
-        request = _again(ask, request)
+        try:
+            request = _again(ask, request)
+        except control.ControlError:
+            print(
+                ": the bridge has ended or was started anew; the machine stays written down, and the log says more"
+            )
+            return 0
     verified = request["verified"]
-    if verified is None:
+    if verified is None and by_plugin:
+        print(": nothing yet; the bridge goes on waiting, and its log says when the plugin delivers")
+    elif verified is None:
         print(": no answer yet; the bridge goes on asking, and its log says what comes of it")
     elif verified["ok"]:
         print(f": {verified['detail']}")

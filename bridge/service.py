@@ -10,16 +10,15 @@ import asyncio
 import contextlib
 import errno
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import structlog
-from aiohttp import web
 
 from bridge import __version__, control, identity, wire
 from bridge.adoption import Adoption, commands
-from bridge.aggregator import Config
+from bridge.aggregator import Config, edit
 from bridge.announce import Announcement, announce
 from bridge.fleet import Fleet
 from bridge.https import Https
@@ -31,6 +30,7 @@ from bridge.mes import MesError, MesSink
 from bridge.opcua import AddressUnavailable
 from bridge.settings import Settings
 from bridge.site import Served, Site, assign
+from bridge.sources import door
 from bridge.sources.hello import Greeter
 from bridge.sources.pairing import PairingDesk
 from bridge.sources.presence import Presence
@@ -43,7 +43,6 @@ log = structlog.get_logger(__name__)
 
 _CHECKPOINT_EVERY_S = 30.0
 _TRIM_EVERY_S = 300.0
-_PUSHES_END_WITHIN_S = 2.0
 
 
 class ServiceError(Exception):
@@ -73,6 +72,7 @@ class Service:
                     "other users of this computer can look into the state folder: chmod 700",
                     folder=str(folder.path),
                 )
+            self._look_for_leftovers()
             entries = assign(self._config, settings, folder.path)
             https = load_https(settings.push, folder.path) if settings.push.https else None
             store = SqliteLog(folder.path / "log.sqlite", self._fleet.take)
@@ -83,8 +83,13 @@ class Service:
             umati = UmatiServer(settings.opcua, folder.path)
             stack.push_async_callback(umati.stop)
             presence = Presence(store, settings.push.silent_after, time.monotonic)
-            receiver = PushReceiver(store, presence.heard)
             verification = Verification(lambda machine: self._fleet[machine].link)
+
+            async def heard(machine: str) -> None:
+                await presence.heard(machine)
+                verification.heard(machine)
+
+            receiver = PushReceiver(store, heard)
             site = Site(self._fleet, umati, mes, presence, receiver, verification)
             await self._start_sinks(entries, store, umati, mes, site)
             stack.push_async_callback(self._checkpoint, store, mes)
@@ -117,6 +122,16 @@ class Service:
             )
             log.info("MESBridge stops")
         log.info("MESBridge stopped")
+
+    def _look_for_leftovers(self) -> None:
+        """What pairings have left that were killed."""
+        edit.tidy(self._config.path)
+        unnamed = edit.unnamed_secrets(self._config.path)
+        if unnamed:
+            log.warning(
+                "no entry of config.json names these secret files: remove them if nothing else needs them",
+                files=[str(one) for one in unnamed],
+            )
 
     async def _start_sinks(
         self, entries: Sequence[Served], store: SqliteLog, umati: UmatiServer, mes: MesSink, site: Site
@@ -159,7 +174,12 @@ class Service:
         application = receiver.application()
         Greeter(bridge_id, name, receiver.sender, lambda: desk.is_open).add_routes(application)
         desk.add_routes(application)
-        heard = await stack.enter_async_context(self._listen(application, https))
+        host, port = self._settings.push.host, self._settings.push.port
+        context = https.context if https else None
+        try:
+            heard = await stack.enter_async_context(door.serve(application, host, port, context))
+        except OSError as error:
+            raise ServiceError(f"plugins cannot be heard on {host}:{port}: {_explain(error)}") from None
         try:
             known = commands(desk, adoption, verification)
             await stack.enter_async_context(control.listen(folder, known))
@@ -170,23 +190,6 @@ class Service:
                 error=error.strerror or str(error),
             )
         return heard
-
-    @contextlib.asynccontextmanager
-    async def _listen(
-        self, application: web.Application, https: Https | None
-    ) -> AsyncIterator[tuple[str, int]]:
-        """Hear plugins; gives host and port."""
-        host, port = self._settings.push.host, self._settings.push.port
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=_PUSHES_END_WITHIN_S)
-        await runner.setup()
-        try:
-            try:
-                await web.TCPSite(runner, host, port, ssl_context=https.context if https else None).start()
-            except OSError as error:
-                raise ServiceError(f"plugins cannot be heard on {host}:{port}: {_explain(error)}") from None
-            yield host, runner.addresses[0][1]
-        finally:
-            await runner.cleanup()
 
     async def _keep(self, store: SqliteLog, mes: MesSink) -> None:
         """Checkpoints now and then, and less often a look for records that nobody needs any more."""

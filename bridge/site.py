@@ -40,6 +40,8 @@ class Served:
     push_key: wire.PushKey
     mes_ids: tuple[int, ...]
     identification: IdentificationSettings
+    paired: bool = False
+    """Whether this key came by pairing, and not by hand."""
 
     @property
     def shown_as(self) -> MachineIdentity:
@@ -57,7 +59,7 @@ def assign(config: Config, settings: Settings, folder: Path) -> list[Served]:
         if not entry.served or entry.url is None or entry.credential.key is None:
             continue
         push_key = wire.PushKey.derive(entry.credential.key.reveal())
-        marks = (identity.normal(entry.url), push_key.key_id)
+        marks = (identity.place(entry.url), push_key.key_id)
         earlier = next((seen[mark] for mark in marks if mark in seen), None)
         if earlier is not None:
             log.error(
@@ -75,6 +77,7 @@ def assign(config: Config, settings: Settings, folder: Path) -> list[Served]:
         [(url, push_key.key_id) for _, url, _, push_key in usable], identity.load(path)
     )
     identity.save(path, known)
+    paired = identity.paired(folder)
     return [
         Served(
             machine,
@@ -85,6 +88,7 @@ def assign(config: Config, settings: Settings, folder: Path) -> list[Served]:
             push_key,
             entry.mes_id,
             settings.identification_of(url),
+            push_key.key_id in paired,
         )
         for machine, (entry, url, key, push_key) in zip(machines, usable, strict=True)
     ]
@@ -147,7 +151,7 @@ class Site:
         if before is None:
             self._presence.add(one.machine)
         self._receiver.believe(Sender(one.machine, one.push_key))
-        self._verification.ask(Candidate(one.machine, one.url, one.key))
+        self._verification.ask(Candidate(one.machine, one.url, one.key, one.paired))
 
     def handle(self, transition: Transition) -> None:
         """Let the MES know of a printer that has turned out to be another."""

@@ -438,6 +438,8 @@ def verify(key: PushKey, headers: Mapping[str, str], body: bytes, now: datetime)
     message_id, timestamp, given = (headers.get(n) for n in (ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER))
     if not message_id or not timestamp or not given or not timestamp.isdecimal() or len(timestamp) > 12:
         raise SignatureError("missing", "the signature headers are missing or malformed")
+    if not message_id.isascii():  # a server may have put what cannot be encoded there
+        raise SignatureError("missing", "the signature headers are malformed")
     expected = _signature(key, message_id, int(timestamp), body).encode()
     matches = [hmac.compare_digest(expected, one.encode("utf-8", "replace")) for one in given.split(" ")[:8]]
     if not any(matches):

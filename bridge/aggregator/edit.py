@@ -1,19 +1,21 @@
 """A machine that was paired goes into config.json, its key into a secret file; all else there stays as it is.
 
 In: the path of config.json, and what the machine is. Out: the changed files, and where the entry stands; or an
-`EditError`, and then both files are as they were.
+error, and then both files are as they were, or as somebody else has changed them meanwhile.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import re
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -23,30 +25,36 @@ from bridge.aggregator.credential import Secret
 from bridge.aggregator.entry import OUR_TYPE, MachineEntry
 from bridge.aggregator.fields import same_place
 from bridge.aggregator.insert import NotEditable, Value, add_entry, set_value
+from bridge.aggregator.jsonc import Array, Node, Scalar, parse
+from bridge.aggregator.layout import find_entries
 from bridge.aggregator.problem import ConfigUnreadable
-from bridge.aggregator.text import decode
+from bridge.aggregator.text import NotText, decode
 
 SECRETS_FOLDER: Final = "secrets"
 _BY_HAND: Final = "generate a key in OctoPrint and add the entry that the plugin shows by hand"
 _MOST_FILES_OF_A_NAME: Final = 1000
 _NOT_REPLACEABLE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV})
+_SUFFIX: Final = ".mesbridge"
+_HALF_WRITTEN: Final = re.compile(r"\..+\.[a-z0-9_]{8}\.mesbridge")
 
 
 class EditError(Exception):
-    """The machine could not be written down; the text says why, and what to do. Nothing was changed."""
+    """The machine could not be written down; the text says why, what to do, and if something could not be undone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
     """The entry's number (from 0) and line (from 1). `replaced`: it was there before, and has a new key now.
 
-    `secret_file` is None when the key stands in config.json itself (`api_key`).
+    `secret_file` is None when the key stands in config.json itself (`api_key`). `left` is the secret file that the
+    entry named before, if it was left alone because another entry names it, too.
     """
 
     index: int
     line: int
     replaced: bool
     secret_file: Path | None
+    left: Path | None = None
 
     @property
     def private(self) -> bool:
@@ -54,14 +62,25 @@ class Written:
         return self.secret_file is not None and not self.secret_file.stat().st_mode & 0o077
 
 
-def put(path: Path, *, url: str, name: str | None, mes_ids: tuple[int, ...], key: Secret) -> Written:
+def put(
+    path: Path,
+    *,
+    url: str,
+    name: str | None,
+    mes_ids: tuple[int, ...],
+    key: Secret,
+    use: Callable[[Written], None] = lambda written: None,
+) -> Written:
     """Write the machine with this `url` into config.json at `path`, or give its entry the new `key`.
 
-    An entry that is there keeps its name and its MES instances. One call at a time. Raises `EditError`.
+    An entry that is there keeps its name and its MES instances. `use` is called with what was written; whatever it
+    raises undoes the change. One call at a time. Raises `EditError`, and what `use` raises.
     """
+    tidy(path)
     try:
         with contextlib.ExitStack() as undo:
             written = _Edit(path, key, undo).put(url, name, mes_ids)
+            use(written)
             undo.pop_all()
             return written
     except (ConfigUnreadable, NotEditable) as error:
@@ -71,6 +90,34 @@ def put(path: Path, *, url: str, name: str | None, mes_ids: tuple[int, ...], key
         raise EditError(
             f"{where} cannot be written: {error.strerror}; put that right and pair again, or {_BY_HAND}"
         ) from None
+
+
+def tidy(path: Path) -> None:
+    """Remove what an edit that was killed has left half written beside config.json and its secret files."""
+    folders = {path.absolute().parent / SECRETS_FOLDER, path.resolve().parent}
+    with contextlib.suppress(ConfigUnreadable):
+        folders |= {
+            one.credential.path.resolve().parent for one in load(path).machines if one.credential.path
+        }
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            for one in folder.iterdir():
+                if _HALF_WRITTEN.fullmatch(one.name):
+                    one.unlink()
+
+
+def unnamed_secrets(path: Path) -> list[Path]:
+    """The secret files named as pairings name them that no entry names; none while config.json cannot be read."""
+    folder, named = path.absolute().parent, set()
+    try:
+        texts = _texts_of_entries(decode(path.read_bytes())[0])
+    except (OSError, NotText):
+        return []
+    for text in chain.from_iterable(texts):
+        with contextlib.suppress(ValueError):
+            named.add(os.path.realpath(folder / text))
+    made = sorted((folder / SECRETS_FOLDER).glob("octoprint-*.txt"))
+    return [one for one in made if os.path.realpath(one) not in named]
 
 
 class _Edit:
@@ -84,20 +131,22 @@ class _Edit:
         self._before = load(path)
         self._file = path.resolve()
         self._bytes = self._file.read_bytes()
+        self._written = self._bytes
         self._text, self._codec, self._mark = decode(self._bytes)
+        self._left: Path | None = None
 
     def put(self, url: str, name: str | None, mes_ids: tuple[int, ...]) -> Written:
         known = _entry_of(self._before, url)
         if known is None:
-            secret_file: Path | None = self._new_machine(url, name, mes_ids)
             index = len(self._before.machines)
+            secret_file: Path | None = self._new_machine(index, url, name, mes_ids)
         else:
             index, secret_file = known.index, self._new_key_of(known, name, url)
         line = self._check(index)
-        return Written(index, line, known is not None, secret_file)
+        return Written(index, line, known is not None, secret_file, self._left)
 
-    def _new_machine(self, url: str, name: str | None, mes_ids: tuple[int, ...]) -> Path:
-        secret_file = self._new_secret(name, url)
+    def _new_machine(self, index: int, url: str, name: str | None, mes_ids: tuple[int, ...]) -> Path:
+        secret_file = self._new_secret(index, name, url)
         entry: dict[str, Value] = {"type": OUR_TYPE, "url": url}
         if name:
             entry["custom_name"] = name
@@ -115,12 +164,22 @@ class _Edit:
             return None
         file = credential.path
         if credential.source == "file" and credential.key is not None and file is not None:
-            sharing = [one for one in self._before.machines if _same_file(one.credential.path, file)]
-            if len(sharing) == 1 and self._rewrite(file.resolve()):
+            if self._named_by_others(file, entry.index):
+                self._left = file
+            elif self._rewrite(file.resolve()):
                 return file
-        created = self._new_secret(entry.custom_name or name, url)
+        created = self._new_secret(entry.index, entry.custom_name or name, url)
         self._replace(set_value(self._text, entry.index, "authentication_file_path", self._relative(created)))
         return created
+
+    def _named_by_others(self, file: Path, index: int) -> bool:
+        """Whether any text of another entry, of whatever machine type, is the name of `file`."""
+        return any(
+            _same_file(self._folder / text, file)
+            for number, texts in enumerate(_texts_of_entries(self._text))
+            for text in texts
+            if number != index
+        )
 
     def _rewrite(self, file: Path) -> bool:
         """Whether the secret file could be replaced; it keeps its owner, and is closed to all others."""
@@ -129,11 +188,14 @@ class _Edit:
             _swap(file, self._secret(), 0o600)
         except OSError:
             return False
-        self._undo.callback(_swap, file, before, mode)
+        self._undo_unless_changed(file, self._secret(), lambda: _swap(file, before, mode))
         return True
 
-    def _new_secret(self, name: str | None, url: str) -> Path:
-        """A new secret file, readable by its owner only; none that is there is touched."""
+    def _new_secret(self, index: int, name: str | None, url: str) -> Path:
+        """A new secret file for the entry `index`, readable by its owner only.
+
+        None that is there is touched, and none made that another entry is waiting for.
+        """
         self._check_writable()
         folder = self._folder / SECRETS_FOLDER
         with contextlib.suppress(FileExistsError):
@@ -142,6 +204,8 @@ class _Edit:
         stem = _file_name(name) or _file_name(urlsplit(url).hostname) or "machine"
         for number in range(1, _MOST_FILES_OF_A_NAME):
             path = folder / (f"octoprint-{stem}.txt" if number == 1 else f"octoprint-{stem}-{number}.txt")
+            if self._named_by_others(path, index):
+                continue
             try:
                 handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             except FileExistsError:
@@ -156,6 +220,20 @@ class _Edit:
         raise EditError(
             f"{folder} is full of secret files named octoprint-{stem}; remove those no longer used"
         )
+
+    def _undo_unless_changed(self, file: Path, written: bytes, put_back: Callable[[], None]) -> None:
+        """Have `put_back` undo what was `written` into `file`, if it still says that then."""
+
+        def undo(kind: object, error: BaseException | None, trace: object) -> None:
+            if file.read_bytes() == written:
+                put_back()
+                return
+            raise EditError(
+                f"{error} ({file} is left as somebody else has changed it meanwhile: see whether it still holds"
+                " what was to be written for this machine, and take that out)"
+            ) from None
+
+        self._undo.push(undo)
 
     def _secret(self) -> bytes:
         return self._key.reveal().encode() + b"\n"
@@ -175,11 +253,14 @@ class _Edit:
         self._check_writable()
         if self._file.read_bytes() != self._bytes:
             raise EditError(f"{self._file} was changed by somebody else at this moment; pair again")
-        self._undo.callback(_overwrite, self._file, self._bytes)
-        _overwrite(self._file, self._mark + text.encode(self._codec))
+        self._written = self._mark + text.encode(self._codec)
+        _overwrite(self._file, self._written)
+        self._undo_unless_changed(self._file, self._written, lambda: _overwrite(self._file, self._bytes))
 
     def _check(self, index: int) -> int:
         """The line of the entry number `index`, which is served now; all others must be as they were."""
+        if self._file.read_bytes() != self._written:
+            raise EditError(f"{self._file} was changed by somebody else at this moment; pair again")
         after = load(self._path)
         others = [_essence(one) for one in after.machines if one.index != index]
         if others != [_essence(one) for one in self._before.machines if one.index != index]:
@@ -224,8 +305,29 @@ def _essence(entry: MachineEntry) -> tuple[object, ...]:
     )
 
 
-def _same_file(one: Path | None, other: Path) -> bool:
-    return one is not None and one.resolve() == other.resolve()
+def _texts_of_entries(text: str) -> list[list[str]]:
+    """All texts that each machine entry holds, without blanks around them."""
+    root = parse(text).root
+    return [] if root is None else [list(_texts(node)) for node in find_entries(root).entries]
+
+
+def _texts(node: Node) -> Iterator[str]:
+    if isinstance(node, Scalar):
+        if isinstance(node.value, str) and node.value.strip():
+            yield node.value.strip()
+        return
+    for one in node.items if isinstance(node, Array) else [member.value for member in node.members]:
+        yield from _texts(one)
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:  # one of them is not there, or has a name that no file can have
+        pass
+    except ValueError:
+        return False
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _file_name(text: str | None) -> str:
@@ -248,17 +350,29 @@ def _overwrite(file: Path, content: bytes) -> None:
     except OSError as error:
         if error.errno not in _NOT_REPLACEABLE:
             raise
-        with file.open("r+b") as there:
-            there.write(content)
-            there.truncate()
-            there.flush()
-            os.fsync(there.fileno())
+        with file.open("r+b", buffering=0) as there:
+            before = there.read()
+            try:
+                _write_over(there, content)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    _write_over(there, before)
+                raise
+
+
+def _write_over(there: io.FileIO, content: bytes) -> None:
+    there.seek(0)
+    left = memoryview(content)
+    while left:
+        left = left[there.write(left) :]
+    there.truncate()
+    os.fsync(there.fileno())
 
 
 def _swap(file: Path, content: bytes, mode: int | None = None) -> None:
     """Replace the file in one step; its owner stays, and its mode unless another one is given."""
     before = file.stat()
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=_SUFFIX)
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as new:

@@ -16,6 +16,7 @@ from bridge.sources.push import Sender
 
 PATH = "/hello"
 _QUESTION = b"{}"
+_LONGEST = 64
 
 
 class Greeter:
@@ -38,7 +39,8 @@ class Greeter:
         app.router.add_post(PATH, self._hello)
 
     async def _hello(self, request: web.Request) -> web.Response:
-        body = await request.read()
+        short = (request.content_length or _LONGEST + 1) <= _LONGEST
+        body = await request.read() if short else b""
         if body.strip() != _QUESTION:
             # Unsigned, or a push sent here by someone in between would get an answer that passes for its own.
             return _answer(422, {"error": "malformed", "message": "body: {} is expected"})

@@ -169,7 +169,9 @@ class PairingDesk:
     def open(self, minutes: float) -> datetime:
         """Take requests for so long; returns until when. Raises `PairingRefused`."""
         if not 0 < minutes <= LONGEST_OPEN_MINUTES:
-            raise PairingRefused(f"pairing can be open for at most {LONGEST_OPEN_MINUTES} minutes")
+            raise PairingRefused(
+                f"pairing can be open for more than 0 and at most {LONGEST_OPEN_MINUTES} minutes"
+            )
         self._open_until = self._clock() + timedelta(minutes=minutes)
         self._tries_left = MOST_IN_VAIN
         log.info("pairing is open", until=wire.format_time(self._open_until))

@@ -79,12 +79,6 @@ class PushReceiver:
         return app
 
     async def _push(self, request: web.Request) -> web.Response:
-        try:
-            body = await request.read()
-        except web.HTTPRequestEntityTooLarge:
-            return self._refuse(
-                request, None, 413, "too_large", f"at most {wire.MAX_BODY_BYTES} bytes a push"
-            )
         sender = self.sender(request.headers.get(wire.KEY_ID_HEADER, ""))
         if sender is None:
             return self._refuse(
@@ -94,6 +88,12 @@ class PushReceiver:
                 "unknown_key",
                 "no machine of this bridge has the key that signed this push; put the key that the plugin"
                 " made last into the machine's entry of config.json and restart the bridge, or pair the plugin again",
+            )
+        try:
+            body = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            return self._refuse(
+                request, None, 413, "too_large", f"at most {wire.MAX_BODY_BYTES} bytes a push"
             )
         try:
             message_id = wire.verify(sender.key, request.headers, body, wire.utc_now())

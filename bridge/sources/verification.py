@@ -1,4 +1,8 @@
-"""Each machine is asked, until it answers, whether its url and key are right. Only people read the outcome."""
+"""Each machine is asked, until it answers, whether its url and key are right. Only people read the outcome.
+
+A machine that was paired and is reached over plain http is not asked: its key would travel in clear, which pairing
+promises it does not. There a push of its plugin, signed with that key, is the proof.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import aiohttp
 import structlog
@@ -29,6 +34,12 @@ class Candidate:
     machine: str
     url: str
     key: Secret
+    paired: bool = False
+
+    @property
+    def by_plugin(self) -> bool:
+        """Whether only its plugin can prove it."""
+        return self.paired and urlsplit(self.url).scheme != "https"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +55,9 @@ class Verification:
 
     def __init__(self, link_of: Callable[[str], Link]) -> None:
         self.outcomes: dict[str, Outcome] = {}
-        """By machine; none of one whose answer is still awaited."""
+        """By machine; none of one whose answer or plugin is still awaited."""
+        self.by_plugin: set[str] = set()
+        """The machines that are not asked, but wait for their plugins or have heard of them."""
         self._link_of = link_of
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._new: asyncio.Queue[Candidate] = asyncio.Queue()
@@ -52,7 +65,16 @@ class Verification:
     def ask(self, candidate: Candidate) -> None:
         """Verify the machine, with this url and key from now on."""
         self.outcomes.pop(candidate.machine, None)
+        self.by_plugin.discard(candidate.machine)
+        if candidate.by_plugin:
+            self.by_plugin.add(candidate.machine)
         self._new.put_nowait(candidate)
+
+    def heard(self, machine: str) -> None:
+        """A push of its plugin, signed with the key that the machine has now."""
+        if machine in self.by_plugin and machine not in self.outcomes:
+            self.outcomes[machine] = Outcome(True, "its plugin delivers, signed with the key")
+            log.info("machine verified by its plugin", machine=machine)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -62,7 +84,26 @@ class Verification:
                 candidate = await self._new.get()
                 if candidate.machine in asking:
                     asking[candidate.machine].cancel()
-                asking[candidate.machine] = group.create_task(self._verify_until_good(http, candidate))
+                asking[candidate.machine] = group.create_task(
+                    self._wait_for_plugin(candidate)
+                    if candidate.by_plugin
+                    else self._verify_until_good(http, candidate)
+                )
+
+    async def _wait_for_plugin(self, candidate: Candidate) -> None:
+        log.info(
+            "machine waits for its plugin: it was paired, and its key is not sent over plain http",
+            machine=candidate.machine,
+            url=candidate.url,
+        )
+        await asyncio.sleep(_PLUGIN_EXPECTED_WITHIN_S)
+        if candidate.machine not in self.outcomes:
+            log.warning(
+                "the MESBridge plugin of a paired machine does not deliver yet; check that OctoPrint runs, and what"
+                " the plugin's settings tab says",
+                machine=candidate.machine,
+                url=candidate.url,
+            )
 
     async def _verify_until_good(self, http: aiohttp.ClientSession, candidate: Candidate) -> None:
         machine, pause = candidate.machine, _FIRST_RETRY_S

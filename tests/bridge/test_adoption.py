@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
-from bridge import wire
+from bridge import adoption as adoption_module
+from bridge import identity, wire
 from bridge.adoption import Adoption
-from bridge.aggregator import Secret
+from bridge.aggregator import Secret, load
 from bridge.control import Refused
 from bridge.settings import IdentificationSettings, MesSettings, Settings
 from bridge.site import Served
@@ -59,7 +62,9 @@ def test_any_other_octoprint_and_the_same_one_at_its_address_are_taken_in(url: s
 
 def test_a_machine_that_is_served_stays_in_its_mes() -> None:
     assert adoption(1).mes_ids("http://OctoPi.local") == (2, 3)
-    assert adoption(1).known("http://OctoPi.local") is SERVED
+    for url in ("http://OctoPi.local", "http://octopi.local:80"):
+        assert adoption(1).known(url) is SERVED
+    assert adoption(1).known("http://octopi.local:x") is None
 
 
 def test_a_new_machine_is_shown_in_the_only_mes_of_the_settings() -> None:
@@ -73,12 +78,98 @@ def test_among_none_or_several_the_mes_is_to_be_named(mes: tuple[int, ...], ther
         adoption(*mes).mes_ids("http://other.local")
 
 
-async def test_a_machine_that_is_written_but_not_served_is_to_be_paired_again(tmp_path: Path) -> None:
-    """Not the bridge restarted: the plugin hears that it failed, and withdraws the key that was written."""
-    config = tmp_path / "config.json"
-    config.write_text("[]")
-    there = Adoption(config, Settings(), tmp_path / "missing", cast(Any, []))
-    accepted = Accepted("0a1b2c3d", "u-1", "Prusa", "http://octopi.local", (1,), Secret(KEY))
-    with pytest.raises(AdoptionError, match="but not served: .*; then pair again"):
-        await there.adopt(accepted)
-    assert "octopi.local" in config.read_text()
+class Folder:
+    """A config.json with one machine, a state folder, and an adoption for both."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.state = path / "state"
+        self.state.mkdir()
+        self.config = path / "config.json"
+        self.config.write_text(
+            '[{"type": "OCTOPRINT", "url": "http://a", "authentication_file_path": "secret.txt", "mes_id": [1]}]'
+        )
+        (path / "secret.txt").write_text("s" * 43)
+        self.served: list[Served] = []
+        self.fault: Exception | None = None
+        self.adoption = Adoption(self.config, Settings(), self.state, cast(Any, self))
+
+    def __iter__(self) -> Iterator[Served]:
+        return iter(self.served)
+
+    def serve(self, one: Served) -> None:
+        if self.fault is not None:
+            raise self.fault
+        self.served.append(one)
+
+    async def adopt(self, url: str = "http://octopi.local", key: str = KEY) -> str:
+        return await self.adoption.adopt(Accepted("0a1b2c3d", "u-1", "Prusa", url, (1,), Secret(key)))
+
+    def content(self) -> dict[str, bytes]:
+        return {
+            str(one.relative_to(self.path)): one.read_bytes()
+            for one in self.path.rglob("*")
+            if one.is_file() and one.parent != self.state
+        }
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+async def test_an_adopted_machine_is_written_down_served_and_known_as_paired(folder: Folder) -> None:
+    assert (await folder.adopt()).startswith("this machine is served as octoprint-")
+    [one] = folder.served
+    assert (one.url, one.key, one.paired) == ("http://octopi.local", Secret(KEY), True)
+
+
+@pytest.mark.parametrize("url", ["http://octopi.local", "http://a"])
+@pytest.mark.parametrize("file", ["machines.json", "paired.json"])
+async def test_without_its_memory_the_bridge_leaves_everything_as_it_was(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, file: str, url: str
+) -> None:
+    """The plugin hears that it failed, and withdraws the key: it must not stay in the files."""
+    before, write = folder.content(), identity.write_private
+
+    def full(path: Path, content: bytes) -> None:
+        if path.name == file:
+            raise OSError(28, "No space left on device")
+        write(path, content)
+
+    monkeypatch.setattr(identity, "write_private", full)
+    with pytest.raises(AdoptionError, match=f"not written down: .*{file}.* then pair again"):
+        await folder.adopt(url)
+    assert folder.content() == before
+    assert folder.served == []
+
+
+async def test_a_machine_with_the_key_of_another_one_is_not_written_down(folder: Folder) -> None:
+    before = folder.content()
+    with pytest.raises(AdoptionError, match="same key or the same url"):
+        await folder.adopt(key="s" * 43)
+    assert folder.content() == before
+
+
+async def test_an_unforeseen_fault_before_it_is_served_leaves_everything_as_it_was(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def odd(*_: object) -> list[Served]:
+        raise RecursionError
+
+    before = folder.content()
+    monkeypatch.setattr(adoption_module, "assign", odd)
+    with pytest.raises(RecursionError):
+        await folder.adopt()
+    assert folder.content() == before
+
+
+async def test_a_machine_that_is_written_but_cannot_be_shown_yet_is_paired_all_the_same(
+    folder: Folder,
+) -> None:
+    folder.fault = RuntimeError("the address space is full")
+    with capture_logs() as logged:
+        assert "when it is restarted" in await folder.adopt()
+    assert "restart the bridge" in logged[-1]["event"]
+    assert logged[-1]["exc_info"]
+    assert load(folder.config).machines[1].credential.key == Secret(KEY)

@@ -62,3 +62,12 @@ def test_a_short_password_is_refused(tmp_path: Path) -> None:
     ran = mesbridge("user", "add", "x", "--settings", "settings.toml", given="short\n", folder=tmp_path)
     assert (ran.returncode, "at least 8" in ran.stderr) == (1, True)
     assert not (tmp_path / "state" / "users.json").exists()
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1", "inf", "nan", "-inf", "soon", "1e999"])
+def test_pairing_is_not_opened_for_what_is_no_time(minutes: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["pair", "open", f"--minutes={minutes}"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert f"{minutes!r} is no time: a number of minutes above 0 is expected" in said

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from bridge import control
 from bridge.control import ControlError, Refused, ask
@@ -17,13 +18,17 @@ def echo(values: Mapping[str, Any]) -> dict[str, Any]:
     return {"heard": dict(values)}
 
 
+def fail(values: Mapping[str, Any]) -> dict[str, Any]:
+    raise ValueError("the moon is wrong")
+
+
 def refuse(values: Mapping[str, Any]) -> dict[str, Any]:
     raise Refused("the moon is wrong")
 
 
 @pytest.fixture
 async def folder(tmp_path: Path) -> AsyncIterator[Path]:
-    async with control.listen(tmp_path, {"say/echo": echo, "say/no": refuse}):
+    async with control.listen(tmp_path, {"say/echo": echo, "say/no": refuse, "say/fail": fail}):
         yield tmp_path
     assert not (tmp_path / control.FILE).exists()
 
@@ -51,6 +56,17 @@ async def test_a_refusal_comes_as_it_was_said(folder: Path) -> None:
         await asyncio.to_thread(ask, folder, "say/no")
 
 
+async def test_a_command_that_fails_is_not_taken_for_a_bridge_that_does_not_run(folder: Path) -> None:
+    with capture_logs() as logged, pytest.raises(ControlError, match="unforeseen way: its log says more"):
+        await asyncio.to_thread(ask, folder, "say/fail")
+    assert (logged[0]["command"], logged[0]["exc_info"]) == ("/say/fail", True)
+
+
+async def test_a_command_that_is_too_long_is_told(folder: Path) -> None:
+    with pytest.raises(ControlError, match="at most 16384 bytes: give shorter values"):
+        await asyncio.to_thread(ask, folder, "say/echo", name="x" * 20000)
+
+
 async def test_port_and_token_are_for_the_owner_only_and_new_each_time(folder: Path, tmp_path: Path) -> None:
     assert (folder / control.FILE).stat().st_mode & 0o777 == 0o600
     other = tmp_path / "other"
@@ -64,6 +80,8 @@ async def test_who_does_not_say_the_token_is_refused(folder: Path) -> None:
     assert await post(folder, right) == 200
     for wrong in ({}, {"Authorization": "Bearer x"}, {"Authorization": f"bearer {known(folder)['token']}"}):
         assert await post(folder, wrong) == 403
+    # The standard library's client sends headers as latin-1: bytes that are no UTF-8.
+    assert await post(folder, {"Authorization": "Bearer \xff"}) == 403
 
 
 async def test_a_page_that_has_another_name_for_this_computer_is_refused(folder: Path) -> None:

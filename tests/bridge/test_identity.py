@@ -35,6 +35,40 @@ def test_a_new_machine_at_the_url_of_a_moved_one_gets_another_id() -> None:
     assert ids[1] == first != ids[0]
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("http://h", "http://h:80"),
+        ("https://h/", "HTTPS://H:443"),
+        ("http://H:5000/a", "http://h:5000/a/"),
+        ("http://[::1]:5000", "http://[::1]:5000/"),
+    ],
+)
+def test_a_machine_whose_url_is_written_otherwise_and_whose_key_is_new_stays_the_same(
+    one: str, other: str
+) -> None:
+    [first], known = assign([(one, "k1")], [])
+    [again], known = assign([(other, "k2")], known)
+    [back], _ = assign([(one, "k3")], known)
+    assert (again, back) == (first, first)
+
+
+def test_machines_whose_paths_differ_in_case_are_two() -> None:
+    ids, known = assign([("http://h/A", "k1"), ("http://h/a", "k2")], [])
+    assert len(set(ids)) == 2
+    assert assign([("http://h/a", "k3"), ("http://h/A", "k4")], known)[0] == ids[::-1]
+
+
+@pytest.mark.parametrize("url", ["HTTP://Host:5000/OctoPrint/", "http://host:5000/OctoPrint"])
+def test_a_url_that_was_stored_earlier_in_another_form_still_matches(url: str) -> None:
+    stored = Known("octoprint-1", "http://host:5000/octoprint", "k1")
+    assert assign([(url, "k2")], [stored])[0] == ["octoprint-1"]
+
+
+def test_ids_are_made_of_what_they_were_made_of_ever_since() -> None:
+    assert assign([("HTTP://Host:5000/OctoPrint/", "k")], [])[0] == ["octoprint-0ecf2dc5"]
+
+
 entry = st.tuples(
     st.sampled_from([f"http://h{n}" for n in range(6)]), st.sampled_from([f"k{n}" for n in range(6)])
 )
@@ -75,3 +109,21 @@ def test_a_list_that_cannot_be_kept_is_named_with_what_to_do(
     monkeypatch.setattr(identity, "write_private", full)
     with pytest.raises(identity.IdentityError, match=r"machines\.json.*No space left on device; check"):
         identity.save(tmp_path / "machines.json", [])
+
+
+def test_which_keys_were_paired_is_kept_and_those_of_no_machine_are_forgotten(tmp_path: Path) -> None:
+    one, two, three = (f"{n}" * 24 for n in "123")
+    assert identity.paired(tmp_path) == frozenset()
+    identity.remember_paired(tmp_path, one)
+    identity.save(tmp_path / "machines.json", [Known("m", "http://a", one)])
+    identity.remember_paired(tmp_path, two)
+    assert identity.paired(tmp_path) == {one, two}
+    identity.remember_paired(tmp_path, three)
+    assert identity.paired(tmp_path) == {one, three}
+    assert (tmp_path / "paired.json").stat().st_mode & 0o077 == 0
+
+
+def test_a_damaged_list_of_paired_keys_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "paired.json").write_text('{"key_ids": [1]}')
+    with pytest.raises(identity.IdentityError, match=r"paired\.json: .*backup"):
+        identity.paired(tmp_path)

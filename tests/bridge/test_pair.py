@@ -26,16 +26,19 @@ REQUEST: dict[str, Any] = {
     "replaces_key_of": None,
     "machine": None,
     "written": None,
+    "by_plugin": False,
     "verified": None,
 }
 SERVED: dict[str, Any] = {
     "state": "served",
+    "message": "this machine is served as octoprint-1",
     "machine": "octoprint-1",
     "written": {
         "line": 7,
         "replaced": False,
         "secret_file": "/etc/secrets/octoprint-prusa.txt",
         "private": True,
+        "left": None,
     },
 }
 MES = '[[mes]]\nid = {}\nurl = "http://mes.example"\nservice_id = "s"\ntoken_env = "T"\n'
@@ -110,10 +113,12 @@ def test_who_can_read_the_key_is_told_as_it_is(
 def test_a_machine_that_was_there_is_told_to_have_kept_its_name(
     tmp_path: Path, play: Play, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    written = {"line": 7, "replaced": True, "secret_file": None, "private": False}
+    written = {"line": 7, "replaced": True, "secret_file": None, "private": False, "left": "/etc/shared.txt"}
     play({**SERVED, "written": written, "verified": {"ok": True, "detail": ""}})
     assert mesbridge(tmp_path, "accept", "0a1b2c3d", "--mes", "1") == 0
-    assert "was there" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "was there" in said
+    assert "/etc/shared.txt: is left as it is, because another entry names it" in said
 
 
 @pytest.mark.parametrize("state", ["expired", "refused", "failed"])
@@ -191,3 +196,29 @@ def test_without_a_bridge_it_is_said_and_ends_with_1(
 ) -> None:
     assert mesbridge(tmp_path, "open", settings='[bridge]\nstate_folder = "state"\n') == 1
     assert "no bridge runs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("delivers", [True, False])
+def test_of_a_machine_that_is_not_asked_it_is_said_whether_its_plugin_delivers(
+    tmp_path: Path,
+    play: Play,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    delivers: bool,
+) -> None:
+    monkeypatch.setattr(pair, "_VERIFIED_WITHIN_S", 60.0 if delivers else 0.0)
+    waits = {**SERVED, "by_plugin": True}
+    play(waits, {**waits, "verified": {"ok": True, "detail": "its plugin delivers"}})
+    assert mesbridge(tmp_path, "accept", "0a1b2c3d", "--mes", "1") == 0
+    expected = "its plugin delivers" if delivers else "nothing yet"
+    assert f"Waiting for its plugin: {expected}" in capsys.readouterr().out
+
+
+def test_a_machine_that_is_served_counts_even_if_the_bridge_forgets_the_request(
+    tmp_path: Path, play: Play, capsys: pytest.CaptureFixture[str]
+) -> None:
+    play(SERVED)
+    assert mesbridge(tmp_path, "accept", "0a1b2c3d", "--mes", "1") == 0
+    said = capsys.readouterr()
+    assert "stays written down" in said.out
+    assert said.err == ""

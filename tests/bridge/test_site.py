@@ -68,6 +68,7 @@ class Parts:
     mes: Mes
     receiver: PushReceiver
     presence: Presence
+    verification: Verification
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
     verification = Verification(lambda machine: fleet[machine].link)
     site = Site(fleet, umati, mes, presence, receiver, verification)  # type: ignore[arg-type]
     fleet.sinks = [umati, site]
-    yield Parts(site, fleet, store, umati, mes, receiver, presence)
+    yield Parts(site, fleet, store, umati, mes, receiver, presence, verification)
     await store.close()
 
 
@@ -174,3 +175,35 @@ def test_ids_are_kept_when_the_file_is_read_again_with_one_machine_more(tmp_path
     assert [one.machine for one in rekeyed] == [before[0].machine]
     known = {one.machine: one.key_id for one in identity.load(tmp_path / "machines.json")}
     assert known[before[0].machine] == wire.PushKey.derive("c" * 43).key_id
+
+
+def test_a_machine_counts_as_paired_as_long_as_it_has_the_key_of_the_pairing(tmp_path: Path) -> None:
+    path, secret = tmp_path / "config.json", tmp_path / "secret.txt"
+    path.write_text(
+        '[{"type": "OCTOPRINT", "url": "http://h", "authentication_file_path": "secret.txt", "mes_id": [1]}]'
+    )
+
+    def paired(key: str) -> bool:
+        secret.write_text(key)
+        [one] = assign(load(path), Settings(), tmp_path)
+        return one.paired
+
+    assert not paired(FIRST)
+    identity.remember_paired(tmp_path, wire.PushKey.derive(FIRST).key_id)
+    assert paired(FIRST)
+    assert not paired(SECOND)
+
+
+async def test_the_key_of_a_paired_machine_is_left_to_its_plugin(parts: Parts) -> None:
+    parts.site.serve(served("m", FIRST, paired=True))
+    parts.site.serve(served("n", SECOND))
+    assert parts.verification.by_plugin == {"m"}
+    parts.site.serve(served("m", "c" * 43))
+    assert parts.verification.by_plugin == set()
+
+
+def test_two_entries_for_one_place_are_one_machine(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    entry = '{"type": "OCTOPRINT", "url": "%s", "authentication_file_path": "%s", "mes_id": [1]}'
+    path.write_text(f"[{entry % ('http://h', FIRST)}, {entry % ('http://h:80/', SECOND)}]")
+    assert [one.index for one in assign(load(path), Settings(), tmp_path)] == [0]

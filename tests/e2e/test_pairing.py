@@ -202,6 +202,8 @@ def paired(bridge: BridgeProcess, asking: Asking, *more: str) -> str:
     try:
         accepted(asking)
         assert asking.hand_over().state == handshake.SERVED
+        if asking.origin.startswith("http:"):
+            Plugin(bridge.push_url, asking.key, "sign of life").push()
         said, _ = accepting.communicate(timeout=60)
     finally:
         accepting.kill()
@@ -234,7 +236,7 @@ def test_an_accepted_machine_is_written_down_and_served_at_once(make: Make, conf
     assert bridge.wait_for("pairing waits")["request"] == asking.id
     said = paired(bridge, asking)
     assert asking.session.code in said
-    assert "cannot be reached" in said
+    assert "its plugin delivers" in said
 
     Plugin(bridge.push_url, KEY).push((wire.SNAPSHOT, dict(DATA[wire.SNAPSHOT])))
     assert sorted(machines(bridge)) == sorted([*before, "Prusa in hall 3"])
@@ -387,12 +389,18 @@ def test_a_bridge_that_is_killed_in_the_middle_starts_again_without_it(make: Mak
     accepting = accept(bridge, asking.id)
     accepted(asking)
     bridge.kill()
+    (bridge.folder / "secrets").mkdir()
+    (bridge.folder / "secrets" / "octoprint-orphan.txt").touch()
+    half = bridge.folder / "secrets" / ".octoprint-prusa.txt.a1b2c3d4.mesbridge"
+    half.touch()
     said, _ = accepting.communicate(timeout=30)
     assert accepting.returncode == 1
     assert "did not end in order" in said
     assert "did not end in order" in pair(bridge, "list", status=1)
     bridge.output.unlink()
     bridge.start()
+    assert "octoprint-orphan.txt" in str(bridge.wait_for("no entry of config.json names")["files"])
+    assert not half.exists()
     assert "Pairing is closed" in pair(bridge, "list")
     with pytest.raises(AssertionError, match="unknown"):
         asking.hand_over()
@@ -418,8 +426,40 @@ def test_a_bridge_that_is_killed_when_the_key_is_written_serves_the_machine_when
     assert (accepting.returncode, "did not end in order" in said) == (1, True)
     bridge.output.unlink()
     bridge.start()
+    assert "waits for its plugin" in bridge.wait_for("machine waits")["event"]
     Plugin(bridge.push_url, KEY).push((wire.SNAPSHOT, dict(DATA[wire.SNAPSHOT])))
     assert machines(bridge) == ["Prusa in hall 3"]
+
+
+def test_over_plain_http_octoprint_is_not_asked_with_a_paired_key_neither_at_once_nor_later(
+    make: Make,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as octoprint:
+        octoprint.settimeout(3)
+        bridge = make()
+        bridge.start()
+        pair(bridge, "open")
+        address = f"http://127.0.0.1:{octoprint.getsockname()[1]}"
+        paired(bridge, Asking(origin(bridge), url=address))
+        bridge.stop()
+        bridge.output.unlink()
+        bridge.start()
+        bridge.wait_for("machine waits for its plugin")
+        with pytest.raises(TimeoutError):
+            octoprint.accept()
+        Plugin(bridge.push_url, KEY).push((wire.SNAPSHOT, dict(DATA[wire.SNAPSHOT])))
+        bridge.wait_for("machine verified by its plugin")
+
+        # A key that a person put there is one that the Aggregator sends in the same way.
+        (secret,) = (bridge.folder / "secrets").iterdir()
+        secret.write_text(OTHER_KEY)
+        bridge.stop()
+        bridge.output.unlink()
+        bridge.start()
+        octoprint.settimeout(20)
+        connection, _ = octoprint.accept()
+        with connection:
+            assert OTHER_KEY.encode() in connection.recv(4096)
 
 
 def test_who_listens_between_them_never_sees_the_key(make: Make) -> None:
@@ -565,7 +605,7 @@ def test_a_real_octoprint_minds_another_certificate_and_loses_nothing_meanwhile(
         request_id = next(line.split()[0] for line in pair(bridge, "list").splitlines() if code in line)
         tab.command("confirm_pairing", code=code)
         said = pair(bridge, "accept", request_id, "--mes", "1", "--name", "Bay 12")
-        assert f"OctoPrint {version} answers, state Operational" in said
+        assert "Waiting for its plugin: its plugin delivers" in said
         tab.wait(lambda status: status["connected"] and status["pairing"]["state"] == "done")
         assert machines(bridge) == ["Old one", "Bay 12"]
         assert "// the printers of hall 3" in (bridge.folder / "config.json").read_text()

@@ -429,6 +429,40 @@ def test_a_secret_file_that_two_machines_share_is_left_to_the_other(folder: Fold
     assert (key_of(folder, 0), key_of(folder, 1)) == (NEW, OLD)
 
 
+FOREIGN = [
+    '{"type": "FORMLABS", "url": "http://f", "authentication_file_path": "%s", "mes_id": [1]}',
+    '{"type": "FORMLABS", "url": "http://f", "authentication_file_path": {"a": {"b": " ./%s "}}, "mes_id": [1]}',
+    '{"type": "EOS", "url": "http://f", "extra": [{"key_file": "%s"}], "mes_id": [1]}',
+    '{"type": "OCTOPRINT", "url": "nonsense", "authentication_file_path": "%s", "mes_id": []}',
+]
+
+
+@pytest.mark.parametrize("other", FOREIGN)
+def test_a_secret_file_that_a_machine_of_any_type_names_is_left_to_it(folder: Folder, other: str) -> None:
+    folder.write(folder.file.read_text().replace("\n]", ",\n" + other % "secret.txt" + "\n]"))
+    written = folder.put("http://a:1")
+    assert (written.secret_file, written.left) == (
+        folder.path / "secrets" / "octoprint-prusa-mk4.txt",
+        folder.path / "secret.txt",
+    )
+    assert (folder.path / "secret.txt").read_text() == OLD + "\n"
+    assert key_of(folder, 0) == NEW
+
+
+@pytest.mark.parametrize("other", FOREIGN)
+@pytest.mark.parametrize("url", ["http://b:2", "http://i:1"])
+def test_a_secret_file_that_another_entry_waits_for_is_not_made(folder: Folder, other: str, url: str) -> None:
+    there = other % "secrets/octoprint-prusa-mk4.txt"
+    folder.write(folder.file.read_text().replace("\n]", ",\n" + there + "\n]"))
+    assert folder.put(url).secret_file == folder.path / "secrets" / "octoprint-prusa-mk4-2.txt"
+
+
+def test_a_text_that_can_be_no_name_of_a_file_is_no_hindrance(folder: Folder) -> None:
+    other = '{"type": "EOS", "url": "http://f", "a": "\\u0000", "b": "' + "x/" * 5000 + '", "mes_id": [1]}'
+    folder.write(folder.file.read_text().replace("\n]", ",\n" + other + "\n]"))
+    assert folder.put("http://a:1").secret_file == folder.path / "secret.txt"
+
+
 def test_an_entry_whose_key_is_missing_gets_one(folder: Folder) -> None:
     (folder.path / "secret.txt").unlink()
     assert folder.put("http://a:1").replaced
@@ -579,3 +613,130 @@ def test_a_change_that_would_touch_other_machines_is_taken_back(
 
     monkeypatch.setattr(edit, "add_entry", damage)
     assert "other machines" in unharmed()
+
+
+class Unused(Exception):
+    pass
+
+
+@pytest.mark.parametrize("url", ["http://a:1", "http://i:1", "http://k:1", "http://b:2"])
+def test_what_cannot_be_used_is_taken_back_whole(folder: Folder, url: str) -> None:
+    seen: list[Written] = []
+
+    def use(written: Written) -> None:
+        seen.append(written)
+        assert key_of(folder, written.index) == NEW
+        raise Unused
+
+    before = folder.content()
+    with pytest.raises(Unused):
+        put(folder.file, url=url, name="Prusa", mes_ids=(1,), key=Secret(NEW), use=use)
+    assert folder.content() == before
+    assert len(seen) == 1
+    assert not (folder.path / "secrets").exists()
+
+
+@pytest.mark.parametrize("url", ["http://k:1", "http://b:2"])
+def test_what_somebody_else_wrote_after_us_is_not_taken_back(folder: Folder, url: str) -> None:
+    def use(written: Written) -> None:
+        folder.file.write_text(folder.file.read_text() + "// mine\n")
+        raise Unused("the log is full")
+
+    with pytest.raises(
+        EditError, match=r"the log is full \(.*config.json is left as somebody else has changed"
+    ):
+        put(folder.file, url=url, name="Prusa", mes_ids=(1,), key=Secret(NEW), use=use)
+    assert folder.file.read_text().endswith("// mine\n")
+
+
+def test_a_secret_file_that_somebody_else_wrote_after_us_is_not_taken_back(folder: Folder) -> None:
+    def use(written: Written) -> None:
+        (folder.path / "secret.txt").write_text("theirs")
+        raise Unused("the log is full")
+
+    with pytest.raises(EditError, match=r"the log is full \(.*secret.txt is left"):
+        put(folder.file, url="http://a:1", name=None, mes_ids=(1,), key=Secret(NEW), use=use)
+    assert (folder.path / "secret.txt").read_text() == "theirs"
+
+
+def test_a_change_by_somebody_else_right_after_ours_stays_and_is_told(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overwrite = edit._overwrite
+
+    def and_another(file: Path, content: bytes) -> None:
+        overwrite(file, content)
+        file.write_bytes(content.replace(b"http://a:1", b"http://a:99"))
+
+    monkeypatch.setattr(edit, "_overwrite", and_another)
+    with pytest.raises(EditError, match="changed by somebody else at this moment.*is left"):
+        folder.put()
+    assert "http://a:99" in folder.file.read_text()
+
+
+def test_a_file_that_is_written_in_place_is_whole_again_when_the_disk_is_full(
+    folder: Folder, unharmed: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: Path, content: bytes) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    write_over = edit._write_over
+
+    def half(there: Any, content: bytes) -> None:
+        if b"octoprint-prusa-mk4" in content:
+            there.seek(0)
+            there.write(content[: len(content) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_over(there, content)
+
+    monkeypatch.setattr(edit, "_swap", refuse)
+    monkeypatch.setattr(edit, "_write_over", half)
+    assert "No space left on device" in unharmed()
+
+
+def test_what_a_killed_edit_left_half_written_is_removed_by_the_next_and_nothing_else(folder: Folder) -> None:
+    left = []
+    (folder.path / "secrets").mkdir()
+    for name in ("config.json", "secret.txt", "secrets/octoprint-a.txt"):
+        file = folder.path / name
+        handle, path = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=edit._SUFFIX)
+        os.close(handle)
+        left.append(Path(path))
+    others = [
+        folder.path / name
+        for name in (".config.json.swp", ".config.json.abcdefgh", "x.mesbridge", ".mesbridge")
+    ]
+    for other in others:
+        other.touch()
+    folder.put("http://a:1")
+    assert [one for one in left if one.exists()] == []
+    assert [one for one in others if not one.exists()] == []
+
+
+def test_an_edit_that_is_killed_leaves_what_the_next_one_knows(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    before = set(folder.content())
+    with monkeypatch.context() as killed:
+        killed.setattr(os, "fsync", kill)
+        killed.setattr(Path, "unlink", kill)
+        with pytest.raises(Killed):
+            folder.put("http://a:1")
+    assert len(set(folder.content()) - before) == 1
+    edit.tidy(folder.file)
+    assert set(folder.content()) == before
+
+
+def test_secret_files_that_no_entry_names_are_found(folder: Folder) -> None:
+    named, orphan = folder.put().secret_file, folder.secret("secrets/octoprint-orphan.txt")
+    folder.secret("secrets/of-the-aggregator.txt")
+    assert named != orphan
+    assert edit.unnamed_secrets(folder.file) == [orphan]
+    folder.file.write_bytes(b"\xff\x00\xff")
+    assert edit.unnamed_secrets(folder.file) == []

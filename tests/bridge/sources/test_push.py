@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -136,7 +137,17 @@ async def test_what_cannot_be_read_is_refused_with_its_place(bridge: Bridge) -> 
 
 
 async def test_too_large_a_push_is_refused(bridge: Bridge) -> None:
-    await refused(await bridge.post(b"x" * (wire.MAX_BODY_BYTES + 1), {}), 413, "too_large")
+    known = {wire.KEY_ID_HEADER: KEY.key_id}
+    await refused(await bridge.post(b"x" * (wire.MAX_BODY_BYTES + 1), known), 413, "too_large")
+
+
+async def test_nothing_is_read_of_a_push_whose_key_nobody_has(bridge: Bridge) -> None:
+    async def never_ends() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.sleep(60)
+
+    async with asyncio.timeout(10):
+        await refused(await bridge.client.post(wire.PATH, data=never_ends()), 401, "unknown_key")
 
 
 async def test_a_store_that_fails_is_not_acknowledged(bridge: Bridge) -> None:
@@ -162,3 +173,34 @@ async def test_a_refusal_that_lasts_is_logged_again(bridge: Bridge, monkeypatch:
         monkeypatch.setattr(push, "_TELL_AGAIN_S", -1.0)
         await bridge.post(b"", {})
     assert len([line for line in logged if line["event"] == "push refused"]) == 2
+
+
+async def test_a_header_beyond_ascii_is_refused_in_words(bridge: Bridge) -> None:
+    body = wire.encode_batch(batch(wire.SNAPSHOT))
+    headers = wire.sign(KEY, "msg_1", wire.utc_now(), body) | {"Content-Length": str(len(body))}
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
+    assert bridge.client.host is not None
+    assert bridge.client.port is not None
+    reader, writer = await asyncio.open_connection(bridge.client.host, bridge.client.port)
+    writer.write(
+        b"POST /push HTTP/1.1\r\nHost: h\r\nConnection: close\r\n"
+        + head.replace(b"msg_1", b"msg_\xff")
+        + b"\r\n"
+        + body
+    )
+    answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 401 ")
+    assert b'"missing"' in answer
+
+
+async def test_a_push_that_is_replayed_to_a_restarted_bridge_adds_nothing(bridge: Bridge) -> None:
+    """The ids of pushes are not kept over a restart; the log is what holds each event once."""
+    body = wire.encode_batch(batch(wire.SNAPSHOT, wire.HEATERS))
+    headers = wire.sign(KEY, "msg_1", wire.utc_now(), body)
+    assert (await bridge.post(body, headers)).status == 200
+    restarted = Bridge(bridge.store)
+    async with restarted.client:
+        answer = await restarted.post(body, headers)
+        assert wire.decode_reply(await answer.read()).ack == 2
+    assert len(list(bridge.store.read(0))) == 2
