@@ -78,7 +78,10 @@ class PairingError(ValueError):
 
 @dataclass(frozen=True)
 class Introduction:
-    """What a plugin says of its OctoPrint. `certificate`: SHA-256 of the bridge's one, if it is to be pinned."""
+    """What a plugin says of its OctoPrint.
+
+    `certificate`: SHA-256 of the bridge's one, if it is to be pinned. `https`: whether the bridge is asked over https.
+    """
 
     commitment: str
     uuid: str
@@ -87,6 +90,7 @@ class Introduction:
     octoprint_version: str
     plugin_version: str
     certificate: str | None = None
+    https: bool = False
 
 
 @dataclass(frozen=True)
@@ -220,6 +224,7 @@ def decode_introduction(body: bytes) -> Introduction:
         octoprint_version=_text(message, "octoprint_version", 64),
         plugin_version=_text(message, "plugin_version", 64),
         certificate=None if certificate is None else _matching(message, "certificate", _DIGEST),
+        https=_flag(message, "https"),
     )
 
 
@@ -280,6 +285,13 @@ def _text(message: Mapping[str, Any], name: str, limit: int) -> str:
     value = message.get(name)
     if not isinstance(value, str) or len(value) > limit or not _is_sound(value):
         raise PairingError(f"{name}: a text of at most {limit} printable characters is expected")
+    return value
+
+
+def _flag(message: Mapping[str, Any], name: str) -> bool:
+    value = message.get(name)
+    if not isinstance(value, bool):
+        raise PairingError(f"{name}: true or false is expected")
     return value
 
 

@@ -281,6 +281,7 @@ class _Attempt:
             octoprint_version=cleaned(own["octoprint_version"], 64),
             plugin_version=cleaned(own["plugin_version"], 64),
             certificate=certificate,
+            https=self._bridge.startswith("https:"),
         )
 
     def _introduce(self, introduction: handshake.Introduction) -> handshake.Answer:
@@ -524,6 +525,14 @@ def _not_taken(place: str, answer: Answer) -> Notice:
                 "The certificate that is seen here is not that of the bridge at %(place)s: something stands between"
                 " them. If that is a proxy of your own, give it a certificate that this computer trusts; if not, do"
                 " not go on, and look who is in your network"
+            ),
+            said,
+        )
+    if answer.status == 403 and code == "plain":
+        return Notice(
+            N_(
+                "The bridge behind %(place)s is heard over https, but was asked over plain http here: something stands"
+                " between them. Enter the bridge's own https address, and look who is in your network"
             ),
             said,
         )

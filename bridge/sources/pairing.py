@@ -319,6 +319,15 @@ class PairingDesk:
         self._tries_left -= 1
 
     def _check_certificate(self, said: handshake.Introduction) -> None:
+        if self._certificate is not None and not said.https:
+            log.warning(
+                "pairing refused: a plugin asks over plain http, somebody else passes it on", name=said.name
+            )
+            message = (
+                "this bridge is heard over https, and the plugin asked over plain http: something stands between them."
+                " Give the plugin the https address of the bridge, and look who is in your network"
+            )
+            raise _refused(web.HTTPForbidden, "plain", message)
         if said.certificate is None or said.certificate == self._certificate:
             return
         log.warning("pairing refused: the plugin saw another certificate than this bridge's", name=said.name)

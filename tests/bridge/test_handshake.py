@@ -30,6 +30,7 @@ introductions = st.builds(
     octoprint_version=printable.map(lambda text: text[:64]),
     plugin_version=printable.map(lambda text: text[:64]),
     certificate=st.none() | digests,
+    https=st.booleans(),
 )
 answers = st.builds(
     Answer,
@@ -226,7 +227,7 @@ def test_a_message_with_one_bad_field_is_refused_and_the_field_is_named(
     sound = json.loads(handshake.encode(message))
     for name in asdict(message):
         for odd in ODD:
-            if (name, odd) in (("certificate", None), ("expires_in", 7)):
+            if (name, odd) in (("certificate", None), ("expires_in", 7), ("https", True)):
                 continue
             with pytest.raises(PairingError, match=name):
                 decode(json.dumps(sound | {name: odd}).encode())

@@ -54,13 +54,20 @@ class Asking:
         self.origin = origin
         self.key = key
         self.half = handshake.Half()
-        certificate = None
+        certificate, https = None, origin.startswith("https")
         self.http = requests.Session()
-        if origin.startswith("https"):
+        if https:
             self.http.verify, self.http.trust_env = False, False
             certificate = seen_certificate(origin)
         self.introduction = handshake.Introduction(
-            handshake.commitment(self.half.reveal()), "uuid-1", name, url, "1.11.8", "0.2.0", certificate
+            handshake.commitment(self.half.reveal()),
+            "uuid-1",
+            name,
+            url,
+            "1.11.8",
+            "0.2.0",
+            certificate,
+            https,
         )
         answer = self._post(handshake.PATH, handshake.encode(self.introduction), {})
         self.refusal = answer.json()["error"] if answer.status_code != 200 else None

@@ -218,6 +218,7 @@ def test_a_bridge_that_is_not_open_for_pairing_says_how_to_open_it(plant: Plant)
     [
         (429, "too_many", "", "has too many pairing requests"),
         (403, "certificate", "", "something stands between them"),
+        (403, "plain", "", "was asked over plain http here"),
         (404, "unknown", "", "as new as this plugin"),
         (404, "unknown", "/foo", "usually ends after the port, as http://127.0.0.1:"),
         (418, "teapot", "", "does not take the request: as the test wants it"),

@@ -76,7 +76,7 @@ class Plugin:
         self.bridge = bridge
         self.half = handshake.Half()
         self.reveal = self.half.reveal()
-        told = {"uuid": "u-1", "name": "Prusa MK4", "url": "http://192.168.1.41:5000"} | said
+        told = {"uuid": "u-1", "name": "Prusa MK4", "url": "http://192.168.1.41:5000", "https": True} | said
         self.introduction = Introduction(
             commitment=handshake.commitment(self.reveal),
             octoprint_version="1.11.8",
@@ -643,6 +643,19 @@ async def test_a_plugin_that_saw_another_certificate_is_warned(own: str | None) 
         assert "something stands between" in said
         assert bridge.desk.requests() == []
         assert (await Plugin(bridge).introduce()).status == 200  # one that its system trusts is not told
+
+
+async def test_a_plugin_that_is_relayed_from_plain_http_to_https_is_warned_and_no_relay_can_hide_it() -> None:
+    bridge = Bridge(certificate="a" * 64)
+    async with bridge.client:
+        bridge.desk.open(10)
+        said = await refused(await Plugin(bridge, https=False).introduce(), 403, "plain")
+        assert "something stands between" in said
+        assert bridge.desk.requests() == []
+        relayed = Plugin(bridge, https=True)  # as a relay would have to say
+        code = (await relayed.begin()).code
+        asked = replace(relayed.introduction, https=False)  # as the plugin said
+        assert relayed.half.session(relayed.answer.public, asked, relayed.answer, relayed.reveal).code != code
 
 
 async def test_wrong_certificates_come_to_an_end_too_and_replace_nothing(bridge: Bridge) -> None:
