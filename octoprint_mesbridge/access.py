@@ -58,7 +58,9 @@ class Leaving(NoticeError):
     """The plugin is being uninstalled, and a user made now would stay behind."""
 
     def __init__(self) -> None:
-        super().__init__(Notice(N_("The plugin is being uninstalled, so no key is made any more")))
+        super().__init__(
+            Notice(N_("The plugin is being uninstalled: no key is made before OctoPrint is restarted"))
+        )
 
 
 class NoKey(NoticeError):

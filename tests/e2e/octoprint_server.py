@@ -38,10 +38,13 @@ def environment(version: str) -> Environment:
 
 
 @contextmanager
-def running(version: str, base_folder: Path) -> Iterator[OctoPrint]:
-    """An OctoPrint of `version` with its printer connected; ended whatever happens."""
+def running(version: str, base_folder: Path, seeded: bool = True) -> Iterator[OctoPrint]:
+    """An OctoPrint of `version` with its printer connected; ended whatever happens.
+
+    `seeded`: with the usual configuration, which is made once.
+    """
     octoprint = OctoPrint(environment(version), base_folder, free_port())
-    if not (base_folder / "config.yaml").exists():
+    if seeded and not (base_folder / "config.yaml").exists():
         seed = _seed(version)
         shutil.copytree(seed.base_folder, base_folder, dirs_exist_ok=True)
         octoprint.password = seed.password

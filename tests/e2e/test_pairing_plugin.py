@@ -276,7 +276,7 @@ def test_a_bridge_that_announces_itself_is_found_through_octoprints_own_discover
     settings.write_text(text.replace("[bridge]", f'[bridge]\nname = "{name}"'))
     bridge.start()
     try:
-        with running(version, tmp_path / "octoprint") as octoprint:
+        with running(version, tmp_path / "octoprint", seeded=False) as octoprint:
             tab = Tab(octoprint)
             bridge.wait_for("announced by mDNS")
             found = tab.command("find_bridges")

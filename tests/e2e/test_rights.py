@@ -552,16 +552,6 @@ def test_the_secrets_are_in_no_other_place_than_their_own(site: Site) -> None:
     assert stat.S_IMODE(private.stat().st_mode) == 0o600
 
 
-def test_an_uninstallation_leaves_neither_user_nor_key(site: Site) -> None:
-    key = site.command("generate_key")["api_key"]
-    site.command("rotate_key", overlap_hours=1)
-    assert len(site.service_users()) == 2
-    assert site.administrator().post("/api/plugin/witness", {"command": "uninstall"}).ok
-    assert site.service_users() == []
-    assert site.ask("GET", "/api/version", key).status_code == 403
-    assert not (site.octoprint.base_folder / "data" / "mesbridge" / "key.json").exists()
-
-
 @pytest.mark.parametrize("how", ["disabled", "safe mode"])
 def test_without_the_plugin_the_key_is_dead_and_its_user_has_no_way_in(site: Site, how: str) -> None:
     octoprint = site.octoprint
@@ -616,6 +606,19 @@ def test_an_octoprint_that_is_not_set_up_gets_no_user(site: Site) -> None:
         users.write_text(kept)
         octoprint.start()
         octoprint.wait_operational()
+
+
+def test_an_uninstallation_leaves_neither_user_nor_key(site: Site) -> None:
+    key = site.command("generate_key")["api_key"]
+    site.command("rotate_key", overlap_hours=1)
+    assert len(site.service_users()) == 2
+    assert site.administrator().post("/api/plugin/witness", {"command": "uninstall"}).ok
+    assert site.service_users() == []
+    refused = site.administrator().post("/api/plugin/mesbridge", {"command": "generate_key"})
+    assert (refused.status_code, site.service_users()) == (409, [])
+    assert "being uninstalled" in refused.json()["error"]
+    assert site.ask("GET", "/api/version", key).status_code == 403
+    assert not (site.octoprint.base_folder / "data" / "mesbridge" / "key.json").exists()
 
 
 # --------------------------------------------------------------------------- helpers
