@@ -86,8 +86,8 @@ class Service:
             verification = Verification(lambda machine: self._fleet[machine].link)
 
             async def heard(machine: str) -> None:
+                verification.heard(machine)  # before anybody can replace the key that signed
                 await presence.heard(machine)
-                verification.heard(machine)
 
             receiver = PushReceiver(store, heard)
             site = Site(self._fleet, umati, mes, presence, receiver, verification)

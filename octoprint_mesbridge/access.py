@@ -8,9 +8,9 @@ A key of OctoPrint has exactly the rights of its user, and a logged-in user may 
 key gets a service user of its own that may read the status and, if wanted, control jobs, and a list of the few
 requests that such a user may make at all.
 
-One key is in use. Beside it there may be the one before, until its time is over, and one that was offered to a
-bridge in pairing, until it is known whether the bridge has it: neither a crash nor a bridge that falls silent at
-that moment may cost the key that worked.
+One key is in use. Beside it there may be the one before, until its time is over, and keys that were offered to a
+bridge in pairing, until it is known whether the bridge has them: neither a crash nor a bridge that falls silent
+at that moment may cost the key that worked. That somebody uses an offered key is how it is known.
 """
 
 from __future__ import annotations
@@ -35,6 +35,11 @@ from .service_users import ServiceUsers, is_service_user
 
 OFFER = timedelta(days=1)
 """So long an offered key is valid when no bridge has used it."""
+
+OVERLAP = timedelta(hours=1)
+"""So long the key before stays valid when a bridge has an offered one."""
+
+_MOST_OFFERS = 3
 
 _LAST_USED_STEP = timedelta(minutes=15)
 """Uses are written at most this often, to spare the SD card; what is shown is exact."""
@@ -96,6 +101,7 @@ class Access:
         self._timer: threading.Timer | None = None
         self._closed = False
         self._retired = False
+        self._told_of_disk = False
         self._last_use_saved: datetime | None = None
         self._unsaved = False
         self._keys: Keys | None = None
@@ -168,6 +174,8 @@ class Access:
         user = self._users.find(record)
         if user is not None:
             self._note_use(record, address)
+            if self.take_up(record.key_id):
+                self._on_change()
         return user
 
     def denies(self, user_id: str | None, request: rights.Request) -> bool:
@@ -216,8 +224,8 @@ class Access:
     def offer(self) -> str:
         """A new key for a bridge that may take it or not, with the rights of the one in use, which stays in use.
 
-        It is accepted from now on and in use once `confirm` says so, or at once where there was none; without
-        that it ends after `OFFER`. An earlier offer ends. Raises as `generate` and `rotate` do.
+        It is accepted from now on and in use once it is taken up, or at once where there was none; without that
+        it ends after `OFFER`. Raises as `generate` and `rotate` do.
         """
         with self._lock:
             if self._keys is None:
@@ -226,23 +234,35 @@ class Access:
                 raise Leaving
             record, api_key = self._make(self._keys.current.job_control)
             record = replace(record, valid_until=wire.format_time(self._now() + OFFER))
-            self._adopt(replace(self._keys, offered=record), record)
+            offered = (record, *self._keys.offered)[:_MOST_OFFERS]
+            self._adopt(replace(self._keys, offered=offered), record)
             self._clear_users()
             return api_key
 
-    def confirm(self, key_id: str, overlap: timedelta) -> bool:
-        """A bridge has the offered key `key_id`: it is in use now, the one before it valid for `overlap` yet.
+    def take_up(self, key_id: str) -> bool:
+        """A bridge has the key `key_id`: if that is on offer it is in use now, the one before valid for `OVERLAP` yet.
 
-        False when no such key is on offer. Raises `OSError` when that cannot be kept: then nothing has changed.
+        Whether it was on offer. What cannot be kept is done at the next use.
         """
-        if self._keys is None or self._keys.offered is None:
+        keys = self._keys
+        if keys is None or not keys.offered:
             return False  # nearly always, and without waiting for anybody
         with self._lock:
             keys = self._keys
-            if keys is None or keys.offered is None or keys.offered.key_id != key_id:
+            taken = next((one for one in keys.offered if one.key_id == key_id), None) if keys else None
+            if keys is None or taken is None:
                 return False
-            ends = wire.format_time(self._now() + min(overlap, LONGEST))
-            self._keep(Keys(replace(keys.offered, valid_until=None), replace(keys.current, valid_until=ends)))
+            ends = wire.format_time(self._now() + OVERLAP)
+            newer = keys.offered[: keys.offered.index(taken)]
+            try:
+                self._keep(
+                    Keys(replace(taken, valid_until=None), replace(keys.current, valid_until=ends), newer)
+                )
+            except OSError as error:
+                if not self._told_of_disk:
+                    self._logger.error("That the bridge has the new key could not be kept: %s", error)
+                self._told_of_disk = True
+                return False
             self._clear_users()
             self._logger.info("The bridge has the new key; the one before it is valid until %s", ends)
             return True
@@ -283,19 +303,28 @@ class Access:
             return had_key or ended
 
     def withdraw(self, key_id: str) -> bool:
-        """End the key `key_id` if it is on offer, or if it is the only one; whether there was anything to end.
+        """End the key `key_id`, if it is on offer or in use; whether there was anything to end.
 
-        Raises `OSError` when that cannot be kept.
+        The one before, if still valid, is in use then. Raises `OSError` when that cannot be kept.
         """
         with self._lock:
             keys = self._keys
-            if keys is not None and keys.offered is not None and keys.offered.key_id == key_id:
-                self._keep(replace(keys, offered=None))
-                self._clear_users()
-                self._logger.info("The key on offer was withdrawn")
-                return True
-            is_only = keys is not None and keys.records == (keys.current,) and keys.current.key_id == key_id
-            return is_only and self.revoke()
+            if keys is None:
+                return False
+            before = keys.previous if keys.previous in self._valid() else None
+            offered = tuple(one for one in keys.offered if one.key_id != key_id)
+            if offered != keys.offered:
+                left = replace(keys, offered=offered)
+            elif keys.current.key_id != key_id:
+                return False
+            elif before is None:
+                return self.revoke()
+            else:
+                left = Keys(replace(before, valid_until=None), None, offered)
+            self._keep(left)
+            self._clear_users()
+            self._logger.info("The key that was made last was withdrawn")
+            return True
 
     def retire(self) -> None:
         """Revoke, and make no key any more: the plugin is being uninstalled. Raises `OSError`."""
@@ -338,10 +367,14 @@ class Access:
         if keys is None or not over:
             self._set_timer()
             return False
-        left = {name: None for name in ("previous", "offered") if getattr(keys, name) in over}
-        self._keys = replace(keys, **left)
+        self._keys = Keys(
+            keys.current,
+            None if keys.previous in over else keys.previous,
+            tuple(one for one in keys.offered if one not in over),
+        )
         self._set_timer()
-        self._logger.info("The %s key has ended", " and the ".join(left))
+        if keys.previous in over:
+            self._logger.info("The previous key has ended")
         self._clear_users()
         try:
             self._store.save(self._keys)
@@ -416,7 +449,7 @@ class Access:
         """`_end_users` where the keys are as they should be already, so that a failure is only untidy."""
         try:
             self._end_users()
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - OctoPrint's own, too: somebody may log in or be removed just now
             self._logger.warning("A user of a key that has ended could not be removed for good: %s", error)
 
     def _note_use(self, record: KeyRecord, address: str | None) -> None:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from bridge import wire
@@ -23,9 +23,6 @@ from .pairing import DONE, Pairing
 
 URL, CERTIFICATE = "bridge_url", "bridge_certificate"
 """Settings. The second is ``{"origin": "https://host:port", "sha256": hex}``, and holds for that origin only."""
-
-OVERLAP = timedelta(hours=1)
-"""So long the key before stays valid when a bridge has the one that pairing made."""
 
 
 class Connection:
@@ -46,13 +43,11 @@ class Connection:
     ) -> None:
         self._settings = settings
         self._access = access
-        self._logger = logger
         self._introduction = introduction
         self._browse = browse
         self._on_change = on_change
         self._tell = tell
         self._made: str | None = None
-        self._told_of_disk = False
         self._travelling: str | None = None
         self.paired_at: float | None = None
         self._testing = threading.Lock()
@@ -155,7 +150,7 @@ class Connection:
         self._travelling, self.paired_at = None, time.monotonic()
         pinned = {"origin": origin(url), "sha256": certificate} if certificate else None
         try:
-            self._confirm(self._made or "")
+            self._access.take_up(self._made or "")
             self._settings.set([CERTIFICATE], pinned)
             self._settings.set([URL], url)
             self._settings.save(trigger_event=True)
@@ -164,17 +159,8 @@ class Connection:
 
     def acknowledged(self, key_id: str) -> None:
         """A push that `key_id` signed was acknowledged: whoever did that has the key."""
-        if self._confirm(key_id):
+        if self._access.take_up(key_id):
             self._on_change()
-
-    def _confirm(self, key_id: str) -> bool:
-        try:
-            return self._access.confirm(key_id, OVERLAP)
-        except OSError as error:  # both keys stay; the next acknowledgement comes soon
-            if not self._told_of_disk:
-                self._logger.error("That the bridge has the new key could not be kept: %s", error)
-            self._told_of_disk = True
-            return False
 
     def pairing_changed(self) -> None:
         self._tell()

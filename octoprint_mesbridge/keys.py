@@ -52,34 +52,33 @@ class KeyRecord:
 
 @dataclass(frozen=True)
 class Keys:
-    """The key in use, the one before it, and the one that a bridge may or may not have taken."""
+    """The key in use, the one before it, and those that a bridge may or may not have taken, newest first."""
 
     current: KeyRecord
     previous: KeyRecord | None = None
-    offered: KeyRecord | None = None
+    offered: tuple[KeyRecord, ...] = ()
 
     @property
     def records(self) -> tuple[KeyRecord, ...]:
         """Newest first."""
-        return tuple(one for one in (self.offered, self.current, self.previous) if one is not None)
+        return (*self.offered, self.current, *([self.previous] if self.previous else []))
 
     def noting(self, user: str, values: Mapping[str, Any]) -> Keys:
         """The same with `values` in the record of `user`."""
-        changed = {
-            name: replace(record, **values)
-            for name, record in (
-                ("current", self.current),
-                ("previous", self.previous),
-                ("offered", self.offered),
-            )
-            if record is not None and record.user == user
-        }
-        return replace(self, **changed)
+
+        def noted(record: KeyRecord) -> KeyRecord:
+            return replace(record, **values) if record.user == user else record
+
+        return Keys(
+            noted(self.current),
+            self.previous and noted(self.previous),
+            tuple(map(noted, self.offered)),
+        )
 
 
 class KeyStore:
     """`Keys` in a file that only OctoPrint's own system user can read: the current record, and in it, as
-    ``previous`` and ``offered``, the others. Version 0.1.0 kept the same with fewer fields."""
+    ``previous`` and (a list) ``offered``, the others. Version 0.1.0 kept the same with fewer fields."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -92,20 +91,22 @@ class KeyStore:
             return None
         try:
             values = json.loads(content)
-            others = {name: values.pop(name, None) for name in ("previous", "offered")}
-            given = {name: _record(other) for name, other in others.items() if other is not None}
-            if any(record.end is None for record in given.values()):
+            previous, offered = values.pop("previous", None), values.pop("offered", [])
+            before = None if previous is None else _record(previous)
+            keys = Keys(_record(values), before, tuple(map(_record, offered)))
+            if any(record.end is None for record in keys.records if record is not keys.current):
                 raise ValueError("a key beside the one in use has no end")
-            keys = Keys(_record(values), **given)
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError):
             raise ValueError(f"{self.path} is damaged") from None  # the cause could quote a secret
         return keys
 
     def save(self, keys: Keys) -> None:
         """Replace the file in one step, so that a crash leaves the old or the new one. Raises `OSError`."""
-        others = {"previous": keys.previous, "offered": keys.offered}
         values = asdict(keys.current)
-        values.update({name: asdict(other) for name, other in others.items() if other is not None})
+        if keys.previous is not None:
+            values["previous"] = asdict(keys.previous)
+        if keys.offered:
+            values["offered"] = [asdict(record) for record in keys.offered]
         replace_file(self.path, json.dumps(values))
 
     def delete(self) -> None:

@@ -28,14 +28,13 @@ class Lifetimes:
         self._ends: dict[tuple[str, str | None], float] = {}
 
     def begin(self, keys: Keys | None) -> None:
-        """Take the lengths of the lives in `keys`, for the clock that nobody sets; a life begins once."""
-        self._ends = {
-            (record.key_id, record.valid_until): self._ends.get(
-                (record.key_id, record.valid_until), self._end(record, keys)
-            )
-            for record in (keys.records if keys else ())
-            if keys and record.end is not None
-        }
+        """Take the lengths of the lives in `keys`, for the clock that nobody sets; a life begins once.
+
+        Those of other keys go on: whoever exchanges keys does so after this.
+        """
+        for record in keys.records if keys else ():
+            if keys and record.end is not None:
+                self._ends.setdefault((record.key_id, record.valid_until), self._end(record, keys))
 
     def left(self, record: KeyRecord) -> float:
         """For how many seconds `record` is valid, by whichever clock says less; infinite without an end."""

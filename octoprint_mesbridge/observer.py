@@ -158,6 +158,10 @@ class Observer:
         overdue = [] if name in ("Error", "PrintFailed") else self._error_without_text()
         return overdue + handler(moment, payload if isinstance(payload, Mapping) else {}, view)
 
+    def unsaid(self) -> list[Occurrence]:
+        """What OctoPrint was to say more about, and will not any more."""
+        return self._error_without_text() + self._end_unsaid()
+
     def snapshot(self, moment: datetime, reason: str, view: View) -> list[Occurrence]:
         """Everything at once, as it stands at this point of the stream."""
         overdue = self._error_without_text() + self._end_overdue(moment)
@@ -219,13 +223,20 @@ class Observer:
         if state == "printing" and self.job is None and view is not None:
             occurrences += self._begin(moment, {}, view)
             self._begun_unsaid = moment
-        if state == "operational" and self.job is not None:
+        if state == "operational" and self.job is not None and view is not None:
             self._rests = moment, before
+            self._look_a_last_time(self.job["run"], view)
         occurrences.append(Occurrence(moment, wire.STATE, {"state": state, "error": self.error}))
         if view is not None and before in _NOT_CONNECTED and self.connected:
             self.measured_since = moment
             occurrences += self.snapshot(moment, "connected", view)
         return occurrences
+
+    def _look_a_last_time(self, run: str, view: View) -> None:
+        """How far the print came since the last sample; what OctoPrint has forgotten already does not count."""
+        reached, last = progress_record(run, view.progress()), self._progress
+        if last is not None and (reached["completion"] or 0.0) > (last["completion"] or 0.0):
+            self._progress = reached
 
     def _error_without_text(self) -> list[Occurrence]:
         """The change to the error state, if it still waits for OctoPrint's words about the error."""

@@ -83,6 +83,8 @@ class _Row(NamedTuple):
     def event(self) -> wire.Event:
         """Raises `_Unreadable`: what is in a file may have been written by nobody."""
         try:
+            if not all(isinstance(text, str) for text in (self.time, self.kind, self.data)):
+                raise TypeError("no text")
             checked = wire.PAYLOADS[self.kind](json.loads(self.data), self.kind)
             return wire.Event(self.seq, wire.parse_time(self.time), self.kind, checked)
         except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -158,8 +160,7 @@ class Outbox:
         self._unsaved: list[_Row] = []
         self._obsolete: dict[int, int] = {}
         self._drop_beyond = MAX_WAITING
-        self.found_late = False
-        """Whether what was left by earlier instances was found after events of this one; whoever cares sets it back."""
+        self._late: list[_Instance] = []
         self.refusal: Exception | None = None
         """Why what was appended last is in memory only."""
         self._damage: Exception | None = None
@@ -188,8 +189,8 @@ class Outbox:
             database.close()
             raise
         self._database, self._damage = database, None
-        self._earlier = [_Instance(*row) for row in found]
-        self.found_late = bool(found) and self._last > 0
+        left = [_Instance(*row) for row in found]
+        self._earlier, self._late = ([], left) if self._last else (left, [])
 
     def _give_up(self, damage: Exception) -> None:
         """Go on from memory, without the damaged file and what waited in it; the bridge sees the gap."""
@@ -202,7 +203,17 @@ class Outbox:
         if current.stored:
             current.lost = max(current.lost, self._written)
         current.id, current.stored = None, 0
-        self._earlier, self._obsolete = [], {}
+        self._earlier, self._late, self._obsolete = [], [], {}
+
+    @property
+    def has_late(self) -> bool:
+        """Whether what earlier instances left was found only after events of this one, and waits for `release_late`."""
+        return bool(self._late)
+
+    def release_late(self) -> None:
+        """Deliver that now, before anything else. The bridge takes it for the present until a snapshot follows."""
+        with self._lock:
+            self._earlier, self._late = [*self._earlier, *self._late], []
 
     @property
     def name(self) -> str:
@@ -290,13 +301,14 @@ class Outbox:
     @_reading
     def backlog(self) -> Backlog:
         """What waits now, of all instances."""
-        holding = [one for one in (*self._earlier, self._current) if one.stored]
+        holding = [one for one in (*self._late, *self._earlier, self._current) if one.stored]
         try:
             oldest = self._rows(holding[0], 1) if holding else self._unsaved
         except (sqlite3.OperationalError, sqlite3.ProgrammingError):
             oldest = []  # the disk cannot be read now, or the file is closed
         waiting = sum(one.stored for one in holding) + len(self._unsaved) + len(self._samples)
-        return Backlog(waiting, oldest[0].time if oldest else None)
+        since = oldest[0].time if oldest else None
+        return Backlog(waiting, since if isinstance(since, str) else None)
 
     def close(self) -> None:
         """Delete what was acknowledged and close the file; nothing is to be asked or appended after this."""
@@ -393,7 +405,7 @@ class Outbox:
 
     def _drop_oldest(self) -> None:
         """Make room, a hundredth more than must be, when too many events wait."""
-        instances = {one.id: one for one in (*self._earlier, self._current)}
+        instances = {one.id: one for one in (*self._late, *self._earlier, self._current)}
         waiting = sum(one.stored for one in instances.values())
         if waiting <= MAX_WAITING:
             self._drop_beyond = MAX_WAITING
@@ -422,6 +434,7 @@ class Outbox:
             instances[identity].lost = max(instances[identity].lost, seq)
             self.dropped[kind] += 1
         self._earlier = [one for one in self._earlier if one.stored]
+        self._late = [one for one in self._late if one.stored]
         # Where job events alone are too many, looking for others at every event would be in vain.
         self._drop_beyond = max(MAX_WAITING, waiting - len(dropped) + MAX_WAITING // 100)
 
@@ -470,8 +483,8 @@ def _batch(instance: _Instance, waiting: Sequence[_Row | wire.Event], last: int)
     size = 0
     for one in waiting[: wire.MAX_EVENTS]:
         if isinstance(one, _Row):
-            size += len(one.data.encode())
-            one = one.event()
+            row, one = one, one.event()
+            size += len(row.data.encode())
         if chosen and size > BATCH_BYTES:
             break
         chosen.append(one)

@@ -146,7 +146,7 @@ class Recorder:
             if begins:
                 name, payload = _SNAPSHOT, "start"
         if name is _STOP:
-            self._keep([Occurrence(moment, wire.SHUTDOWN, {})])
+            self._keep([*self._observer.unsaid(), Occurrence(moment, wire.SHUTDOWN, {})])
         elif name is _SNAPSHOT:
             with self._tolerant("a snapshot"):
                 self._keep(self._observer.snapshot(moment, payload, self._view))
@@ -194,11 +194,11 @@ class Recorder:
             self._on_stored()
         elif self._outbox.refusal is not None:
             self._outbox.save()
-        if self._outbox.found_late:
-            self._outbox.found_late = False
-            self.request_snapshot(
-                "requested"
-            )  # the bridge is told of the past now, and of the present after it
+        if (
+            self._outbox.has_late and self._observer.job is None
+        ):  # else the bridge would take this job for ended
+            self._outbox.release_late()
+            self.request_snapshot("requested")
         self._tell_of_storage()
 
     def _tell_of_storage(self) -> None:

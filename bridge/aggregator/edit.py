@@ -96,9 +96,8 @@ def tidy(path: Path) -> None:
     """Remove what an edit that was killed has left half written beside config.json and its secret files."""
     folders = {path.absolute().parent / SECRETS_FOLDER, path.resolve().parent}
     with contextlib.suppress(ConfigUnreadable):
-        folders |= {
-            one.credential.path.resolve().parent for one in load(path).machines if one.credential.path
-        }
+        named = [one.credential.path for one in load(path).machines if one.credential.path]
+        folders |= {Path(os.path.realpath(one)).parent for one in named}
     for folder in folders:
         with contextlib.suppress(OSError):
             for one in folder.iterdir():

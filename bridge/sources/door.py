@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import ssl
 import sys
@@ -32,6 +33,7 @@ _WHERE_LIMIT_UNKNOWN: Final = 512
 _BACKLOG: Final = 128
 _TELL_AGAIN_S: Final = 600.0
 _AGAIN_S: Final = 1.0
+_NOT_HERE: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 
 
 @contextlib.asynccontextmanager
@@ -235,18 +237,24 @@ class _Guest(asyncio.Protocol):
 
 
 async def _listen(host: str, port: int) -> list[socket.socket]:
-    """Sockets that listen at each address of `host`. Raises `OSError`."""
+    """Sockets that listen at each address of `host` that this computer has. Raises `OSError`."""
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     listening: list[socket.socket] = []
-    try:
-        for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
+    missing: OSError | None = None
+    for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
+        try:
             listening.append(socket.create_server(address, family=family, backlog=_BACKLOG))
             listening[-1].setblocking(False)
-    except OSError:
-        for one in listening:
-            one.close()
-        raise
+        except OSError as error:
+            if error.errno in _NOT_HERE:  # of IPv6 where there is none
+                missing = error
+                continue
+            for one in listening:
+                one.close()
+            raise
+    if missing is not None and not listening:
+        raise missing
     return listening
 
 

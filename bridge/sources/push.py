@@ -24,6 +24,11 @@ _TELL_AGAIN_S = 600.0
 _MOST_TOLD = 1000
 _KEY_ID = re.compile(r"[0-9a-f]{24}")
 
+_UNKNOWN_KEY = (
+    "no machine of this bridge has the key that signed this push; put the key that the plugin made last into the"
+    " machine's entry of config.json and restart the bridge, or pair the plugin again"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Sender:
@@ -79,22 +84,18 @@ class PushReceiver:
         return app
 
     async def _push(self, request: web.Request) -> web.Response:
-        sender = self.sender(request.headers.get(wire.KEY_ID_HEADER, ""))
+        key_id = request.headers.get(wire.KEY_ID_HEADER, "")
+        sender = self.sender(key_id)
         if sender is None:
-            return self._refuse(
-                request,
-                None,
-                401,
-                "unknown_key",
-                "no machine of this bridge has the key that signed this push; put the key that the plugin"
-                " made last into the machine's entry of config.json and restart the bridge, or pair the plugin again",
-            )
+            return self._refuse(request, None, 401, "unknown_key", _UNKNOWN_KEY)
         try:
             body = await request.read()
         except web.HTTPRequestEntityTooLarge:
             return self._refuse(
                 request, None, 413, "too_large", f"at most {wire.MAX_BODY_BYTES} bytes a push"
             )
+        if self.sender(key_id) is not sender:  # replaced while the body was on its way
+            return self._refuse(request, None, 401, "unknown_key", _UNKNOWN_KEY)
         try:
             message_id = wire.verify(sender.key, request.headers, body, wire.utc_now())
             self._seen.add(message_id)

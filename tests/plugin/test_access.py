@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from bridge import wire
-from octoprint_mesbridge.access import OFFER, Access, Leaving, NoKey, NotSetUp
+from octoprint_mesbridge.access import OFFER, OVERLAP, Access, Leaving, NoKey, NotSetUp
 from octoprint_mesbridge.keys import USER_PREFIX, KeyStore
 from octoprint_mesbridge.rights import JOB_CONTROL, READING, STATUS, Request, allows
 
@@ -657,10 +657,10 @@ def overlapping(access: Judged) -> tuple[str, str, str]:
 
 
 def test_an_offered_key_is_valid_beside_all_others_and_takes_nothing_from_them(
-    access: Judged, overlapping: tuple[str, str, str], clock: Clock
+    access: Judged, overlapping: tuple[str, str, str], clock: Clock, users: Users
 ) -> None:
     old, current, offered = overlapping
-    assert access.validate(offered).rights["permissions"] == list(JOB_CONTROL)
+    assert all(access.find(key) is not None for key in overlapping)
     assert access.push_keys() == (
         (wire.PushKey.derive(offered), None),
         (wire.PushKey.derive(current), None),
@@ -669,21 +669,28 @@ def test_an_offered_key_is_valid_beside_all_others_and_takes_nothing_from_them(
     status = access.status()
     assert status is not None
     assert (status["prefix"], status["previous"]["prefix"]) == (current[:4], old[:4])
-    assert len({access.validate(key).name for key in overlapping}) == 3
+    assert len(users.users) == 4
 
 
-def test_an_offered_key_that_a_bridge_has_is_in_use_and_the_one_before_ends_in_a_while(
-    access: Judged, overlapping: tuple[str, str, str], clock: Clock, path: Path, users: Users
+@pytest.mark.parametrize("seen", ["a push", "a request"])
+def test_an_offered_key_that_somebody_uses_is_in_use_and_the_one_before_ends_in_a_while(
+    overlapping: tuple[str, str, str], access: Judged, clock: Clock, path: Path, users: Users, seen: str
 ) -> None:
     old, current, offered = overlapping
-    assert not access.confirm(key_id(current), timedelta(hours=1))
-    assert access.confirm(key_id(offered), timedelta(hours=1))
-    assert not access.confirm(key_id(offered), timedelta(hours=1))
+    changes: list[None] = []
+    access._on_change = lambda: changes.append(None)
+    assert not access.take_up(key_id(current))
+    if seen == "a push":
+        assert access.take_up(key_id(offered))
+    else:
+        assert access.validate(offered).rights["permissions"] == list(JOB_CONTROL)
+        assert len(changes) == 1
+    assert not access.take_up(key_id(offered))
     assert access.validate(old) is None
     assert access.record is not None
     assert (access.record.key_id, access.record.end) == (key_id(offered), None)
     assert make(path, users, clock).push_keys() == access.push_keys()
-    clock.passes(hours=1)
+    clock.passes(seconds=OVERLAP.total_seconds())
     assert access.validate(current) is None
     clock.passes(days=30)
     assert access.validate(offered) is not None
@@ -693,11 +700,12 @@ def test_an_offered_key_that_is_withdrawn_leaves_everything_as_it_was(
     access: Judged, overlapping: tuple[str, str, str], users: Users, path: Path, clock: Clock
 ) -> None:
     old, current, offered = overlapping
-    user = access.validate(offered).name
-    users.calls.clear()
+    record = access.find(offered)
+    assert record is not None
+    user = record.user
     assert access.withdraw(key_id(offered))
     assert users.calls == [f"logout {user}", f"remove {user}"]
-    assert access.validate(offered) is None
+    assert access.find(offered) is None
     assert not access.withdraw(key_id(offered))
     again = make(path, users, clock)
     for one in (access, again):
@@ -713,9 +721,9 @@ def test_an_offered_key_that_nobody_used_ends_after_a_day_and_survives_a_crash_u
     clock.passes(seconds=(OFFER / 2).total_seconds())
     later = make(path, users, clock)  # nothing was closed before
     later.start()
-    assert later.validate(offered) is not None
+    assert later.find(offered) is not None
     clock.passes(seconds=(OFFER / 2).total_seconds())
-    assert later.validate(offered) is None
+    assert later.find(offered) is None
     later.start()
     assert len(users.users) == 2
     assert "offered" not in json.loads(path.read_text())
@@ -723,27 +731,36 @@ def test_an_offered_key_that_nobody_used_ends_after_a_day_and_survives_a_crash_u
     later.close()
 
 
-def test_a_second_offer_ends_the_first_one_and_a_rotation_or_revocation_any(
-    access: Judged, overlapping: tuple[str, str, str], users: Users
+def test_of_several_offers_the_one_that_is_used_counts_and_those_made_after_it_stay(
+    access: Judged, overlapping: tuple[str, str, str]
 ) -> None:
     old, current, first = overlapping
-    second = access.offer()
-    assert [access.validate(key) is not None for key in (old, current, first, second)] == [
-        True,
-        True,
-        False,
-        True,
-    ]
-    third = access.rotate(timedelta(hours=1))
-    assert [access.validate(key) is not None for key in (old, current, second, third)] == [
-        False,
-        True,
-        False,
-        True,
-    ]
-    fourth = access.offer()
+    second, third = access.offer(), access.offer()
+
+    def valid() -> list[bool]:
+        return [access.find(key) is not None for key in (old, current, first, second, third)]
+
+    assert valid() == [True] * 5
+    assert access.withdraw(key_id(third)), "a pairing that failed"
+    third = access.offer()
+    assert access.take_up(key_id(second))
+    assert valid() == [False, True, False, True, True]
+    assert access.take_up(key_id(third))
+    assert valid() == [False, False, False, True, True]
+
+
+def test_so_many_keys_are_on_offer_at_most_and_a_rotation_or_a_revocation_ends_them(
+    access: Judged, users: Users
+) -> None:
+    current = access.generate()
+    offers = [access.offer() for _ in range(4)]
+    assert [access.find(key) is not None for key in (current, *offers)] == [True, False, True, True, True]
+    new = access.rotate(timedelta(hours=1))
+    assert [access.find(key) is not None for key in (current, *offers, new)] == [True, *[False] * 4, True]
+    assert len(users.users) == 3
+    offered = access.offer()
     access.revoke()
-    assert access.validate(fourth) is None
+    assert access.find(offered) is None
     assert list(users.users) == ["admin"]
 
 
@@ -763,13 +780,27 @@ def test_a_key_that_was_replaced_meanwhile_is_not_withdrawn(access: Judged) -> N
     first = access.offer()
     second = access.rotate(timedelta(hours=1))
     assert not access.withdraw(key_id(first))
-    assert not access.withdraw(key_id(second)), "the one before is still there"
     assert access.validate(second) is not None
 
 
-@pytest.mark.parametrize("change", ["offer", "confirm", "withdraw"])
+def test_a_key_that_was_taken_up_and_is_withdrawn_gives_its_place_back(access: Judged, clock: Clock) -> None:
+    before = access.generate()
+    offered = access.offer()
+    assert access.take_up(key_id(offered))
+    assert access.withdraw(key_id(offered))
+    clock.passes(days=30)
+    assert access.validate(before) is not None
+    assert access.push_keys() == ((wire.PushKey.derive(before), None),)
+
+
+@pytest.mark.parametrize("change", ["offer", "take up", "withdraw"])
 def test_what_cannot_be_kept_of_an_offer_changes_nothing(
-    access: Judged, users: Users, path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+    access: Judged,
+    users: Users,
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    change: str,
 ) -> None:
     access.generate()
     offered = access.offer()
@@ -779,20 +810,37 @@ def test_what_cannot_be_kept_of_an_offer_changes_nothing(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(KeyStore, "save", full)
-    acts = {
-        "offer": access.offer,
-        "confirm": lambda: access.confirm(key_id(offered), timedelta(hours=1)),
-        "withdraw": lambda: access.withdraw(key_id(offered)),
-    }
-    with pytest.raises(OSError, match="No space"):
-        acts[change]()
+    if change == "take up":
+        assert not access.take_up(key_id(offered))
+        assert not access.take_up(key_id(offered))
+        assert caplog.text.count("could not be kept: ") == 1
+    else:
+        with pytest.raises(OSError, match="No space"):
+            access.offer() if change == "offer" else access.withdraw(key_id(offered))
     assert (path.read_text(), access.push_keys(), sorted(users.users)) == before
 
 
-def test_the_last_use_of_an_offered_key_is_noted(access: Judged, path: Path) -> None:
+def test_the_use_of_an_offered_key_is_noted_with_it(access: Judged, path: Path) -> None:
     access.generate()
     access.validate(access.offer())
-    assert json.loads(path.read_text())["offered"]["last_address"] == "192.0.2.7"
+    assert json.loads(path.read_text())["last_address"] == "192.0.2.7"
+
+
+def test_a_user_whom_octoprint_does_not_know_any_more_disturbs_no_exchange_of_keys(
+    access: Judged, users: Users, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class UnknownUser(Exception):
+        pass
+
+    def gone(name: str) -> None:
+        raise UnknownUser(name)
+
+    access.generate()
+    offered = access.offer()
+    monkeypatch.setattr(users, "remove_user", gone)
+    access.rotate(timedelta(0))
+    monkeypatch.undo()
+    assert access.find(offered) is None
 
 
 def test_a_plugin_that_is_being_uninstalled_makes_no_key_any_more(access: Judged, users: Users) -> None:

@@ -389,6 +389,17 @@ def test_a_print_whose_end_is_seen_in_the_state_alone_ends_when_no_event_follows
     assert not printer.observer.awaits_more
 
 
+def test_how_far_a_print_came_is_looked_at_once_more_when_the_printer_is_idle() -> None:
+    whole, forgotten = begun_at_the_printer(), begun_at_the_printer()
+    for printer, last in ((whole, 100.0), (forgotten, None)):
+        printer.sample(completion=98.0, printTime=70)
+        printer.view.progress = lambda last=last: {"completion": last, "printTime": 72}  # type: ignore[method-assign, misc]
+        printer.states("OPERATIONAL")
+        printer.sample(after=5)
+    assert (whole.told[-1].data["result"], whole.told[-1].data["print_time"]) == ("completed", 72)
+    assert (forgotten.told[-1].data["result"], forgotten.told[-1].data["completion"]) == ("failed", 98.0)
+
+
 def test_an_event_that_follows_the_idle_state_tells_the_end_itself() -> None:
     printer = Printer().printing()
     printer.states("OPERATIONAL")

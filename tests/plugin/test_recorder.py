@@ -13,6 +13,7 @@ import pytest
 
 from bridge import wire
 from octoprint_mesbridge.observer import Observer
+from octoprint_mesbridge.occurrence import Occurrence
 from octoprint_mesbridge.outbox import Outbox
 from octoprint_mesbridge.recorder import Recorder
 
@@ -242,16 +243,41 @@ def test_a_queue_that_turns_out_damaged_and_cannot_be_begun_afresh_costs_no_even
     ]
 
 
-def test_what_is_found_late_of_an_earlier_life_is_followed_by_the_present(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+def test_what_is_found_late_of_an_earlier_life_waits_for_the_end_of_the_print_and_the_present_follows_it(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("octoprint_mesbridge.recorder.RETRY_S", 0.05)
+    earlier = Outbox(tmp_path / "earlier.db")
+    earlier.append([Occurrence(wire.utc_now(), wire.JOB_ENDED, {"run": "1", "result": "completed"})])
+    earlier.close()
+    desk.outbox._path = tmp_path / "away" / "outbox.db"
+    desk.outbox._database = None
+    desk.recorder.set_recording(True)
+    desk.recorder.put("PrintStarted", {"name": "a.gcode"})
+    desk.recorder.start()
+    eventually(lambda: desk.kinds() == ["snapshot", "job_started"])
+    desk.outbox._path = tmp_path / "earlier.db"
+    eventually(lambda: desk.outbox.has_late)
+    assert desk.outbox.next_batch().instance == desk.outbox.name
+    assert desk.outbox.backlog().waiting >= 3
+    desk.recorder.put("PrintDone", {"name": "a.gcode"})
+    eventually(lambda: not desk.outbox.has_late)
+    batch = desk.outbox.next_batch()
+    assert batch.instance == earlier.name
+    desk.outbox.acknowledge(batch.instance, batch.through)
+    eventually(lambda: desk.kinds() == ["snapshot", "job_started", "job_ended", "snapshot"])
+
+
+def test_a_print_whose_end_waits_for_an_event_ends_with_octoprint(desk: Desk) -> None:
     desk.recorder.set_recording(True)
     desk.recorder.start()
-    eventually(lambda: desk.kinds() == ["snapshot"])
-    desk.outbox.found_late = True
-    desk.recorder.put("Error", {"error": "hot"})
-    eventually(lambda: desk.kinds() == ["snapshot", "error", "snapshot"])
-    assert not desk.outbox.found_late
+    desk.recorder.put("PrintStarted", {"name": "a.gcode"})
+    for state in ("PRINTING", "FINISHING", "OPERATIONAL"):
+        desk.recorder.put("PrinterStateChanged", {"state_id": state})
+    desk.recorder.stop(5.0)
+    events = desk.outbox.next_batch().events
+    assert [event.kind for event in events[-2:]] == ["job_ended", "shutdown"]
+    assert events[-2].data["result"] == "completed"
 
 
 def test_ending_is_done_when_the_thread_has_ended_and_not_when_the_time_is_over(desk: Desk) -> None:

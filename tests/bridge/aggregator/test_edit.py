@@ -713,6 +713,13 @@ def test_what_a_killed_edit_left_half_written_is_removed_by_the_next_and_nothing
     assert [one for one in others if not one.exists()] == []
 
 
+def test_a_secret_file_that_is_a_link_to_itself_stops_no_tidying(folder: Folder) -> None:
+    (folder.path / "loop.txt").symlink_to("loop.txt")
+    entry = {"machine_type": "OCTOPRINT", "url": "http://a:1", "authentication_file_path": "loop.txt"}
+    folder.file.write_text(json.dumps([entry]))
+    edit.tidy(folder.file)
+
+
 def test_an_edit_that_is_killed_leaves_what_the_next_one_knows(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import ClientSession, TCPConnector, web
@@ -159,3 +162,29 @@ async def test_an_address_that_is_taken_is_an_error() -> None:
         with pytest.raises(OSError, match="in use"):
             async with door.serve(application, "127.0.0.1", port.port):
                 pass
+
+
+async def test_an_address_of_a_kind_that_this_computer_lacks_is_passed_over_if_there_is_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make = socket.create_server
+
+    def without_ipv6(address: tuple[str, int], **how: Any) -> socket.socket:
+        if how["family"] == socket.AF_INET6:
+            raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
+        return make(address, **how)
+
+    async def both(*_: Any, **__: Any) -> list[Any]:
+        kind = socket.SOCK_STREAM
+        four = (socket.AF_INET, kind, 6, "", ("127.0.0.1", 0))
+        return [(socket.AF_INET6, kind, 6, "", ("::1", 0, 0, 0)), *([four] if has_ipv4 else [])]
+
+    monkeypatch.setattr(socket, "create_server", without_ipv6)
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", both)
+    has_ipv4 = True
+    async with door.serve(web.Application(), "localhost", 0) as (_, port):
+        assert port > 0
+    has_ipv4 = False
+    with pytest.raises(OSError, match="Cannot assign"):
+        async with door.serve(web.Application(), "localhost", 0):
+            pass

@@ -204,3 +204,26 @@ async def test_a_push_that_is_replayed_to_a_restarted_bridge_adds_nothing(bridge
         answer = await restarted.post(body, headers)
         assert wire.decode_reply(await answer.read()).ack == 2
     assert len(list(bridge.store.read(0))) == 2
+
+
+async def test_a_push_whose_key_is_replaced_while_its_body_is_on_the_way_is_not_believed(
+    bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body, replaced = wire.encode_batch(batch(wire.SNAPSHOT)), wire.PushKey.derive("the next key")
+    asked, look = asyncio.Event(), bridge.receiver.sender
+
+    def noted(key_id: str) -> Sender | None:
+        asked.set()
+        return look(key_id)
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield body[:10]
+        await asked.wait()
+        bridge.receiver.believe(Sender("m", replaced))
+        yield body[10:]
+
+    monkeypatch.setattr(bridge.receiver, "sender", noted)
+    headers = wire.sign(KEY, wire.new_message_id(), wire.utc_now(), body)
+    answer = await bridge.client.post(wire.PATH, data=slowly(), headers=headers)
+    assert (answer.status, (await answer.json())["error"]) == (401, "unknown_key")
+    assert (bridge.heard, list(bridge.store.read(0))) == ([], [])
