@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -42,10 +42,13 @@ def assign(entries: Iterable[tuple[str, str]], known: Iterable[Known]) -> tuple[
     wanted = list(entries)
     free = {k.machine: k for k in known}
     ids: dict[int, str] = {}
-    for alike in (_same_key, _same_place, _same_stored):
+    for mark_of_known, mark_of_entry in _MARKS:
+        marked: dict[str, Known] = {}
+        for one in free.values():
+            marked.setdefault(mark_of_known(one), one)
         for index, (url, key_id) in enumerate(wanted):
-            match = next((k for k in free.values() if alike(k, url, key_id)), None)
-            if index not in ids and match is not None:
+            match = None if index in ids else marked.pop(mark_of_entry(url, key_id), None)
+            if match is not None:
                 ids[index] = free.pop(match.machine).machine
     taken = {*ids.values(), *free}
     for index, (url, _) in enumerate(wanted):
@@ -128,19 +131,6 @@ def place(url: str) -> str:
         return url
 
 
-def _same_key(known: Known, url: str, key_id: str) -> bool:
-    return known.key_id == key_id
-
-
-def _same_place(known: Known, url: str, key_id: str) -> bool:
-    return place(known.url) == place(url)
-
-
-def _same_stored(known: Known, url: str, key_id: str) -> bool:
-    """By the form in which urls were kept earlier."""
-    return known.url == _normal(url)
-
-
 def _normal(url: str) -> str:
     """What ids are made of."""
     return url.rstrip("/").lower()
@@ -157,3 +147,11 @@ def bridge_id(folder: Path) -> str:
         raise IdentityError(
             f"{path}: the bridge's own name cannot be kept: {error}; make the folder writable"
         ) from None
+
+
+_MARKS: tuple[tuple[Callable[[Known], str], Callable[[str, str], str]], ...] = (
+    (lambda known: known.key_id, lambda url, key_id: key_id),
+    (lambda known: place(known.url), lambda url, key_id: place(url)),
+    (lambda known: known.url, lambda url, key_id: _normal(url)),  # as urls were kept earlier
+)
+"""What makes an entry a machine that is known, the surest first: of the known one, and of the entry."""

@@ -72,7 +72,7 @@ class Service:
                     "other users of this computer can look into the state folder: chmod 700",
                     folder=str(folder.path),
                 )
-            self._look_for_leftovers()
+            edit.tidy(self._config)
             entries = assign(self._config, settings, folder.path)
             https = load_https(settings.push, folder.path) if settings.push.https else None
             store = SqliteLog(folder.path / "log.sqlite", self._fleet.take)
@@ -118,14 +118,14 @@ class Service:
                 asyncio.create_task(presence.watch(), name="presence"),
                 asyncio.create_task(self._keep(store, mes), name="checkpoints"),
                 asyncio.create_task(verification.run(), name="verification"),
+                asyncio.create_task(asyncio.to_thread(self._tell_unnamed_secrets), name="leftovers"),
                 *([asyncio.create_task(announce(what), name="mdns")] if settings.push.announce else []),
             )
             log.info("MESBridge stops")
         log.info("MESBridge stopped")
 
-    def _look_for_leftovers(self) -> None:
-        """What pairings have left that were killed."""
-        edit.tidy(self._config.path)
+    def _tell_unnamed_secrets(self) -> None:
+        """Secret files that pairings may have left that were killed."""
         unnamed = edit.unnamed_secrets(self._config.path)
         if unnamed:
             log.warning(

@@ -78,7 +78,7 @@ class NoKey(NoticeError):
 class Access:
     """Makes, replaces and revokes the key, and judges each request that bears one.
 
-    `on_change` is called after the keys changed without a command: when one of them has ended.
+    `on_change` is called after the keys changed without a command: when one has ended or was taken up.
     """
 
     def __init__(
@@ -174,8 +174,7 @@ class Access:
         user = self._users.find(record)
         if user is not None:
             self._note_use(record, address)
-            if self.take_up(record.key_id):
-                self._on_change()
+            self.take_up(record.key_id)
         return user
 
     def denies(self, user_id: str | None, request: rights.Request) -> bool:
@@ -193,8 +192,6 @@ class Access:
         Raises `NotSetUp`, `Leaving`, and `OSError` when it cannot be kept: then no key is valid.
         """
         with self._lock:
-            if self._retired:
-                raise Leaving
             if not self._users.may_be_made:
                 raise NotSetUp
             self.revoke()
@@ -205,12 +202,10 @@ class Access:
     def rotate(self, overlap: timedelta, job_control: bool | None = None) -> str:
         """A new key, to be shown once; the one in use stays valid for `overlap`, an older one does not.
 
-        The rights stay as they are unless `job_control` says otherwise. Raises `NoKey`, `Leaving`, and `OSError`
-        when the new key cannot be kept: then nothing has changed.
+        The rights stay as they are unless `job_control` says otherwise. Raises `NoKey`, and `OSError` when the
+        new key cannot be kept: then nothing has changed.
         """
         with self._lock:
-            if self._retired:
-                raise Leaving
             if self._keys is None:
                 raise NoKey
             old = self._keys.current
@@ -230,8 +225,6 @@ class Access:
         with self._lock:
             if self._keys is None:
                 return self.generate()
-            if self._retired:
-                raise Leaving
             record, api_key = self._make(self._keys.current.job_control)
             record = replace(record, valid_until=wire.format_time(self._now() + OFFER))
             offered = (record, *self._keys.offered)[:_MOST_OFFERS]
@@ -265,7 +258,8 @@ class Access:
                 return False
             self._clear_users()
             self._logger.info("The bridge has the new key; the one before it is valid until %s", ends)
-            return True
+        self._on_change()
+        return True
 
     def end_overlap(self) -> bool:
         """End the previous key before its time, its user and that one's open sessions; whether there was one.
@@ -405,7 +399,9 @@ class Access:
     # ~~ users and files
 
     def _make(self, job_control: bool) -> tuple[KeyRecord, str]:
-        """A key and its record, with a user that does not exist yet."""
+        """A key and its record, with a user that does not exist yet. Raises `Leaving`."""
+        if self._retired:
+            raise Leaving
         api_key = secrets.token_urlsafe(32)
         push_key = wire.PushKey.derive(api_key)
         record = KeyRecord(

@@ -157,11 +157,6 @@ class Connection:
         finally:
             self._on_change()
 
-    def acknowledged(self, key_id: str) -> None:
-        """A push that `key_id` signed was acknowledged: whoever did that has the key."""
-        if self._access.take_up(key_id):
-            self._on_change()
-
     def pairing_changed(self) -> None:
         self._tell()
 

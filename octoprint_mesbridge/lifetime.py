@@ -32,9 +32,16 @@ class Lifetimes:
 
         Those of other keys go on: whoever exchanges keys does so after this.
         """
-        for record in keys.records if keys else ():
-            if keys and record.end is not None:
-                self._ends.setdefault((record.key_id, record.valid_until), self._end(record, keys))
+        if keys is None:
+            return
+        for record in keys.records:
+            begun = (
+                keys.current if record is keys.previous else record
+            )  # of its last life, if it was replaced
+            if record.end is not None:
+                whole = record.end - wire.parse_time(begun.created)
+                left = min(record.end - self._now(), whole, LONGEST).total_seconds()
+                self._ends.setdefault((record.key_id, record.valid_until), self._monotonic() + left)
 
     def left(self, record: KeyRecord) -> float:
         """For how many seconds `record` is valid, by whichever clock says less; infinite without an end."""
@@ -42,11 +49,3 @@ class Lifetimes:
             return math.inf
         by_clock = (record.end - self._now()).total_seconds()
         return min(by_clock, self._ends.get((record.key_id, record.valid_until), 0.0) - self._monotonic())
-
-    def _end(self, record: KeyRecord, keys: Keys) -> float:
-        """The end by the monotonic clock: of a key that was replaced, its last life began with the next one."""
-        if record.end is None:
-            return math.inf
-        begun = keys.current if record is keys.previous else record
-        whole = record.end - wire.parse_time(begun.created)
-        return self._monotonic() + min(record.end - self._now(), whole, LONGEST).total_seconds()

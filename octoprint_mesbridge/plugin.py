@@ -96,7 +96,7 @@ class MESBridgePlugin(
             self._send_snapshot,
             Timing(heartbeat=self._seconds("heartbeat_interval")),
             self._tell_changed,
-            lambda key_id: connection.acknowledged(key_id),
+            self._access.take_up,
         )
         self._recorder = Recorder(
             Observer(self._printer.get_state_id()),

@@ -194,9 +194,8 @@ class Recorder:
             self._on_stored()
         elif self._outbox.refusal is not None:
             self._outbox.save()
-        if (
-            self._outbox.has_late and self._observer.job is None
-        ):  # else the bridge would take this job for ended
+        # The bridge takes the past for the present at first, and so would take a print that runs for ended.
+        if self._outbox.has_late and self._observer.job is None:
             self._outbox.release_late()
             self.request_snapshot("requested")
         self._tell_of_storage()

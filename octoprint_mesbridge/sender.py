@@ -115,7 +115,7 @@ class Sender:
         on_snapshot: Callable[[], None],
         timing: Timing | None = None,
         on_change: Callable[[], None] = lambda: None,
-        on_acknowledged: Callable[[str], None] = lambda key_id: None,
+        on_acknowledged: Callable[[str], object] = lambda key_id: None,
     ) -> None:
         self._outbox = outbox
         self._on_acknowledged = on_acknowledged

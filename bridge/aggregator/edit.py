@@ -76,7 +76,6 @@ def put(
     An entry that is there keeps its name and its MES instances. `use` is called with what was written; whatever it
     raises undoes the change. One call at a time. Raises `EditError`, and what `use` raises.
     """
-    tidy(path)
     try:
         with contextlib.ExitStack() as undo:
             written = _Edit(path, key, undo).put(url, name, mes_ids)
@@ -92,13 +91,12 @@ def put(
         ) from None
 
 
-def tidy(path: Path) -> None:
+def tidy(config: Config) -> None:
     """Remove what an edit that was killed has left half written beside config.json and its secret files."""
-    folders = {path.absolute().parent / SECRETS_FOLDER, path.resolve().parent}
-    with contextlib.suppress(ConfigUnreadable):
-        named = [one.credential.path for one in load(path).machines if one.credential.path]
-        folders |= {Path(os.path.realpath(one)).parent for one in named}
-    for folder in folders:
+    path = config.path
+    named = [one.credential.path for one in config.machines if one.credential.path]
+    folders = {Path(os.path.realpath(one)).parent for one in [path, *named]}
+    for folder in {path.absolute().parent / SECRETS_FOLDER, *folders}:
         with contextlib.suppress(OSError):
             for one in folder.iterdir():
                 if _HALF_WRITTEN.fullmatch(one.name):
@@ -128,6 +126,7 @@ class _Edit:
         self._undo = undo
         self._folder = path.absolute().parent
         self._before = load(path)
+        tidy(self._before)
         self._file = path.resolve()
         self._bytes = self._file.read_bytes()
         self._written = self._bytes

@@ -52,7 +52,7 @@ class Plugin:
         self.settings = Settings()
         self.users = Users()
         logger = logging.getLogger("mesbridge.test")
-        self.access = Access(KeyStore(folder / "key.json"), self.users, logger)
+        self.access = Access(KeyStore(folder / "key.json"), self.users, logger, self.change)
         self.access.guard_attached()
         self.changes = 0
         self.told = 0
@@ -210,36 +210,15 @@ def test_a_key_that_a_crash_left_on_its_way_is_in_use_as_soon_as_the_bridge_know
         assert [again.is_valid(key) for key in (old, made)] == [True, True]
         signing = [key for key, _ in again.connection.push_keys()]
         assert (signing[0], signing[-1]) == (wire.PushKey.derive(made), wire.PushKey.derive(old))
-        again.connection.acknowledged(signing[-1].key_id)
+        again.access.take_up(signing[-1].key_id)
         assert again.changes == 0
-        again.connection.acknowledged(signing[0].key_id)
+        again.access.take_up(signing[0].key_id)
         assert again.changes == 1
         assert again.access.record is not None
         assert again.access.record.key_id == signing[0].key_id
         assert not again.is_valid(old)
     finally:
         again.end()
-
-
-def test_that_the_bridge_has_the_key_is_noted_later_when_the_disk_is_full(
-    plugin: Plugin, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    before = plugin.access.generate()
-    made = plugin.connection.make_key()
-    key_id = wire.PushKey.derive(made).key_id
-
-    def full(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as no_room:
-        no_room.setattr(KeyStore, "save", full)
-        plugin.connection.acknowledged(key_id)
-        plugin.connection.acknowledged(key_id)
-        assert plugin.is_valid(before)
-    assert caplog.text.count("could not be kept: ") == 1
-    plugin.connection.acknowledged(key_id)
-    assert plugin.access.record is not None
-    assert plugin.access.record.key_id == key_id
 
 
 def test_a_withdrawn_key_is_gone_after_a_restart_too(plugin: Plugin, tmp_path: Path) -> None:

@@ -717,7 +717,7 @@ def test_a_secret_file_that_is_a_link_to_itself_stops_no_tidying(folder: Folder)
     (folder.path / "loop.txt").symlink_to("loop.txt")
     entry = {"machine_type": "OCTOPRINT", "url": "http://a:1", "authentication_file_path": "loop.txt"}
     folder.file.write_text(json.dumps([entry]))
-    edit.tidy(folder.file)
+    edit.tidy(load(folder.file))
 
 
 def test_an_edit_that_is_killed_leaves_what_the_next_one_knows(
@@ -736,7 +736,7 @@ def test_an_edit_that_is_killed_leaves_what_the_next_one_knows(
         with pytest.raises(Killed):
             folder.put("http://a:1")
     assert len(set(folder.content()) - before) == 1
-    edit.tidy(folder.file)
+    edit.tidy(load(folder.file))
     assert set(folder.content()) == before
 
 
