@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -18,6 +19,16 @@ from bridge.machine.transition import LINK
 log = structlog.get_logger(__name__)
 
 
+@dataclass(slots=True)
+class _Watched:
+    """One machine: `up` is what the log says, or None before it says anything."""
+
+    heard: float
+    up: bool | None = None
+    seq: int = 0
+    telling: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
 class Presence:
     """Watches over the machines added; `silent_after` in seconds. `clock` is monotonic, in seconds."""
 
@@ -26,48 +37,48 @@ class Presence:
         self._silent_after = silent_after
         self._clock = clock
         self._instance = "bridge-" + secrets.token_hex(8)
-        self._seq: dict[str, int] = {}
-        self._up: dict[str, bool | None] = {}
-        self._heard: dict[str, float] = {}
+        self._machines: dict[str, _Watched] = {}
 
     def add(self, machine: str) -> None:
         """Watch over `machine` from now on."""
-        self._up[machine] = None
-        self._heard[machine] = self._clock()
+        self._machines[machine] = _Watched(heard=self._clock())
 
     async def heard(self, machine: str) -> None:
         """A sign of life from `machine`. Raises `LogError`."""
-        self._heard[machine] = self._clock()
-        if not self._up[machine]:
-            await self._tell(machine, up=True, detail="the plugin delivers")
+        watched = self._machines[machine]
+        watched.heard = self._clock()
+        async with watched.telling:
+            if not watched.up:
+                await self._tell(machine, up=True, detail="the plugin delivers")
 
     async def watch(self) -> None:
         """Notice silence, until cancelled."""
         while True:
             await asyncio.sleep(min(1.0, self._silent_after / 5))
-            for machine in self._silent():
-                try:
-                    await self._tell(machine, up=False, detail=f"nothing heard for {self._silent_after:g} s")
-                except LogError as error:
-                    log.error("a lost machine could not be noted", machine=machine, error=str(error))
+            for machine, watched in tuple(self._machines.items()):
+                if self._silent(watched):
+                    await self._lost(machine, watched)
 
-    def _silent(self) -> list[str]:
-        limit = self._clock() - self._silent_after
-        return [
-            machine for machine, at in self._heard.items() if at < limit and self._up[machine] is not False
-        ]
+    def _silent(self, watched: _Watched) -> bool:
+        return watched.up is not False and watched.heard < self._clock() - self._silent_after
+
+    async def _lost(self, machine: str, watched: _Watched) -> None:
+        async with watched.telling:
+            if not self._silent(watched):
+                return
+            try:
+                await self._tell(machine, up=False, detail=f"nothing heard for {self._silent_after:g} s")
+            except LogError as error:
+                log.error("a lost machine could not be noted", machine=machine, error=str(error))
 
     async def _tell(self, machine: str, *, up: bool, detail: str) -> None:
-        known, self._up[machine] = self._up[machine], up
-        seq = self._seq.get(machine, 0) + 1
+        """Append what is new of `machine`; only while `telling` is held, for each event has its own number."""
+        watched = self._machines[machine]
+        seq = watched.seq + 1
         now = wire.utc_now()
         event = wire.Event(seq, now, LINK, {"link": "up" if up else "lost", "detail": detail})
-        try:
-            await self._store.append(machine, wire.Batch(self._instance, seq - 1, seq, (event,), now))
-        except LogError:
-            self._up[machine] = known
-            raise
-        self._seq[machine] = seq
+        await self._store.append(machine, wire.Batch(self._instance, seq - 1, seq, (event,), now))
+        watched.up, watched.seq = up, seq
         if up:
             log.info("machine reached", machine=machine, detail=detail)
         else:

@@ -115,7 +115,7 @@ class Plugin:
         batch = wire.Batch(self.instance, self.seq, self.seq + len(events), numbered, now)
         body, message_id = wire.encode_batch(batch), wire.new_message_id()
         headers = wire.sign(self.key, message_id, now, body)
-        answer = self.http.post(self.push_url, data=body, headers=headers, timeout=10)
+        answer = self.http.post(self.push_url, data=body, headers=headers, timeout=30)
         assert answer.status_code == 200, answer.text
         wire.verify_reply(self.key, message_id, answer.headers, answer.content)
         self.seq += len(events)

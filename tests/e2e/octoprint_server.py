@@ -72,7 +72,7 @@ class Visitor:
     def __init__(self, url: str) -> None:
         self.url = url
         self.session = requests.Session()
-        self.session.get(url + "/login/", timeout=10)
+        self.session.get(url + "/login/", timeout=30)
 
     def log_in(self, user: str, password: str, remember: bool = False) -> Visitor:
         body = {"user": user, "pass": password, "remember": remember}
@@ -80,11 +80,11 @@ class Visitor:
         return self
 
     def get(self, path: str) -> requests.Response:
-        return self.session.get(self.url + path, timeout=10)
+        return self.session.get(self.url + path, timeout=30)
 
     def post(self, path: str, body: Any) -> requests.Response:
         token = next((c.value for c in self.session.cookies if c.name.startswith("csrf_token")), "")
-        return self.session.post(self.url + path, json=body, headers={"X-CSRF-Token": token}, timeout=10)
+        return self.session.post(self.url + path, json=body, headers={"X-CSRF-Token": token}, timeout=30)
 
     def come_back_later(self) -> Visitor:
         """The same browser after a restart: it has only the cookie that "remember me" left in it."""

@@ -113,7 +113,7 @@ class Installation:
         """Whom OctoPrint takes the holder of `key` for."""
         headers = {"X-Api-Key": key}
         answer = Visitor(self.octoprint.url).session.get(
-            self.octoprint.url + "/api/currentuser", headers=headers, timeout=10
+            self.octoprint.url + "/api/currentuser", headers=headers, timeout=30
         )
         return answer.json()["name"] if answer.ok else None
 

@@ -43,6 +43,6 @@ def test_the_plugin_speaks_the_language_that_is_asked_for(
     assert page in visitor.get(f"/?l10n={language}").text
     assert script in visitor.get(f"/i18n/{language}/messages.js").text.encode().decode("unicode_escape")
     answer = visitor.session.get(
-        visitor.url + "/api/plugin/mesbridge", headers={"X-Locale": language}, timeout=10
+        visitor.url + "/api/plugin/mesbridge", headers={"X-Locale": language}, timeout=30
     )
     assert told in answer.json()["idle"]

@@ -317,7 +317,7 @@ def test_a_request_cancelled_in_octoprint_ends_at_the_bridge_too(make: Make) -> 
     accepting = accept(bridge, asking.id)
     accepted(asking)
     assert asking.cancel().state == handshake.CANCELLED
-    said, _ = accepting.communicate(timeout=20)
+    said, _ = accepting.communicate(timeout=30)
     assert (accepting.returncode, "Not paired: cancelled in OctoPrint" in said) == (1, True)
     assert "cancelled" in pair(bridge, "list")
     assert asking.hand_over().state == handshake.CANCELLED
@@ -381,7 +381,7 @@ def test_the_person_may_go_away_while_the_plugin_still_asks_its_own(make: Make) 
     accepted(asking)
     time.sleep(0.5)
     accepting.send_signal(2)
-    said, _ = accepting.communicate(timeout=20)
+    said, _ = accepting.communicate(timeout=30)
     assert accepting.returncode == 130
     assert f"mesbridge pair refuse {asking.id}" in said
     assert "Traceback" not in said
@@ -509,7 +509,7 @@ def test_a_machine_that_was_taken_in_is_registered_with_its_mes(make: Make, tmp_
             assert time.monotonic() < deadline, shown
             time.sleep(0.2)
             with contextlib.suppress(requests.ConnectionError):
-                shown = requests.get(f"http://127.0.0.1:{port}/state.json", timeout=5).json()["machines"]
+                shown = requests.get(f"http://127.0.0.1:{port}/state.json", timeout=30).json()["machines"]
         assert [one["name"] for one in shown] == ["Prusa in hall 3"]
     finally:
         sandbox.kill()

@@ -133,7 +133,7 @@ def test_a_printer_is_paired_and_paired_again_without_anything_being_copied(
     tab.wait_pairing("done")
     status = tab.wait(lambda status: status["connected"] and status["key"]["prefix"] != first)
     assert status["key"]["previous"]["prefix"] == first
-    tab.wait(lambda status: status["connected"] and not status["previous_key_in_use"], timeout=15)
+    tab.wait(lambda status: status["connected"] and not status["previous_key_in_use"], timeout=30)
 
 
 @pytest.mark.parametrize("bridge", ["https"], indirect=True)

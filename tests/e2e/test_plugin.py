@@ -59,7 +59,7 @@ class Site:
 
     def ask(self, method: str, path: str, key: str | None = None, **arguments: Any) -> requests.Response:
         headers = {"X-Api-Key": self.key if key is None else key}
-        return requests.request(method, self.octoprint.url + path, headers=headers, timeout=10, **arguments)
+        return requests.request(method, self.octoprint.url + path, headers=headers, timeout=30, **arguments)
 
 
 def _told(event: wire.Event) -> tuple[str, ...]:

@@ -101,7 +101,7 @@ class Site:
     def ask(self, method: str, path: str, key: str | None, **rest: Any) -> requests.Response:
         headers = {"X-Api-Key": key, **rest.pop("headers", {})} if key else rest.pop("headers", {})
         url = self.octoprint.url + path
-        return requests.request(method, url, headers=headers, timeout=20, allow_redirects=False, **rest)
+        return requests.request(method, url, headers=headers, timeout=30, allow_redirects=False, **rest)
 
     def command(self, command: str, **data: Any) -> dict[str, Any]:
         answer = self.administrator().post("/api/plugin/mesbridge", {"command": command, **data})
@@ -196,7 +196,7 @@ def test_it_is_the_key_that_is_refused_and_not_the_request(site: Site) -> None:
     administrator = site.administrator()
     asked = {
         rule.path: administrator.session.get(
-            site.octoprint.url + rule.path, timeout=20, allow_redirects=False
+            site.octoprint.url + rule.path, timeout=30, allow_redirects=False
         ).status_code
         for rule in site.rules
         if rule.guarded
@@ -353,9 +353,9 @@ def test_a_key_gives_no_cookie(site: Site) -> None:
                 site.octoprint.url + path,
                 headers={"X-Api-Key": key},
                 json={"passive": True} if method == "POST" else None,
-                timeout=20,
+                timeout=30,
             )
-            later = browser.get(site.octoprint.url + "/api/currentuser", timeout=20)
+            later = browser.get(site.octoprint.url + "/api/currentuser", timeout=30)
             assert later.json()["name"] is None, f"{method} {path} logged the browser in"
 
 
@@ -561,10 +561,10 @@ def test_without_the_plugin_the_key_is_dead_and_its_user_has_no_way_in(site: Sit
     browser.headers["User-Agent"] = "before"
     login = {"passive": True}
     session = browser.post(
-        octoprint.url + "/api/login", headers={"X-Api-Key": key}, json=login, timeout=20
+        octoprint.url + "/api/login", headers={"X-Api-Key": key}, json=login, timeout=30
     ).json()
     browser.headers["User-Agent"] = "after"  # makes OctoPrint count a session as a remembered one
-    browser.get(octoprint.url + "/api/currentuser", timeout=20)
+    browser.get(octoprint.url + "/api/currentuser", timeout=30)
     octoprint.stop()
     change = _disabled if how == "disabled" else _safe_once
     change(site, True)
@@ -574,7 +574,7 @@ def test_without_the_plugin_the_key_is_dead_and_its_user_has_no_way_in(site: Sit
         assert user in site.service_users()
         assert site.administrator().get("/api/plugin/mesbridge").status_code == 404
         assert site.ask("GET", "/api/version", key).status_code == 403
-        assert browser.get(octoprint.url + "/api/version", timeout=20).status_code == 403
+        assert browser.get(octoprint.url + "/api/version", timeout=30).status_code == 403
         assert not asyncio.run(_hears_the_printer(site, f"{session['name']}:{session['session']}"))
         for password in ("", None, key, user):
             named = {"user": user, "pass": password}

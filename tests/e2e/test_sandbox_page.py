@@ -45,7 +45,7 @@ class Bridge:
             f"{self.sandbox.mes_url}/services/{self.sandbox.service_id}/{path}",
             data=json.dumps(body),
             headers={"Authorization": f"Token {self.sandbox.token}", "Idempotency-Key": str(self.keys)},
-            timeout=5,
+            timeout=30,
         )
         assert answer.status_code < 300, answer.text
 
@@ -128,7 +128,7 @@ def test_a_person_activates_a_machine(browser: Any, sandbox: Sandbox) -> None:
     page.get_by_text("Activation: pending").wait_for()
     page.get_by_role("button", name="Activate Left printer").click()
     page.get_by_text("Activation: pending").wait_for(state="hidden")
-    (machine,) = requests.get(f"{sandbox.url}/state.json", timeout=5).json()["machines"]
+    (machine,) = requests.get(f"{sandbox.url}/state.json", timeout=30).json()["machines"]
     assert machine["activation"] == "active"
 
 

@@ -148,7 +148,7 @@ def summary(page: Any) -> str:
 
 def wait_for_text(page: Any, text: str) -> None:
     """Wait until the tab says `text`."""
-    page.locator(TAB).get_by_text(text).first.wait_for(state="visible", timeout=15_000)
+    page.locator(TAB).get_by_text(text).first.wait_for(state="visible", timeout=30_000)
 
 
 def fact(page: Any, label: str) -> str:
@@ -821,7 +821,7 @@ def test_that_an_error_is_marked_only_when_it_lasts(octoprint: OctoPrint, page: 
     )
     go_to(page, octoprint.url)
     assert page.is_hidden(MARK)
-    page.wait_for_selector(MARK, state="visible", timeout=10_000)
+    page.wait_for_selector(MARK, state="visible", timeout=30_000)
     assert answers.gets <= 6
     answers.status.update(connected())
     page.evaluate(

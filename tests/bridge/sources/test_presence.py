@@ -3,9 +3,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from bridge import wire
+from bridge.log import Appended, Log
 from bridge.log.sqlite import SqliteLog
 from bridge.sources.presence import Presence
 
@@ -50,6 +53,35 @@ async def test_silence_and_return_are_events_in_the_log(store: SqliteLog) -> Non
     await until(lambda: ("a", "lost") in links(store))
     await presence.heard("a")
     assert links(store) == [("a", "up"), ("b", "lost"), ("a", "lost"), ("a", "up")]
+    watch.cancel()
+
+
+class Lagging:
+    """A log whose writer is told late that its event is in."""
+
+    def __init__(self, store: SqliteLog) -> None:
+        self._store = store
+        self.told = asyncio.Event()
+
+    async def append(self, machine: str, batch: wire.Batch) -> Appended:
+        appended = await self._store.append(machine, batch)
+        await self.told.wait()
+        return appended
+
+
+async def test_a_sign_of_life_while_the_silence_is_being_noted_is_noted_too(store: SqliteLog) -> None:
+    clock = Clock()
+    lagging = Lagging(store)
+    presence = Presence(cast(Log, lagging), silent_after=0.05, clock=clock)
+    presence.add("a")
+    watch = asyncio.create_task(presence.watch())
+    clock.now += 1
+    await until(lambda: links(store) == [("a", "lost")])
+    back = asyncio.create_task(presence.heard("a"))
+    await asyncio.sleep(0)
+    lagging.told.set()
+    await back
+    assert links(store) == [("a", "lost"), ("a", "up")]
     watch.cancel()
 
 
