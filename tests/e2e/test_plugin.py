@@ -7,6 +7,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import aiohttp
@@ -54,6 +55,13 @@ class Site:
         time.sleep(0.5)
         assert self.story(first) == list(story)
 
+    def wait_for_snapshot_since(self, moment: datetime, timeout: float = 30.0) -> None:
+        """What had been waiting arrives before it."""
+        deadline = time.monotonic() + timeout
+        while not any(event.time >= moment for event in self.bridge.events([wire.SNAPSHOT])):
+            assert time.monotonic() < deadline, f"no snapshot since {moment} within {timeout} s"
+            time.sleep(0.02)
+
     def told(self) -> int:
         return len(self.bridge.events())
 
@@ -88,11 +96,14 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def connected(site: Site) -> Site:
-    """The site with a key in use and its bridge told where to push to."""
+    """The site with a key in use and its bridge told where to push to; nothing of before is still to come."""
     if not site.key:
         site.new_key()
+    site.octoprint.wait_operational()
+    site.octoprint.configure_plugin("")
+    begun = wire.utc_now()
     site.octoprint.configure_plugin(site.bridge.url, sample_interval=1.0)  # the prints here are short
-    site.bridge.wait_for(wire.SNAPSHOT)
+    site.wait_for_snapshot_since(begun)
     return site
 
 
