@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from bridge import occupancy
 from bridge.aggregator import Config, ConfigUnreadable, Credential, MachineEntry, Problem, load
 
 _OK, _PROBLEMS, _UNREADABLE = 0, 1, 2
@@ -19,7 +20,7 @@ _OK, _PROBLEMS, _UNREADABLE = 0, 1, 2
 def run(config: Path, as_json: bool, stdout: TextIO) -> int:
     """Checks `config` and writes the result; returns the exit status."""
     try:
-        loaded = load(config)
+        loaded = occupancy.examined(load(config))
     except ConfigUnreadable as error:
         if as_json:
             _write_json(stdout, {"ok": False, "machines": [], "problems": _plain(error.problems)})
@@ -89,7 +90,7 @@ def _machine_lines(machine: MachineEntry, folder: Path) -> Iterator[str]:
         yield f"    url {machine.url or '(not usable)'}, MES {instances}, entry as of Aggregator {version}"
         yield f"    key: {_key_explained(machine.credential, folder)}"
         if machine.umati_server_port is not None:
-            yield f"    umati server port {machine.umati_server_port} (without effect: one endpoint for all machines)"
+            yield f"    shown by OPC UA on its own port {machine.umati_server_port}"
     yield from _problem_lines(machine.problems, "    ")
 
 

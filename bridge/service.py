@@ -142,6 +142,9 @@ class Service:
         replayed = _Collector()
         self._fleet.sinks = [replayed]
         self._fleet.take(records)
+        for one in entries:
+            if one.port is not None:
+                umati.give_port(one.machine, one.port)
         try:
             await umati.start()
         except AddressUnavailable as error:

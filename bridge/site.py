@@ -40,6 +40,8 @@ class Served:
     push_key: wire.PushKey
     mes_ids: tuple[int, ...]
     identification: IdentificationSettings
+    port: int | None = None
+    """The OPC UA port of its own (`umati_server_port`)."""
     paired: bool = False
     """Whether this key came by pairing, and not by hand."""
 
@@ -88,6 +90,7 @@ def assign(config: Config, settings: Settings, folder: Path) -> list[Served]:
             push_key,
             entry.mes_id,
             settings.identification_of(url),
+            entry.umati_server_port,
             push_key.key_id in paired,
         )
         for machine, (entry, url, key, push_key) in zip(machines, usable, strict=True)
@@ -164,7 +167,7 @@ class Site:
         registration = Registration(
             name=nameplate.component_name,
             url=one.url,
-            opcua_endpoint=self._umati.endpoint_url,
+            opcua_endpoint=self._umati.endpoint_url_of(one.machine),
             opcua_node_id=self._umati.node_id(one.machine),
             identification={k: v for k, v in asdict(nameplate).items() if v not in (None, "")},
         )

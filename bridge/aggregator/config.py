@@ -163,8 +163,8 @@ def _compare(drafts: list[_Draft]) -> None:
                 Finding(
                     "warning",
                     f"umati_server_port {draft.entry.umati_server_port} is also used by {_lines(others)}",
-                    "give each machine a port of its own: the Aggregator needs that, though this bridge serves all"
-                    " machines on one endpoint",
+                    "give each machine a port of its own: otherwise those of this bridge are shown together, and what"
+                    " the Aggregator serves there keeps the bridge away",
                 ),
             )
     for group in _alike(ours, _place):

@@ -15,6 +15,7 @@ from asyncua.ua import ua_binary
 from .declarations import HAS_TYPE_DEFINITION
 from .errors import InstanceError
 from .names import escaped
+from .ports import SCOPE
 from .space import LazyAddressSpace, Watchers
 from .template import NO_SLOT, Template, TemplateNode
 from .times import ticks_now, to_datetime, to_ticks
@@ -81,13 +82,16 @@ class Instances:
         instance.tell_all()
 
     def find(self, node_id: ua.NodeId) -> "InstanceNode | None":
-        """The node of the instance namespace with this id."""
+        """The node of the instance namespace with this id, if the request that is being served may find it."""
         identifier = node_id.Identifier
         if not isinstance(identifier, str):
             return None
         part, _, path = identifier.partition(".")
         instance = self._by_part.get(part)
         if instance is None or (not path and len(part) != len(identifier)):
+            return None
+        scope = SCOPE.get()
+        if scope is not None and instance.name not in scope:
             return None
         node = instance.template.paths.get(path)
         return None if node is None else InstanceNode(instance, node)

@@ -29,6 +29,7 @@ from asyncua.ua.ua_binary import struct_from_binary
 
 from .instances import InstanceNode
 from .logins import Logins
+from .ports import SCOPE, Scope
 from .space import LazyAddressSpace, LazyAttributeService, LazyNodeManagementService, LazyViewService
 
 log = structlog.get_logger(__name__)
@@ -172,9 +173,15 @@ class LazyInternalServer(InternalServer):
 
 
 class GuardedProcessor(UaProcessor):
-    """Refuses what asyncua lets through: sessions on unsecured channels, and registrations of other servers."""
+    """Refuses what asyncua lets through: sessions on unsecured channels, and registrations of other servers.
+
+    What a request finds of the instances is what its port's scope says.
+    """
+
+    scope: Scope | None = None
 
     async def _process_message(self, typeid: ua.NodeId, requesthdr: Any, seqhdr: Any, body: Any) -> Any:
+        SCOPE.set(self.scope)
         if typeid in _REGISTRATION:
             raise ServiceError(ua.StatusCodes.BadServiceUnsupported)
         unsecured = self._connection.security_policy.URI == SecurityPolicyNone.URI
@@ -206,30 +213,39 @@ class GuardedProcessor(UaProcessor):
 class GuardedProtocol(OPCUAProtocol):
     """A connection with a guarded processor."""
 
+    scope: Scope | None = None
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """As asyncua's."""
         super().connection_made(transport)
         if self in self.clients:  # it was not refused for being one too many
-            self.processor: UaProcessor = GuardedProcessor(self.iserver, self.transport, self.limits)
-            self.processor.set_policies(self.policies)
+            processor = GuardedProcessor(self.iserver, self.transport, self.limits)
+            processor.scope = self.scope
+            processor.set_policies(self.policies)
+            self.processor: UaProcessor = processor
 
 
 class GuardedBinaryServer(BinaryServer):
     """Serves a socket that is bound already, so that a taken port is found before anything else is set up."""
 
-    def __init__(self, iserver: InternalServer, listening: socket.socket, limits: TransportLimits) -> None:
+    def __init__(
+        self, iserver: InternalServer, listening: socket.socket, limits: TransportLimits, scope: Scope
+    ) -> None:
         host, port = listening.getsockname()[:2]
         super().__init__(iserver, host, port, limits)
         self._socket = listening
+        self._scope = scope
 
     def _make_protocol(self) -> GuardedProtocol:
-        return GuardedProtocol(
+        protocol = GuardedProtocol(
             iserver=self.iserver,
             policies=self._policies,
             clients=self.clients,
             closing_tasks=self.closing_tasks,
             limits=self.limits,
         )
+        protocol.scope = self._scope
+        return protocol
 
     async def start(self) -> None:
         """Begin to accept connections."""

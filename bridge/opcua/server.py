@@ -24,6 +24,7 @@ from .events import SERVER, Event, EventTypes, base_fields
 from .instances import Instance, Instances
 from .internal import MAX_SESSIONS, GuardedBinaryServer, LazyInternalServer
 from .logins import Logins
+from .ports import MAIN, Ports, Scope
 from .quiet import tame_asyncua
 from .space import LazyAddressSpace
 from .template import Template, make_template
@@ -130,15 +131,31 @@ class OpcUaServer:
         self._planner = Planner(self.space, self.namespaces.name)
         self._event_types = EventTypes(self.space, self._planner)
         self._server: Server | None = None
-        self._binary: GuardedBinaryServer | None = None
+        self._ports = Ports()
+        self._binaries: list[GuardedBinaryServer] = []
         self._delivering: asyncio.Task[None] | None = None
 
     @property
     def endpoint_url(self) -> str:
         """Where clients connect to; with the real port once started."""
+        return self._url(self.port)
+
+    def endpoint_url_of(self, name: str) -> str:
+        """Where clients connect to for this instance."""
+        return self._url(self._ports.of(name) or self.port)
+
+    def _url(self, port: int) -> str:
         own = socket.gethostname() if self.host in certificates.WILDCARDS else self.host
         host = self.announced_host or own
-        return f"opc.tcp://[{host}]:{self.port}/" if ":" in host else f"opc.tcp://{host}:{self.port}/"
+        return f"opc.tcp://[{host}]:{port}/" if ":" in host else f"opc.tcp://{host}:{port}/"
+
+    def give_port(self, name: str, port: int) -> None:
+        """Show the instance `name` on `port` alone, where only instances with this port are; before `start`.
+
+        Should `start` find the port taken, it says so in the log and shows the instance on the main port.
+        """
+        if port != self.port:
+            self._ports.give(name, port)
 
     def node_id(self, namespace: str, identifier: int | str) -> ua.NodeId:
         """A NodeId by namespace prefix or URI."""
@@ -199,9 +216,10 @@ class OpcUaServer:
 
     async def start(self) -> None:
         """Listen. AddressUnavailable when that is not possible, CertificateError when the certificate is not usable."""
-        listening = self._bind()
+        listening = {MAIN: self._bind(self.port)}
         try:
-            self.port = listening.getsockname()[1]
+            self.port = listening[MAIN].getsockname()[1]
+            listening |= self._bind_own()
             identity = certificates.load_or_create(
                 self._certificate_folder,
                 self.application_name,
@@ -210,22 +228,32 @@ class OpcUaServer:
             )
             self.application_uri = identity.application_uri
             self._server = await self._prepared_server(identity)
-            self._binary = GuardedBinaryServer(self._iserver, listening, self._server.limits)
-            self._binary.set_policies(self._server._policies)
             await self._iserver.start()
             self._delivering = asyncio.create_task(self._delivery.run())
-            await self._binary.start()
+            for port, bound in listening.items():
+                binary = GuardedBinaryServer(
+                    self._iserver, bound, self._server.limits, Scope(self._ports, port)
+                )
+                binary.set_policies(self._server._policies)
+                self._binaries.append(binary)
+                await binary.start()
         except BaseException:
-            listening.close()
+            for bound in listening.values():
+                bound.close()
             await self.stop()
             raise
-        log.info("OPC UA server listens", endpoint=self.endpoint_url, anonymous=self._anonymous)
+        own = len(listening) - 1
+        log.info(
+            "OPC UA server listens",
+            endpoint=self.endpoint_url,
+            anonymous=self._anonymous,
+            **({"ports_of_one_machine": own} if own else {}),
+        )
 
     async def stop(self) -> None:
         """Close all sessions and stop listening."""
-        if self._binary is not None:
-            await self._binary.stop()
-            self._binary = None
+        while self._binaries:
+            await self._binaries.pop().stop()
         if self._delivering is not None:
             self._delivering.cancel()
             await asyncio.gather(self._delivering, return_exceptions=True)
@@ -234,11 +262,27 @@ class OpcUaServer:
             await self._iserver.stop()
             self._server = None
 
-    def _bind(self) -> socket.socket:
-        address = f"{self.host or '0.0.0.0'}:{self.port}"  # noqa: S104 (only for the message)
+    def _bind_own(self) -> dict[int, socket.socket]:
+        bound = {}
+        for port, names in self._ports.names().items():
+            try:
+                bound[port] = self._bind(port)
+            except AddressUnavailable as error:
+                self._ports.give_up(port)
+                log.error(
+                    "a port of its own cannot be given: shown on the main port until the next start",
+                    reason=str(error),
+                    port=port,
+                    shown=names,
+                    endpoint=self.endpoint_url,
+                )
+        return bound
+
+    def _bind(self, port: int) -> socket.socket:
+        address = f"{self.host or '0.0.0.0'}:{port}"  # noqa: S104 (only for the message)
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         try:
-            return socket.create_server((self.host, self.port), family=family, backlog=100)
+            return socket.create_server((self.host, port), family=family, backlog=100)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 problem = "another program uses it: stop that one or choose another port"

@@ -18,6 +18,7 @@ from asyncua.server.address_space import (
     ViewService,
 )
 
+from .ports import SCOPE
 from .typetable import SharedValue, TypeTable
 
 HAS_SUBTYPE = ua.NodeId(ua.ObjectIds.HasSubtype)
@@ -90,6 +91,12 @@ class LazyAddressSpace(AddressSpace):
         super().__init__()
         self._nodes: LazyNodes = LazyNodes(table, instances)
         self._watchers: dict[int, Watchers] = {}  # where each handle is
+        self._instances = instances
+
+    def shows(self, target: ua.NodeId) -> bool:
+        """Whether a reference to this node leads somewhere for the request that is being served."""
+        elsewhere = target.NamespaceIndex != self._instances.namespace
+        return elsewhere or SCOPE.get() is None or self._instances.find(target) is not None
 
     def node(self, node_id: ua.NodeId) -> NodeData:
         """The node, or KeyError."""
@@ -152,11 +159,21 @@ class LazyAddressSpace(AddressSpace):
 
 
 class LazyViewService(ViewService):
-    """Browse and TranslateBrowsePaths with the subtypes of each reference type looked up once."""
+    """Browse and TranslateBrowsePaths with the subtypes of each reference type looked up once.
+
+    A reference to an instance leads somewhere only on the port that the instance is on.
+    """
 
     def __init__(self, aspace: LazyAddressSpace) -> None:
         super().__init__(aspace)
         self._subtypes: dict[ua.NodeId, frozenset[ua.NodeId]] = {}
+        self._shows = aspace.shows
+
+    def _is_suitable_ref(self, desc: ua.BrowseDescription, ref: ua.ReferenceDescription) -> bool:
+        return super()._is_suitable_ref(desc, ref) and self._shows(ref.NodeId)
+
+    def _find_elements_in_node(self, el: ua.RelativePathElement, nodeid: ua.NodeId) -> list[ua.NodeId]:
+        return [found for found in super()._find_elements_in_node(el, nodeid) if self._shows(found)]
 
     def _get_sub_ref(self, ref: ua.NodeId) -> frozenset[ua.NodeId]:
         subtypes = self._subtypes.get(ref)

@@ -18,6 +18,7 @@ from asyncua.ua.object_ids import ObjectIds
 
 import bridge
 from bridge.machine import Machine, Transition
+from bridge.occupancy import PRODUCT_URI
 from bridge.opcua import BuildInfo, Instance, OpcUaServer, Template, Users
 from bridge.opcua.names import escaped
 from bridge.settings import IdentificationSettings, OpcUaSettings
@@ -88,7 +89,7 @@ class UmatiServer:
             announced_host=settings.announced_host,
             min_publishing_interval=settings.minimum_publishing_interval,
             build_info=BuildInfo(
-                product_uri="urn:mesbridge",
+                product_uri=PRODUCT_URI,
                 manufacturer="MESBridge",
                 product="MESBridge",
                 version=bridge.__version__,
@@ -102,6 +103,14 @@ class UmatiServer:
     def endpoint_url(self) -> str:
         """The address of the server, with a host name that other computers can use."""
         return self._server.endpoint_url
+
+    def endpoint_url_of(self, machine_id: str) -> str:
+        """The address at which the machine is shown: that of its own port if it has one, else the server's."""
+        return self._server.endpoint_url_of(machine_id)
+
+    def give_port(self, machine_id: str, port: int) -> None:
+        """Show the machine on a port of its own, not on the common one; before `start`, and before it is added."""
+        self._server.give_port(machine_id, port)
 
     async def start(self) -> None:
         """Listen. Raises `bridge.opcua.OpcUaError`, also for a users file that cannot be used."""

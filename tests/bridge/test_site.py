@@ -30,13 +30,15 @@ FIRST, SECOND = "a" * 43, "b" * 43
 class Umati:
     """What the OPC UA server was told to show."""
 
-    endpoint_url: str = "opc.tcp://here:4840/"
     shown: dict[str, tuple[MachineIdentity, Machine]] = field(default_factory=dict)
     changed: list[Transition] = field(default_factory=list)
 
     def add_machine(self, machine: str, who: MachineIdentity, now: Machine) -> None:
         assert machine not in self.shown
         self.shown[machine] = (who, now)
+
+    def endpoint_url_of(self, machine: str) -> str:
+        return f"opc.tcp://here:4840/{machine}"
 
     def remove_machine(self, machine: str) -> None:
         del self.shown[machine]

@@ -1,0 +1,126 @@
+"""Instances on ports of their own: what clients find on each."""
+
+import socket
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from asyncua import Client, ua
+from structlog.testing import capture_logs
+
+from bridge.opcua import OpcUaServer
+
+from .conftest import machine_template
+
+PATH = "Production.ActiveProgram.Progress"
+
+
+@pytest.fixture
+def port() -> int:
+    """A port that is free."""
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        found: int = one.getsockname()[1]
+    return found
+
+
+def populate(server: OpcUaServer, *names: str) -> None:
+    template = machine_template(server)
+    for name in names:
+        instance = server.add_instance(name, name, template, server.node_id("mach", 1001))
+        instance.write(PATH, 42.0)
+
+
+@pytest.fixture
+async def server(make_server: Callable[..., OpcUaServer], port: int) -> AsyncIterator[OpcUaServer]:
+    """Three machines, one of which has a port of its own."""
+    server = make_server()
+    server.give_port("own", port)
+    await server.start()
+    populate(server, "a", "own", "b")
+    yield server
+    await server.stop()
+
+
+async def machines(client: Client) -> list[str]:
+    """What a client finds by browsing Machines."""
+    index = await client.get_namespace_index("http://opcfoundation.org/UA/Machinery/")
+    below = await client.get_node(ua.NodeId(1001, index)).get_children(refs=ua.ObjectIds.Organizes)
+    return [str(one.nodeid.Identifier) for one in below]
+
+
+async def test_a_port_of_its_own_shows_that_machine_and_the_common_one_the_others(
+    server: OpcUaServer,
+) -> None:
+    async with Client(server.endpoint_url) as common, Client(server.endpoint_url_of("own")) as own:
+        assert await machines(common) == ["a", "b"]
+        assert await machines(own) == ["own"]
+
+
+async def test_nodes_of_another_port_do_not_exist_by_whatever_service(server: OpcUaServer) -> None:
+    progress = server.instances.get("own").node_id(PATH)
+    async with Client(server.endpoint_url) as common, Client(server.endpoint_url_of("own")) as own:
+        assert await own.get_node(progress).read_value() == 42.0
+        with pytest.raises(ua.UaStatusCodeError) as refused:
+            await common.get_node(progress).read_value()
+        assert refused.value.code == ua.StatusCodes.BadNodeIdUnknown
+        subscription = await common.create_subscription(100, Changes())
+        with pytest.raises(ua.UaStatusCodeError) as refused:
+            await subscription.subscribe_data_change(common.get_node(progress))
+        assert refused.value.code == ua.StatusCodes.BadNodeIdUnknown
+        folder, name = common.get_node(server.node_id("mach", 1001)), server.instances.get("own").browse_name
+        with pytest.raises(ua.UaStatusCodeError) as refused:
+            await folder.get_child(name)
+        assert refused.value.code == ua.StatusCodes.BadNoMatch
+        assert (await own.get_node(folder.nodeid).get_child(name)).nodeid.Identifier == "own"
+
+
+class Changes:
+    """Keeps what a subscription tells."""
+
+    def __init__(self) -> None:
+        self.values: list[object] = []
+
+    def datachange_notification(self, node: object, value: object, data: object) -> None:
+        self.values.append(value)
+
+
+async def test_an_endpoint_calls_itself_by_the_port_that_was_asked(server: OpcUaServer, port: int) -> None:
+    assert server.endpoint_url_of("own") == f"opc.tcp://127.0.0.1:{port}/"
+    for url in (server.endpoint_url, server.endpoint_url_of("own")):
+        told = await Client(url).connect_and_get_server_endpoints()
+        assert {endpoint.EndpointUrl.rstrip("/") for endpoint in told} == {url.rstrip("/")}
+        (found,) = await Client(url).connect_and_find_servers()
+        assert [discovery.rstrip("/") for discovery in found.DiscoveryUrls] == [url.rstrip("/")]
+
+
+async def test_a_machine_whose_port_is_taken_is_on_the_common_one_and_the_log_says_why(
+    make_server: Callable[..., OpcUaServer],
+) -> None:
+    server = make_server()
+    with socket.create_server(("127.0.0.1", 0)) as other, capture_logs() as logged:
+        taken = other.getsockname()[1]
+        server.give_port("own", taken)
+        await server.start()
+        populate(server, "a", "own")
+        try:
+            async with Client(server.endpoint_url) as common:
+                assert await machines(common) == ["a", "own"]
+            assert server.endpoint_url_of("own") == server.endpoint_url
+        finally:
+            await server.stop()
+    (told,) = [entry for entry in logged if entry["log_level"] == "error"]
+    assert (told["port"], told["shown"]) == (taken, ["own"])
+    assert "another program uses it" in told["reason"]
+
+
+async def test_the_common_port_is_no_port_of_its_own(
+    make_server: Callable[..., OpcUaServer], port: int
+) -> None:
+    server = make_server(port=port)
+    server.give_port("own", port)
+    await server.start()
+    populate(server, "a", "own")
+    try:
+        async with Client(server.endpoint_url) as common:
+            assert await machines(common) == ["a", "own"]
+    finally:
+        await server.stop()
