@@ -125,6 +125,7 @@ async def test_a_machine_of_which_the_log_knows_joins_as_it_is_now(parts: Parts)
     parts.site.serve(served("m", FIRST))
     assert parts.umati.shown["m"][1] is parts.fleet["m"]
     assert parts.mes.registered[0][3] is parts.fleet["m"]
+    assert parts.mes.registered[0][2].opcua_endpoint == parts.umati.endpoint_url_of("m")
     assert parts.fleet["m"] != Machine()
 
 

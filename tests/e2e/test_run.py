@@ -14,6 +14,7 @@ import pytest
 from asyncua import Client, ua
 
 from bridge import wire
+from bridge.demo.octoprint import free_port
 from tests.bridge.events import DATA
 from tests.e2e.bridge_process import BridgeProcess, Plugin
 
@@ -197,6 +198,36 @@ def test_nobody_enters_opcua_without_a_name_and_encryption(make: Make) -> None:
     bridge.start()
     with pytest.raises(ua.UaError):
         asyncio.run(read_namespaces(bridge.endpoint_url))
+
+
+async def machines_at(endpoint_url: str) -> list[str]:
+    """The names of the machines that a client finds there."""
+    async with Client(endpoint_url) as client:
+        index = await client.get_namespace_index("http://opcfoundation.org/UA/Machinery/")
+        folder = client.get_node(ua.NodeId(1001, index))
+        found = await folder.get_children(refs=ua.ObjectIds.Organizes)
+        return sorted([(await one.read_display_name()).Text for one in found])
+
+
+def test_a_machine_with_a_port_of_its_own_is_alone_there(make: Make, tmp_path: Path) -> None:
+    entries = []
+    for number, name in enumerate(["Ada", "Bob", "Eve"]):
+        secret = tmp_path / f"{name}.txt"
+        secret.write_text(name * 12)
+        secret.chmod(0o600)
+        entries.append(
+            {
+                **MACHINE,
+                "custom_name": name,
+                "url": f"http://127.0.0.1:{9 + number}",
+                "authentication_file_path": str(secret),
+            }
+        )
+    own = entries[1]["umati_server_port"] = free_port()
+    bridge = make(*entries, settings="anonymous = true\n")
+    bridge.start()
+    assert asyncio.run(machines_at(bridge.endpoint_url)) == ["Ada", "Eve"]
+    assert asyncio.run(machines_at(f"opc.tcp://127.0.0.1:{own}")) == ["Bob"]
 
 
 def test_anonymous_access_is_possible_and_announced_at_start(make: Make) -> None:
