@@ -40,7 +40,7 @@ def known(folder: Path) -> dict[str, Any]:
 
 async def post(folder: Path, headers: dict[str, str], body: bytes = b"{}") -> int:
     def send() -> int:
-        connection = http.client.HTTPConnection("127.0.0.1", known(folder)["port"], timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", known(folder)["port"], timeout=30)
         connection.request("POST", "/say/echo", body, headers)
         return connection.getresponse().status
 

@@ -46,11 +46,11 @@ def handshake(found: https.Https) -> bytes:
         client = ssl.create_default_context()
         client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
         with (
-            socket.create_connection(listening.getsockname(), timeout=5) as plain,
+            socket.create_connection(listening.getsockname(), timeout=30) as plain,
             client.wrap_socket(plain) as secured,
         ):
             seen = secured.getpeercert(binary_form=True)
-        serving.join(5)
+        serving.join(30)
     assert seen is not None
     return seen
 

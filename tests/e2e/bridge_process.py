@@ -89,7 +89,7 @@ class BridgeProcess:
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(20)
+        return self.process.wait(30)
 
     def kill(self) -> None:
         assert self.process is not None

@@ -197,7 +197,7 @@ def accept(bridge: BridgeProcess, request_id: str, *more: str) -> subprocess.Pop
 
 
 def accepted(asking: Asking) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 30
     while asking.state().state != handshake.ACCEPTED:
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -376,7 +376,7 @@ def test_octoprint_ends_in_order_with_a_goodbye_to_the_bridge(connected: Site) -
     ending = threading.Thread(target=connected.octoprint.stop)
     ending.start()
     connected.bridge.wait_for(wire.SHUTDOWN)
-    ending.join(20)
+    ending.join(30)
     log = (connected.octoprint.base_folder / "logs" / "octoprint.log").read_text()
     assert "octoprint.plugins.mesbridge - ERROR" not in log
     assert "could not make sense" not in log

@@ -137,7 +137,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     (folder / "plugins").mkdir()
     (folder / "plugins" / "witness.py").write_text(WITNESS)
     with running(request.param, folder) as octoprint:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while not (folder / "routes.json").exists() and time.monotonic() < deadline:
             time.sleep(0.1)
         octoprint.upload("part.gcode", "G28\nM105\n")

@@ -37,7 +37,7 @@ def test_nothing_of_the_plugin_runs_on_the_serial_threads_during_a_print(
             bridge.wait_for(wire.PROGRESS)
             bridge.wait_for(wire.JOB_ENDED, result="completed")
             report = witness.with_suffix(".json")
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 30
             while not report.exists() and time.monotonic() < deadline:
                 time.sleep(0.1)
             told = json.loads(report.read_text())

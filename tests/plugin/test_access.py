@@ -508,7 +508,7 @@ def test_the_old_keys_user_and_sessions_end_with_it_without_any_request(path: Pa
     old_user = access.record.user if access.record else ""
     access.rotate(timedelta(seconds=0.2))
     assert old_user in users.users
-    assert changed.wait(5)
+    assert changed.wait(30.0)
     assert old_user not in users.users
     assert users.calls == [f"logout {old_user}", f"remove {old_user}"]
     assert "previous" not in json.loads(path.read_text())
@@ -524,7 +524,7 @@ def test_nothing_watches_the_clock_without_an_old_key_or_after_the_end(access: J
     access.rotate(timedelta(hours=1))
     assert watchers() == ["mesbridge.keys"]
     access.close()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while watchers() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert watchers() == []

@@ -287,18 +287,18 @@ def test_of_two_tests_at_a_time_the_second_is_refused_in_words(
 
     def slow(base: str, *_: Any) -> Any:
         begun.set()
-        go_on.wait(10.0)
+        go_on.wait(60.0)
         return probe.Findings(base, status=404)
 
     monkeypatch.setattr(probe, "examine", slow)
     data = {"bridge_url": plugin.bridge.url}
     first = threading.Thread(target=plugin.connection.test, args=(data,))
     first.start()
-    assert begun.wait(5.0)
+    assert begun.wait(30.0)
     with pytest.raises(NoticeError, match="tested already"):
         plugin.connection.test(data)
     go_on.set()
-    first.join(5.0)
+    first.join(30.0)
     assert "steps" in plugin.connection.test(data)["test"]
 
 
@@ -307,17 +307,17 @@ def test_of_two_searches_at_a_time_the_second_is_refused_in_words(plugin: Plugin
 
     def slow(*_: Any, **__: Any) -> list[Any]:
         begun.set()
-        go_on.wait(10.0)
+        go_on.wait(60.0)
         return []
 
     plugin.connection._browse = lambda: slow
     first = threading.Thread(target=plugin.connection.find, args=({},))
     first.start()
-    assert begun.wait(5.0)
+    assert begun.wait(30.0)
     with pytest.raises(NoticeError, match="looked for already"):
         plugin.connection.find({})
     go_on.set()
-    first.join(5.0)
+    first.join(30.0)
     assert plugin.connection.find({})["bridges"] == []
 
 

@@ -355,7 +355,7 @@ def test_a_pairing_is_cancelled_at_once_although_the_bridge_is_slow_to_answer(pl
         return ""
 
     plant.bridge.received.lose = slow
-    assert asked.wait(5.0)
+    assert asked.wait(30.0)
     begun = time.monotonic()
     plant.pairing.cancel()
     attempt.join(15.0)
@@ -628,7 +628,7 @@ def test_in_whatever_order_people_act_a_key_is_in_use_on_both_sides_or_on_none(
         for act in done:
             people[act]()
             time.sleep(chance.random() * 0.03)
-        attempt.join(10.0)
+        attempt.join(30.0)
         state, message, made = attempt.status()["state"], str(attempt.status()["message"]), plant.plugin.made
         assert state in pairing.ENDS
         if not {"confirm", "accept"} <= set(done):

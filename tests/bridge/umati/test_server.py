@@ -19,7 +19,7 @@ from tests.bridge.opcua.walker import walk
 
 URL = "http://pi.plant:5000"
 NAME = "octoprint-1"
-SECONDS = 10  # until a notification counts as lost
+SECONDS = 30  # until a notification counts as lost
 
 
 @asynccontextmanager
