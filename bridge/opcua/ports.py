@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 
 MAIN = 0
+EVERYWHERE = -1
 
 
 class Ports:
@@ -17,18 +18,19 @@ class Ports:
         self._of: dict[str, int] = {}
 
     def give(self, name: str, port: int) -> None:
-        """Let the instance `name` be on `port`; several may share one."""
+        """Let the instance `name` be on `port`, or EVERYWHERE; several may share one."""
         self._of[name] = port
 
     def of(self, name: str) -> int:
-        """The port of an instance, MAIN if it has none of its own."""
+        """The port of an instance: MAIN if it has none of its own, or EVERYWHERE."""
         return self._of.get(name, MAIN)
 
     def names(self) -> Mapping[int, list[str]]:
         """The instances on each port that is not the main one."""
         found: dict[int, list[str]] = {}
         for name, port in self._of.items():
-            found.setdefault(port, []).append(name)
+            if port != EVERYWHERE:
+                found.setdefault(port, []).append(name)
         return found
 
     def give_up(self, port: int) -> None:
@@ -46,7 +48,7 @@ class Scope:
         self._port = port
 
     def __contains__(self, name: str) -> bool:
-        return self._ports.of(name) == self._port
+        return self._ports.of(name) in (self._port, EVERYWHERE)
 
 
 SCOPE: ContextVar[Scope | None] = ContextVar("scope", default=None)

@@ -24,7 +24,8 @@ from .events import SERVER, Event, EventTypes, base_fields
 from .instances import Instance, Instances
 from .internal import MAX_SESSIONS, GuardedBinaryServer, LazyInternalServer
 from .logins import Logins
-from .ports import MAIN, Ports, Scope
+from .metadata import namespace_metadata
+from .ports import EVERYWHERE, MAIN, Ports, Scope
 from .quiet import tame_asyncua
 from .space import LazyAddressSpace
 from .template import Template, make_template
@@ -133,6 +134,7 @@ class OpcUaServer:
         self._server: Server | None = None
         self._ports = Ports()
         self._binaries: list[GuardedBinaryServer] = []
+        self._describe_namespace(instance_namespace_uri)
         self._delivering: asyncio.Task[None] | None = None
 
     @property
@@ -142,7 +144,7 @@ class OpcUaServer:
 
     def endpoint_url_of(self, name: str) -> str:
         """Where clients connect to for this instance."""
-        return self._url(self._ports.of(name) or self.port)
+        return self._url(max(self._ports.of(name), MAIN) or self.port)
 
     def _url(self, port: int) -> str:
         own = socket.gethostname() if self.host in certificates.WILDCARDS else self.host
@@ -261,6 +263,13 @@ class OpcUaServer:
         if self._server is not None:
             await self._iserver.stop()
             self._server = None
+
+    def _describe_namespace(self, uri: str) -> None:
+        plan = self._planner.plan(ua.NodeId(ua.ObjectIds.NamespaceMetadataType), (), ())
+        plan.reference_type = ua.NodeId(ua.ObjectIds.HasComponent)
+        template = make_template(self.space, plan, namespace_metadata(uri), (), {})
+        self.instances.add(uri, uri, template, ua.NodeId(ua.ObjectIds.Server_Namespaces))
+        self._ports.give(uri, EVERYWHERE)
 
     def _bind_own(self) -> dict[int, socket.socket]:
         bound = {}

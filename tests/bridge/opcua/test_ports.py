@@ -83,6 +83,25 @@ class Changes:
         self.values.append(value)
 
 
+async def test_the_namespace_of_the_instances_is_described_on_every_port(server: OpcUaServer) -> None:
+    for url in (server.endpoint_url, server.endpoint_url_of("own")):
+        async with Client(url) as client:
+            namespaces = client.get_node(ua.ObjectIds.Server_Namespaces)
+            own = server.namespaces["own"]
+            metadata = await namespaces.get_child(ua.QualifiedName("urn:example:plant", own))
+            assert await metadata.read_type_definition() == ua.NodeId(ua.ObjectIds.NamespaceMetadataType)
+            values = {
+                (await one.read_browse_name()).Name: await one.read_value()
+                for one in await metadata.get_properties()
+            }
+            assert values["NamespaceUri"] == "urn:example:plant"
+            assert values["IsNamespaceSubset"] is False
+            assert values["StaticNodeIdTypes"] == []
+            for namespace, uri in enumerate(server.namespaces.uris):
+                if namespace != 1:  # what is of this server alone has no nodes
+                    await namespaces.get_child(ua.QualifiedName(uri, namespace))
+
+
 async def test_an_endpoint_calls_itself_by_the_port_that_was_asked(server: OpcUaServer, port: int) -> None:
     assert server.endpoint_url_of("own") == f"opc.tcp://127.0.0.1:{port}/"
     for url in (server.endpoint_url, server.endpoint_url_of("own")):
