@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from xdist.scheduler import LoadScopeScheduling
 TREE = Path(__file__).resolve().parents[1]
 END_TO_END = TREE / "tests" / "e2e"
 VERSIONS = frozenset(path.name for path in (TREE / ".octoprint").glob("*"))
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell has it for what runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # else what the tests start would ignore it, too
 
 
 class BySite(LoadScopeScheduling):
