@@ -19,7 +19,7 @@ lint: .venv/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/.dev
+bench: .venv/.dev benchmarks/peers/node_modules/.ready
 	$(BIN)/python -m benchmarks
 
 # The plugin's tests in every Python from 3.9 to 3.13 that this machine has.
@@ -35,7 +35,7 @@ translations: .venv/.dev
 	$(BIN)/python -m translations.catalogues
 
 clean:
-	rm -rf .venv .octoprint .pythons tests/e2e/node_modules build *.egg-info
+	rm -rf .venv .octoprint .pythons tests/e2e/node_modules benchmarks/peers/node_modules build *.egg-info
 
 .venv/.bridge: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; give one with: make PYTHON=python3.11")'
@@ -49,6 +49,10 @@ clean:
 
 .octoprint/%/.ready: | .venv/.bridge
 	$(BIN)/mesbridge demo --octoprint $* --only-prepare
+	@touch $@
+
+benchmarks/peers/node_modules/.ready: benchmarks/peers/package-lock.json
+	npm ci --prefix benchmarks/peers --no-audit --no-fund --loglevel=error
 	@touch $@
 
 tests/e2e/node_modules/.ready: tests/e2e/package-lock.json
