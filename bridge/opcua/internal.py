@@ -24,18 +24,21 @@ from asyncua.server.history import HistoryManager
 from asyncua.server.internal_server import InternalServer
 from asyncua.server.internal_session import InternalSession
 from asyncua.server.subscription_service import SubscriptionService
-from asyncua.server.uaprocessor import UaProcessor
 from asyncua.ua.ua_binary import struct_from_binary
 
+from .attributes import LazyAttributeService
 from .instances import InstanceNode
+from .limits import Limits
 from .logins import Logins
-from .space import LazyAddressSpace, LazyAttributeService, LazyNodeManagementService, LazyViewService
+from .requests import RequestProcessor, limit_decoding
+from .sessions import Session
+from .space import LazyAddressSpace, LazyNodeManagementService
+from .views import LazyViewService
 
 log = structlog.get_logger(__name__)
 
 CURRENT_TIME = ua.NodeId(ua.ObjectIds.Server_ServerStatus_CurrentTime)
 SERVER_STATUS = ua.NodeId(ua.ObjectIds.Server_ServerStatus)
-MAX_SESSIONS = 100
 _DISCOVERY = {  # what needs neither security nor a session (Part 4, 5.5)
     ua.NodeId(ua.ObjectIds.FindServersRequest_Encoding_DefaultBinary),
     ua.NodeId(ua.ObjectIds.GetEndpointsRequest_Encoding_DefaultBinary),
@@ -102,10 +105,20 @@ class LazyInternalServer(InternalServer):
     """asyncua's services over the lazy address space."""
 
     def __init__(
-        self, space: LazyAddressSpace, logins: Logins, anonymous: bool, shortest_interval: float
+        self,
+        space: LazyAddressSpace,
+        logins: Logins,
+        anonymous: bool,
+        shortest_interval: float,
+        limits: Limits,
     ) -> None:
         super().__init__(user_manager=logins)
+        limit_decoding()
         self.logins = logins
+        self.limits = limits
+        self.max_connections = limits.connections
+        self.max_subscriptions = limits.subscriptions
+        self.max_monitored_item_queue_size = limits.queue_size
         self.allow_remote_admin = False
         self.anonymous = anonymous
         self.disabled_clock = True  # ours below can be stopped at once
@@ -113,8 +126,8 @@ class LazyInternalServer(InternalServer):
         self.supported_tokens = tuple(tokens)
         # Made again, since asyncua's constructor made them on an address space of its own.
         self.aspace = space
-        self.attribute_service = LazyAttributeService(space)
-        self.view_service = LazyViewService(space)
+        self.attribute_service = LazyAttributeService(space, limits)
+        self.view_service = LazyViewService(space, limits)
         self.method_service = LazyMethodService(space)
         self.node_mgt_service = LazyNodeManagementService(space)
         self.subscription_service = LimitedSubscriptionService(space, self, shortest_interval)
@@ -136,10 +149,14 @@ class LazyInternalServer(InternalServer):
         await super().start()
         self._clock = asyncio.create_task(self._tick())
 
+    def create_session(self, name: Any, user: Any = None, external: bool = False) -> Session:
+        """A session of a client."""
+        return Session(self, name)
+
     async def make_room(self) -> None:
         """For one more session: of too many, the oldest that is not activated goes (Part 4, 5.6.2)."""
         sessions = self._external_sessions
-        if len(sessions) < MAX_SESSIONS:
+        if len(sessions) < self.limits.sessions:
             self._full = False
             return
         idle = next((session for session in sessions.values() if not session.is_activated()), None)
@@ -147,7 +164,7 @@ class LazyInternalServer(InternalServer):
             await idle.close_session()
             return
         if not self._full:
-            log.warning("OPC UA clients are refused: there are too many sessions", limit=MAX_SESSIONS)
+            log.warning("OPC UA clients are refused: there are too many sessions", limit=self.limits.sessions)
         self._full = True
         raise ServiceError(ua.StatusCodes.BadTooManySessions)
 
@@ -171,7 +188,7 @@ class LazyInternalServer(InternalServer):
             await asyncio.sleep(1)
 
 
-class GuardedProcessor(UaProcessor):
+class GuardedProcessor(RequestProcessor):
     """Refuses what asyncua lets through: sessions on unsecured channels, and registrations of other servers."""
 
     async def _process_message(self, typeid: ua.NodeId, requesthdr: Any, seqhdr: Any, body: Any) -> Any:
@@ -210,7 +227,7 @@ class GuardedProtocol(OPCUAProtocol):
         """As asyncua's."""
         super().connection_made(transport)
         if self in self.clients:  # it was not refused for being one too many
-            self.processor: UaProcessor = GuardedProcessor(self.iserver, self.transport, self.limits)
+            self.processor: RequestProcessor = GuardedProcessor(self.iserver, self.transport, self.limits)
             self.processor.set_policies(self.policies)
 
 

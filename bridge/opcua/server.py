@@ -22,7 +22,8 @@ from .delivery import QueuedDelivery
 from .errors import AddressUnavailable, InstanceError, TemplateError
 from .events import SERVER, Event, EventTypes, base_fields
 from .instances import Instance, Instances
-from .internal import MAX_SESSIONS, GuardedBinaryServer, LazyInternalServer
+from .internal import GuardedBinaryServer, LazyInternalServer
+from .limits import Limits
 from .logins import Logins
 from .quiet import tame_asyncua
 from .space import LazyAddressSpace
@@ -38,6 +39,7 @@ SECURE = [
     ua.SecurityPolicyType.Basic256Sha256_Sign,
 ]
 MIN_PUBLISHING_INTERVAL = 10.0  # ms
+DEFAULT_LIMITS = Limits()
 _LIMITS_PREFIX = "Server_ServerCapabilities_OperationLimits_Max"
 
 
@@ -105,6 +107,7 @@ class OpcUaServer:
         application_uri: str | None = None,
         announced_host: str | None = None,
         min_publishing_interval: float = MIN_PUBLISHING_INTERVAL,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         tame_asyncua()
         self.host = host
@@ -121,7 +124,7 @@ class OpcUaServer:
         self.instances = Instances(self.namespaces.own)
         self.space = LazyAddressSpace(table, self.instances)
         self._iserver = LazyInternalServer(
-            self.space, Logins(users, anonymous), anonymous, min_publishing_interval
+            self.space, Logins(users, anonymous), anonymous, min_publishing_interval, limits
         )
         self._min_publishing_interval = min_publishing_interval
         self._delivery = QueuedDelivery(self._iserver.subscription_service)
@@ -290,7 +293,9 @@ class OpcUaServer:
             ids.Server_ServerDiagnostics_EnabledFlag: ua.Variant(False),
             ids.Server_ServerCapabilities_LocaleIdArray: ua.Variant(["en"], ua.VariantType.String),
             ids.Server_ServerCapabilities_MinSupportedSampleRate: ua.Variant(self._min_publishing_interval),
-            ids.Server_ServerCapabilities_MaxSessions: ua.Variant(MAX_SESSIONS, ua.VariantType.UInt32),
+            ids.Server_ServerCapabilities_MaxSessions: ua.Variant(
+                self._iserver.limits.sessions, ua.VariantType.UInt32
+            ),
             ids.Server_ServerCapabilities_MaxSubscriptions: ua.Variant(
                 self._iserver.max_subscriptions, ua.VariantType.UInt32
             ),

@@ -11,7 +11,7 @@ import pytest
 from asyncua import Client, ua
 from structlog.testing import capture_logs
 
-from bridge.opcua import AddressUnavailable, BuildInfo, CertificateError, OpcUaServer, internal
+from bridge.opcua import AddressUnavailable, BuildInfo, CertificateError, Limits, OpcUaServer
 
 Ids = ua.ObjectIds
 
@@ -148,8 +148,9 @@ def test_warnings_of_asyncua_reach_structlog(make_server, capsys) -> None:
     assert "disk full: x" in capsys.readouterr().out
 
 
-async def test_only_so_many_sessions_are_open_at_once(server: OpcUaServer, monkeypatch) -> None:
-    monkeypatch.setattr(internal, "MAX_SESSIONS", 2)
+async def test_only_so_many_sessions_are_open_at_once(make_server) -> None:
+    server: OpcUaServer = make_server(limits=Limits(sessions=2))
+    await server.start()
     async with Client(server.endpoint_url) as first, Client(server.endpoint_url):
         with capture_logs() as logs, pytest.raises(ua.UaStatusCodeError) as refused:
             await Client(server.endpoint_url).connect()
@@ -158,10 +159,12 @@ async def test_only_so_many_sessions_are_open_at_once(server: OpcUaServer, monke
         assert await first.get_namespace_array()
     async with Client(server.endpoint_url) as client:
         assert await client.get_namespace_array()
+    await server.stop()
 
 
-async def test_sessions_that_nobody_activates_make_room_for_others(server: OpcUaServer, monkeypatch) -> None:
-    monkeypatch.setattr(internal, "MAX_SESSIONS", 2)
+async def test_sessions_that_nobody_activates_make_room_for_others(make_server) -> None:
+    server: OpcUaServer = make_server(limits=Limits(sessions=2))
+    await server.start()
     idle = [Client(server.endpoint_url) for _ in range(2)]
     for client in idle:
         await client.connect_socket()
@@ -180,3 +183,4 @@ async def test_sessions_that_nobody_activates_make_room_for_others(server: OpcUa
     for client in idle:
         await client.close_secure_channel()
         client.disconnect_socket()
+    await server.stop()
