@@ -19,14 +19,16 @@ from asyncua.common.utils import ServiceError
 from asyncua.crypto.permission_rules import User, UserRole
 from asyncua.crypto.security_policies import SecurityPolicyNone
 from asyncua.server.address_space import MethodService
-from asyncua.server.binary_server_asyncio import BinaryServer, OPCUAProtocol
+from asyncua.server.binary_server_asyncio import BinaryServer
 from asyncua.server.history import HistoryManager
 from asyncua.server.internal_server import InternalServer
 from asyncua.server.internal_session import InternalSession
+from asyncua.server.internal_subscription import InternalSubscription
 from asyncua.server.subscription_service import SubscriptionService
 from asyncua.ua.ua_binary import struct_from_binary
 
 from .attributes import LazyAttributeService
+from .connections import LimitedProtocol
 from .instances import InstanceNode
 from .limits import Limits
 from .logins import Logins
@@ -85,20 +87,54 @@ class LazyMethodService(MethodService):
 
 
 class LimitedSubscriptionService(SubscriptionService):
-    """No subscription publishes more often than the server's limit, in milliseconds."""
+    """No subscription publishes more often than the server's limit, in milliseconds, and none grows beyond limits."""
 
-    def __init__(self, aspace: LazyAddressSpace, iserver: InternalServer, shortest: float) -> None:
+    def __init__(
+        self, aspace: LazyAddressSpace, iserver: InternalServer, shortest: float, limits: Limits
+    ) -> None:
         super().__init__(aspace, iserver=iserver)
         self._shortest = shortest
+        self._limits = limits
 
     async def create_subscription(
-        self, params: ua.CreateSubscriptionParameters, *arguments: Any, **keywords: Any
+        self,
+        params: ua.CreateSubscriptionParameters,
+        callback: Any,
+        session_id: ua.NodeId,
+        request_callback: Any = None,
     ) -> ua.CreateSubscriptionResult:
         """As asyncua's, with the revised interval never below the limit."""
+        owned = sum(held.session_id == session_id for held in self.subscriptions.values())
+        if owned >= self._limits.subscriptions_per_session:
+            raise ServiceError(ua.StatusCodes.BadTooManySubscriptions)
         interval = params.RequestedPublishingInterval
         if not interval >= self._shortest:  # NaN is revised too
             params.RequestedPublishingInterval = self._shortest
-        return await super().create_subscription(params, *arguments, **keywords)
+        return await super().create_subscription(
+            params, callback, session_id, request_callback=request_callback
+        )
+
+    async def create_monitored_items(
+        self, params: ua.CreateMonitoredItemsParameters
+    ) -> list[ua.MonitoredItemCreateResult]:
+        """As asyncua's, for as many items as there is room for; BadTooManyMonitoredItems for the others."""
+        items = params.ItemsToCreate
+        room = self._room(params.SubscriptionId)
+        params.ItemsToCreate = items[:room]
+        results: list[ua.MonitoredItemCreateResult] = await super().create_monitored_items(params)
+        full = ua.StatusCode(ua.StatusCodes.BadTooManyMonitoredItems)
+        return results + [ua.MonitoredItemCreateResult(StatusCode=full) for _ in items[room:]]
+
+    def _room(self, subscription_id: int) -> int:
+        counts = {number: monitored_items(held) for number, held in self.subscriptions.items()}
+        in_all = self._limits.monitored_items - sum(counts.values())
+        in_one = self._limits.monitored_items_per_subscription - counts.get(subscription_id, 0)
+        return max(0, min(in_all, in_one))
+
+
+def monitored_items(subscription: InternalSubscription) -> int:
+    """How many a subscription has."""
+    return len(subscription.monitored_item_srv._monitored_items)
 
 
 class LazyInternalServer(InternalServer):
@@ -130,7 +166,7 @@ class LazyInternalServer(InternalServer):
         self.view_service = LazyViewService(space, limits)
         self.method_service = LazyMethodService(space)
         self.node_mgt_service = LazyNodeManagementService(space)
-        self.subscription_service = LimitedSubscriptionService(space, self, shortest_interval)
+        self.subscription_service = LimitedSubscriptionService(space, self, shortest_interval, limits)
         self.history_manager = HistoryManager(self)
         self.isession = InternalSession(
             self, space, self.subscription_service, "Internal", user=User(UserRole.Admin)
@@ -220,7 +256,7 @@ class GuardedProcessor(RequestProcessor):
         return await logins.admit(address, name or "", password or "")
 
 
-class GuardedProtocol(OPCUAProtocol):
+class GuardedProtocol(LimitedProtocol):
     """A connection with a guarded processor."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

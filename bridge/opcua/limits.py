@@ -4,9 +4,12 @@ from collections.abc import Sized
 from dataclasses import dataclass
 
 from asyncua import ua
+from asyncua.common.connection import TransportLimits
 from asyncua.common.utils import ServiceError
 
 KILOBYTE = 1024
+CHUNK_SIZE = 65535  # bytes, the largest
+_SMALLEST_CHUNK = 8 * KILOBYTE  # that a client may choose as its largest (Part 6, 7.1.2.3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,12 @@ class Limits:
     def connections(self) -> int:
         """One for each session, and some for those who only ask for the endpoints."""
         return self.sessions + 50
+
+    @property
+    def transport(self) -> TransportLimits:
+        """What the transport is told (Part 6, 7.1.2.4)."""
+        chunks = 2 * self.message_size // _SMALLEST_CHUNK + 1
+        return TransportLimits(CHUNK_SIZE, CHUNK_SIZE, chunks, self.message_size)
 
     @property
     def unsent(self) -> int:

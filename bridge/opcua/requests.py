@@ -103,6 +103,25 @@ class RequestProcessor(UaProcessor):
 
     iserver: "LazyInternalServer"
 
+    async def process(self, header: Any, body: Any) -> bool:
+        """As asyncua's; what breaks the rules of the transport or of the secure channel ends the connection.
+
+        Before its session is activated, a client may send no message of several chunks.
+        """
+        try:
+            if header.ChunkType == ua.ChunkType.Intermediate and not self._is_activated():
+                raise ua.UaStatusCodeError(Codes.BadTcpMessageTooLarge)
+            return bool(await super().process(header, body))
+        except Exception as error:  # noqa: BLE001 (bytes of strangers may cause any)
+            log.info("an OPC UA connection is ended", address=self.name, reason=str(error))
+            code = error.code if isinstance(error, ua.UaStatusCodeError) else Codes.BadSecurityChecksFailed
+            refusal = ua.ErrorMessage(ua.StatusCode(code))
+            self._transport.write(ua_binary.uatcp_to_binary(ua.MessageType.Error, refusal))
+            return False
+
+    def _is_activated(self) -> bool:
+        return self.session is not None and self.session.is_activated()
+
     def open_secure_channel(self, algohdr: Any, seqhdr: Any, body: Any) -> None:
         """As asyncua's."""
         super().open_secure_channel(algohdr, seqhdr, self._limited(body))
@@ -125,10 +144,8 @@ class RequestProcessor(UaProcessor):
         if serve is None:
             return await super()._process_message(typeid, requesthdr, seqhdr, body)
         session = self.session
-        if session is None:
-            raise ServiceError(Codes.BadSessionIdInvalid)
-        if not session.is_activated():
-            raise ServiceError(Codes.BadSessionNotActivated)
+        if session is None or not self._is_activated():
+            raise ServiceError(Codes.BadSessionIdInvalid if session is None else Codes.BadSessionNotActivated)
         session.touch()
         self.session_last_activity = time.monotonic()
         self.send_response(requesthdr.RequestHandle, seqhdr, await serve(session, body))
@@ -137,8 +154,15 @@ class RequestProcessor(UaProcessor):
     def send_response(
         self, requesthandle: Any, seqhdr: Any, response: Any, msgtype: Any = ua.MessageType.SecureMessage
     ) -> None:
-        """As asyncua's; a client that takes none of its answers is cut off."""
-        super().send_response(requesthandle, seqhdr, response, msgtype)
+        """As asyncua's, or the fault BadResponseTooLarge; a client that takes none of its answers is cut off."""
+        response.ResponseHeader.RequestHandle = requesthandle
+        body = ua_binary.struct_to_binary(response)
+        if not self._limits.is_msg_size_within_limit(len(body)):
+            fault = ua.ServiceFault()
+            fault.ResponseHeader.ServiceResult = ua.StatusCode(Codes.BadResponseTooLarge)
+            fault.ResponseHeader.RequestHandle = requesthandle
+            body = ua_binary.struct_to_binary(fault)
+        self._transport.write(self._connection.message_to_binary(body, msgtype, seqhdr.RequestId))
         if self._transport.get_write_buffer_size() > self.iserver.limits.unsent:
             log.warning("an OPC UA client is cut off: it does not take its answers", address=self.name)
             self._transport.abort()

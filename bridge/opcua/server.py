@@ -213,7 +213,7 @@ class OpcUaServer:
             )
             self.application_uri = identity.application_uri
             self._server = await self._prepared_server(identity)
-            self._binary = GuardedBinaryServer(self._iserver, listening, self._server.limits)
+            self._binary = GuardedBinaryServer(self._iserver, listening, self._iserver.limits.transport)
             self._binary.set_policies(self._server._policies)
             await self._iserver.start()
             self._delivering = asyncio.create_task(self._delivery.run())
