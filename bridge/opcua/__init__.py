@@ -74,6 +74,7 @@ from .errors import (
     UsersError,
 )
 from .instances import Instance
+from .limits import Limits
 from .server import BuildInfo, OpcUaServer
 from .template import Template, TemplateNode
 from .times import ticks_now, to_datetime, to_ticks
@@ -86,6 +87,7 @@ __all__ = [
     "CertificateError",
     "Instance",
     "InstanceError",
+    "Limits",
     "OpcUaError",
     "OpcUaServer",
     "Template",

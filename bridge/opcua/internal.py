@@ -19,24 +19,29 @@ from asyncua.common.utils import ServiceError
 from asyncua.crypto.permission_rules import User, UserRole
 from asyncua.crypto.security_policies import SecurityPolicyNone
 from asyncua.server.address_space import MethodService
-from asyncua.server.binary_server_asyncio import BinaryServer, OPCUAProtocol
+from asyncua.server.binary_server_asyncio import BinaryServer
 from asyncua.server.history import HistoryManager
 from asyncua.server.internal_server import InternalServer
 from asyncua.server.internal_session import InternalSession
+from asyncua.server.internal_subscription import InternalSubscription
 from asyncua.server.subscription_service import SubscriptionService
-from asyncua.server.uaprocessor import UaProcessor
 from asyncua.ua.ua_binary import struct_from_binary
 
+from .attributes import LazyAttributeService
+from .connections import LimitedProtocol
 from .instances import InstanceNode
+from .limits import Limits
 from .logins import Logins
 from .ports import SCOPE, Scope
-from .space import LazyAddressSpace, LazyAttributeService, LazyNodeManagementService, LazyViewService
+from .requests import RequestProcessor, limit_decoding
+from .sessions import Session
+from .space import LazyAddressSpace, LazyNodeManagementService
+from .views import LazyViewService
 
 log = structlog.get_logger(__name__)
 
 CURRENT_TIME = ua.NodeId(ua.ObjectIds.Server_ServerStatus_CurrentTime)
 SERVER_STATUS = ua.NodeId(ua.ObjectIds.Server_ServerStatus)
-MAX_SESSIONS = 100
 _DISCOVERY = {  # what needs neither security nor a session (Part 4, 5.5)
     ua.NodeId(ua.ObjectIds.FindServersRequest_Encoding_DefaultBinary),
     ua.NodeId(ua.ObjectIds.GetEndpointsRequest_Encoding_DefaultBinary),
@@ -83,30 +88,74 @@ class LazyMethodService(MethodService):
 
 
 class LimitedSubscriptionService(SubscriptionService):
-    """No subscription publishes more often than the server's limit, in milliseconds."""
+    """No subscription publishes more often than the server's limit, in milliseconds, and none grows beyond limits."""
 
-    def __init__(self, aspace: LazyAddressSpace, iserver: InternalServer, shortest: float) -> None:
+    def __init__(
+        self, aspace: LazyAddressSpace, iserver: InternalServer, shortest: float, limits: Limits
+    ) -> None:
         super().__init__(aspace, iserver=iserver)
         self._shortest = shortest
+        self._limits = limits
 
     async def create_subscription(
-        self, params: ua.CreateSubscriptionParameters, *arguments: Any, **keywords: Any
+        self,
+        params: ua.CreateSubscriptionParameters,
+        callback: Any,
+        session_id: ua.NodeId,
+        request_callback: Any = None,
     ) -> ua.CreateSubscriptionResult:
         """As asyncua's, with the revised interval never below the limit."""
+        owned = sum(held.session_id == session_id for held in self.subscriptions.values())
+        if owned >= self._limits.subscriptions_per_session:
+            raise ServiceError(ua.StatusCodes.BadTooManySubscriptions)
         interval = params.RequestedPublishingInterval
         if not interval >= self._shortest:  # NaN is revised too
             params.RequestedPublishingInterval = self._shortest
-        return await super().create_subscription(params, *arguments, **keywords)
+        return await super().create_subscription(
+            params, callback, session_id, request_callback=request_callback
+        )
+
+    async def create_monitored_items(
+        self, params: ua.CreateMonitoredItemsParameters
+    ) -> list[ua.MonitoredItemCreateResult]:
+        """As asyncua's, for as many items as there is room for; BadTooManyMonitoredItems for the others."""
+        items = params.ItemsToCreate
+        room = self._room(params.SubscriptionId)
+        params.ItemsToCreate = items[:room]
+        results: list[ua.MonitoredItemCreateResult] = await super().create_monitored_items(params)
+        full = ua.StatusCode(ua.StatusCodes.BadTooManyMonitoredItems)
+        return results + [ua.MonitoredItemCreateResult(StatusCode=full) for _ in items[room:]]
+
+    def _room(self, subscription_id: int) -> int:
+        counts = {number: monitored_items(held) for number, held in self.subscriptions.items()}
+        in_all = self._limits.monitored_items - sum(counts.values())
+        in_one = self._limits.monitored_items_per_subscription - counts.get(subscription_id, 0)
+        return max(0, min(in_all, in_one))
+
+
+def monitored_items(subscription: InternalSubscription) -> int:
+    """How many a subscription has."""
+    return len(subscription.monitored_item_srv._monitored_items)
 
 
 class LazyInternalServer(InternalServer):
     """asyncua's services over the lazy address space."""
 
     def __init__(
-        self, space: LazyAddressSpace, logins: Logins, anonymous: bool, shortest_interval: float
+        self,
+        space: LazyAddressSpace,
+        logins: Logins,
+        anonymous: bool,
+        shortest_interval: float,
+        limits: Limits,
     ) -> None:
         super().__init__(user_manager=logins)
+        limit_decoding()
         self.logins = logins
+        self.limits = limits
+        self.max_connections = limits.connections
+        self.max_subscriptions = limits.subscriptions
+        self.max_monitored_item_queue_size = limits.queue_size
         self.allow_remote_admin = False
         self.anonymous = anonymous
         self.disabled_clock = True  # ours below can be stopped at once
@@ -114,11 +163,11 @@ class LazyInternalServer(InternalServer):
         self.supported_tokens = tuple(tokens)
         # Made again, since asyncua's constructor made them on an address space of its own.
         self.aspace = space
-        self.attribute_service = LazyAttributeService(space)
-        self.view_service = LazyViewService(space)
+        self.attribute_service = LazyAttributeService(space, limits)
+        self.view_service = LazyViewService(space, limits)
         self.method_service = LazyMethodService(space)
         self.node_mgt_service = LazyNodeManagementService(space)
-        self.subscription_service = LimitedSubscriptionService(space, self, shortest_interval)
+        self.subscription_service = LimitedSubscriptionService(space, self, shortest_interval, limits)
         self.history_manager = HistoryManager(self)
         self.isession = InternalSession(
             self, space, self.subscription_service, "Internal", user=User(UserRole.Admin)
@@ -137,10 +186,14 @@ class LazyInternalServer(InternalServer):
         await super().start()
         self._clock = asyncio.create_task(self._tick())
 
+    def create_session(self, name: Any, user: Any = None, external: bool = False) -> Session:
+        """A session of a client."""
+        return Session(self, name)
+
     async def make_room(self) -> None:
         """For one more session: of too many, the oldest that is not activated goes (Part 4, 5.6.2)."""
         sessions = self._external_sessions
-        if len(sessions) < MAX_SESSIONS:
+        if len(sessions) < self.limits.sessions:
             self._full = False
             return
         idle = next((session for session in sessions.values() if not session.is_activated()), None)
@@ -148,7 +201,7 @@ class LazyInternalServer(InternalServer):
             await idle.close_session()
             return
         if not self._full:
-            log.warning("OPC UA clients are refused: there are too many sessions", limit=MAX_SESSIONS)
+            log.warning("OPC UA clients are refused: there are too many sessions", limit=self.limits.sessions)
         self._full = True
         raise ServiceError(ua.StatusCodes.BadTooManySessions)
 
@@ -172,7 +225,7 @@ class LazyInternalServer(InternalServer):
             await asyncio.sleep(1)
 
 
-class GuardedProcessor(UaProcessor):
+class GuardedProcessor(RequestProcessor):
     """Refuses what asyncua lets through: sessions on unsecured channels, and registrations of other servers.
 
     What a request finds of the instances is what its port's scope says.
@@ -210,7 +263,7 @@ class GuardedProcessor(UaProcessor):
         return await logins.admit(address, name or "", password or "")
 
 
-class GuardedProtocol(OPCUAProtocol):
+class GuardedProtocol(LimitedProtocol):
     """A connection with a guarded processor."""
 
     scope: Scope | None = None
@@ -222,7 +275,7 @@ class GuardedProtocol(OPCUAProtocol):
             processor = GuardedProcessor(self.iserver, self.transport, self.limits)
             processor.scope = self.scope
             processor.set_policies(self.policies)
-            self.processor: UaProcessor = processor
+            self.processor: RequestProcessor = processor
 
 
 class GuardedBinaryServer(BinaryServer):

@@ -17,12 +17,14 @@ import structlog
 from asyncua import Server, ua
 
 from . import certificates
+from .capabilities import capabilities
 from .declarations import Addition, NameKey, Planner
 from .delivery import QueuedDelivery
 from .errors import AddressUnavailable, InstanceError, TemplateError
 from .events import SERVER, Event, EventTypes, base_fields
 from .instances import Instance, Instances
-from .internal import MAX_SESSIONS, GuardedBinaryServer, LazyInternalServer
+from .internal import GuardedBinaryServer, LazyInternalServer
+from .limits import Limits
 from .logins import Logins
 from .metadata import namespace_metadata
 from .ports import EVERYWHERE, MAIN, Ports, Scope
@@ -40,7 +42,7 @@ SECURE = [
     ua.SecurityPolicyType.Basic256Sha256_Sign,
 ]
 MIN_PUBLISHING_INTERVAL = 10.0  # ms
-_LIMITS_PREFIX = "Server_ServerCapabilities_OperationLimits_Max"
+DEFAULT_LIMITS = Limits()
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ class OpcUaServer:
         application_uri: str | None = None,
         announced_host: str | None = None,
         min_publishing_interval: float = MIN_PUBLISHING_INTERVAL,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         tame_asyncua()
         self.host = host
@@ -123,7 +126,7 @@ class OpcUaServer:
         self.instances = Instances(self.namespaces.own)
         self.space = LazyAddressSpace(table, self.instances)
         self._iserver = LazyInternalServer(
-            self.space, Logins(users, anonymous), anonymous, min_publishing_interval
+            self.space, Logins(users, anonymous), anonymous, min_publishing_interval, limits
         )
         self._min_publishing_interval = min_publishing_interval
         self._delivery = QueuedDelivery(self._iserver.subscription_service)
@@ -234,7 +237,7 @@ class OpcUaServer:
             self._delivering = asyncio.create_task(self._delivery.run())
             for port, bound in listening.items():
                 binary = GuardedBinaryServer(
-                    self._iserver, bound, self._server.limits, Scope(self._ports, port)
+                    self._iserver, bound, self._iserver.limits.transport, Scope(self._ports, port)
                 )
                 binary.set_policies(self._server._policies)
                 self._binaries.append(binary)
@@ -328,33 +331,20 @@ class OpcUaServer:
             build.build_number,
             build.build_date,
         )
-        await self._tell_capabilities(server)
+        await self._tell_capabilities()
         await server._setup_server_nodes()
         return server
 
-    async def _tell_capabilities(self, server: Server) -> None:
-        """What Server/ServerCapabilities (Part 5, 6.3.2) says; operation limits of 0 mean that none is enforced."""
-        ids = ua.ObjectIds
-        limits = [number for name, number in vars(ids).items() if name.startswith(_LIMITS_PREFIX)]
-        values = {
-            ids.Server_ServiceLevel: ua.Variant(255, ua.VariantType.Byte),
-            ids.Server_Auditing: ua.Variant(False),
-            ids.Server_ServerRedundancy_RedundancySupport: ua.Variant(0, ua.VariantType.Int32),
-            ids.Server_ServerDiagnostics_EnabledFlag: ua.Variant(False),
-            ids.Server_ServerCapabilities_LocaleIdArray: ua.Variant(["en"], ua.VariantType.String),
-            ids.Server_ServerCapabilities_MinSupportedSampleRate: ua.Variant(self._min_publishing_interval),
-            ids.Server_ServerCapabilities_MaxSessions: ua.Variant(MAX_SESSIONS, ua.VariantType.UInt32),
-            ids.Server_ServerCapabilities_MaxSubscriptions: ua.Variant(
-                self._iserver.max_subscriptions, ua.VariantType.UInt32
-            ),
-            ids.Server_ServerCapabilities_MaxMonitoredItemsQueueSize: ua.Variant(
-                self._iserver.max_monitored_item_queue_size, ua.VariantType.UInt32
-            ),
-            **{limit: ua.Variant(0, ua.VariantType.UInt32) for limit in limits},
-        }
+    async def _tell_capabilities(self) -> None:
+        """Server/ServerCapabilities, and what else the Server object says of itself (Part 5, 6.3.1)."""
+        values = dict(capabilities(self._iserver.limits, self._min_publishing_interval))
+        values[ua.NodeId(ua.ObjectIds.Server_ServiceLevel)] = ua.Variant(255, ua.VariantType.Byte)
+        values[ua.NodeId(ua.ObjectIds.Server_Auditing)] = ua.Variant(False)
+        values[ua.NodeId(ua.ObjectIds.Server_ServerDiagnostics_EnabledFlag)] = ua.Variant(False)
+        redundancy = ua.NodeId(ua.ObjectIds.Server_ServerRedundancy_RedundancySupport)
+        values[redundancy] = ua.Variant(0, ua.VariantType.Int32)
         now = datetime.now(UTC)
-        for number, variant in values.items():
-            node_id = ua.NodeId(number)
+        for node_id, variant in values.items():
             if node_id in self.space:
                 await self.space.write_attribute_value(
                     node_id, ua.AttributeIds.Value, ua.DataValue(variant, ua.StatusCode(), now, now)

@@ -1,21 +1,19 @@
 """The lazy address space: nodes of the type table appear when asked for, instance nodes exist only as values.
 
 In: the type table, and an `InstanceNodes` that knows the nodes of the instance namespace. Out: an asyncua
-AddressSpace, and its view, attribute and node management services with what they lack for such nodes.
+AddressSpace, and its node management service with what it lacks for such nodes.
 """
 
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from asyncua import ua
-from asyncua.crypto.permission_rules import User, UserRole
+from asyncua.crypto.permission_rules import User
 from asyncua.server.address_space import (
     AddressSpace,
-    AttributeService,
     AttributeValue,
     NodeData,
     NodeManagementService,
-    ViewService,
 )
 
 from .ports import SCOPE
@@ -156,48 +154,6 @@ class LazyAddressSpace(AddressSpace):
         """As asyncua's, also when the node went away before the monitored item did."""
         self._handle_to_attribute_map.pop(handle, None)
         self._watchers.pop(handle, {}).pop(handle, None)
-
-
-class LazyViewService(ViewService):
-    """Browse and TranslateBrowsePaths with the subtypes of each reference type looked up once.
-
-    A reference to an instance leads somewhere only on the port that the instance is on.
-    """
-
-    def __init__(self, aspace: LazyAddressSpace) -> None:
-        super().__init__(aspace)
-        self._subtypes: dict[ua.NodeId, frozenset[ua.NodeId]] = {}
-        self._shows = aspace.shows
-
-    def _is_suitable_ref(self, desc: ua.BrowseDescription, ref: ua.ReferenceDescription) -> bool:
-        return super()._is_suitable_ref(desc, ref) and self._shows(ref.NodeId)
-
-    def _find_elements_in_node(self, el: ua.RelativePathElement, nodeid: ua.NodeId) -> list[ua.NodeId]:
-        return [found for found in super()._find_elements_in_node(el, nodeid) if self._shows(found)]
-
-    def _get_sub_ref(self, ref: ua.NodeId) -> frozenset[ua.NodeId]:
-        subtypes = self._subtypes.get(ref)
-        if subtypes is None:
-            subtypes = self._subtypes[ref] = frozenset(super()._get_sub_ref(ref))
-        return subtypes
-
-
-class LazyAttributeService(AttributeService):
-    """Reading for all; writing for the server alone, since no value here is a client's to set."""
-
-    async def write(
-        self,
-        params: ua.WriteParameters,
-        user: User = User(role=UserRole.Admin),  # noqa: B008 (asyncua's own signature)
-    ) -> list[ua.StatusCode]:
-        """As asyncua's for the server itself; BadNotWritable for clients."""
-        if user.role is UserRole.Admin:
-            written: list[ua.StatusCode] = await super().write(params, user)
-            return written
-        unknown, refused = ua.StatusCodes.BadNodeIdUnknown, ua.StatusCodes.BadNotWritable
-        return [
-            ua.StatusCode(refused if item.NodeId in self._aspace else unknown) for item in params.NodesToWrite
-        ]
 
 
 class LazyNodeManagementService(NodeManagementService):

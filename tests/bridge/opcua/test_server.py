@@ -11,7 +11,7 @@ import pytest
 from asyncua import Client, ua
 from structlog.testing import capture_logs
 
-from bridge.opcua import AddressUnavailable, BuildInfo, CertificateError, OpcUaServer, internal
+from bridge.opcua import AddressUnavailable, BuildInfo, CertificateError, Limits, OpcUaServer
 
 Ids = ua.ObjectIds
 
@@ -55,11 +55,62 @@ async def test_build_info_and_uris_are_the_applications_own(make_server) -> None
     await server.stop()
 
 
-async def test_capabilities_promise_nothing_that_is_not_kept(client: Client) -> None:
-    assert await value(client, Ids.Server_ServerCapabilities_MinSupportedSampleRate) == 10.0
-    assert await value(client, Ids.Server_ServerCapabilities_OperationLimits_MaxNodesPerRead) == 0
-    assert await value(client, Ids.Server_ServerDiagnostics_EnabledFlag) is False
-    assert await value(client, Ids.Server_Auditing) is False
+async def test_capabilities_tell_the_limits_that_are_kept(make_server) -> None:
+    server: OpcUaServer = make_server(
+        limits=Limits(
+            sessions=7,
+            subscriptions=8,
+            subscriptions_per_session=3,
+            monitored_items=90,
+            monitored_items_per_subscription=50,
+            queue_size=20,
+            operations=60,
+            method_calls=4,
+            continuation_points=2,
+            message_size=100_000,
+            array_length=5000,
+        ),
+        min_publishing_interval=25.0,
+    )
+    await server.start()
+    async with Client(server.endpoint_url) as client:
+        told = {
+            (await child.read_browse_name()).Name: await child.read_data_value()
+            for folder in (Ids.Server_ServerCapabilities, Ids.Server_ServerCapabilities_OperationLimits)
+            for child in await client.get_node(ua.NodeId(folder)).get_properties()
+        }
+        limits = {name: value for name, value in told.items() if name.startswith("MaxNodesPer")}
+        per_call = limits.pop("MaxNodesPerMethodCall")
+        assert per_call.Value.Value == 4
+        assert len(limits) == 10
+        assert {value.Value.Value for value in limits.values()} == {60}
+        expected = {
+            "MaxMonitoredItemsPerCall": 60,
+            "MaxSessions": 7,
+            "MaxSubscriptions": 8,
+            "MaxSubscriptionsPerSession": 3,
+            "MaxMonitoredItems": 90,
+            "MaxMonitoredItemsPerSubscription": 50,
+            "MaxMonitoredItemsQueueSize": 20,
+            "MaxArrayLength": 5000,
+            "MaxStringLength": 100_000,
+            "MaxByteStringLength": 100_000,
+            "MaxBrowseContinuationPoints": 2,
+            "MaxQueryContinuationPoints": 0,
+            "MaxHistoryContinuationPoints": 0,
+            "MinSupportedSampleRate": 25.0,
+            "LocaleIdArray": ["en"],
+            "ServerProfileArray": ["http://opcfoundation.org/UA-Profile/Transport/uatcp-uasc-uabinary"],
+            "SoftwareCertificates": [],
+        }
+        assert {name: told[name].Value.Value for name in expected} == expected
+        types = {name: told[name].Value.VariantType for name in expected}
+        assert types["MaxSessions"] == ua.VariantType.UInt32
+        assert types["MaxBrowseContinuationPoints"] == ua.VariantType.UInt16
+    await server.stop()
+
+
+async def test_no_history_is_promised(client: Client) -> None:
     assert await value(client, Ids.HistoryServerCapabilities_AccessHistoryDataCapability) in (False, None)
 
 
@@ -148,8 +199,9 @@ def test_warnings_of_asyncua_reach_structlog(make_server, capsys) -> None:
     assert "disk full: x" in capsys.readouterr().out
 
 
-async def test_only_so_many_sessions_are_open_at_once(server: OpcUaServer, monkeypatch) -> None:
-    monkeypatch.setattr(internal, "MAX_SESSIONS", 2)
+async def test_only_so_many_sessions_are_open_at_once(make_server) -> None:
+    server: OpcUaServer = make_server(limits=Limits(sessions=2))
+    await server.start()
     async with Client(server.endpoint_url) as first, Client(server.endpoint_url):
         with capture_logs() as logs, pytest.raises(ua.UaStatusCodeError) as refused:
             await Client(server.endpoint_url).connect()
@@ -158,10 +210,12 @@ async def test_only_so_many_sessions_are_open_at_once(server: OpcUaServer, monke
         assert await first.get_namespace_array()
     async with Client(server.endpoint_url) as client:
         assert await client.get_namespace_array()
+    await server.stop()
 
 
-async def test_sessions_that_nobody_activates_make_room_for_others(server: OpcUaServer, monkeypatch) -> None:
-    monkeypatch.setattr(internal, "MAX_SESSIONS", 2)
+async def test_sessions_that_nobody_activates_make_room_for_others(make_server) -> None:
+    server: OpcUaServer = make_server(limits=Limits(sessions=2))
+    await server.start()
     idle = [Client(server.endpoint_url) for _ in range(2)]
     for client in idle:
         await client.connect_socket()
@@ -180,3 +234,4 @@ async def test_sessions_that_nobody_activates_make_room_for_others(server: OpcUa
     for client in idle:
         await client.close_secure_channel()
         client.disconnect_socket()
+    await server.stop()

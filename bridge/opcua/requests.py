@@ -1,0 +1,196 @@
+"""Requests as they come in: decoded within limits, and those served that asyncua does not know.
+
+In: message bodies. Out: responses; for what cannot be decoded or asks too much, the service fault of the standard.
+"""
+
+import functools
+import math
+import struct
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from asyncua import ua
+from asyncua.common.utils import Buffer, NotEnoughData, ServiceError
+from asyncua.server import uaprocessor
+from asyncua.server.uaprocessor import UaProcessor
+from asyncua.ua import ua_binary
+from asyncua.ua.ua_binary import struct_from_binary
+
+from .sessions import Session
+
+if TYPE_CHECKING:
+    from .internal import LazyInternalServer
+
+log = structlog.get_logger(__name__)
+
+Ids = ua.ObjectIds
+Codes = ua.StatusCodes
+
+
+class RequestBuffer(Buffer):
+    """The body of a request, with the number of elements that its arrays may still have, all taken together."""
+
+    def __init__(self, data: Any, start: int, size: int, budget: list[int]) -> None:
+        super().__init__(data, start, size)
+        self._budget = budget
+
+    def copy(self, size: int = -1) -> "RequestBuffer":
+        """As asyncua's, with the same budget."""
+        plain = super().copy(size)
+        return RequestBuffer(plain._data, plain._cur_pos, plain._size, self._budget)
+
+    def expect(self, length: int) -> None:
+        """An array of this length comes now; UaStatusCodeError BadEncodingLimitsExceeded when that is too long."""
+        if length > 0:
+            self._budget[0] -= length
+            if self._budget[0] < 0:
+                raise ua.UaStatusCodeError(Codes.BadEncodingLimitsExceeded)
+
+
+def _counted(decoder_of: Callable[[Any], Callable[[Any], Any]]) -> Callable[[Any], Callable[[Any], Any]]:
+    """asyncua's maker of array decoders, with decoders that ask a RequestBuffer first."""
+
+    @functools.cache
+    def make(kind: Any) -> Callable[[Any], Any]:
+        decode = decoder_of(kind)
+
+        def decode_counted(data: Any) -> Any:
+            if isinstance(data, RequestBuffer):
+                data.expect(ua_binary.Primitives.Int32.unpack(data.copy(4)))
+            return decode(data)
+
+        return decode_counted
+
+    return make
+
+
+def _shaped(flat: list[Any], dimensions: list[int]) -> list[Any]:
+    """A matrix of exactly these elements; asyncua would fill one up to whatever size its dimensions claim."""
+    if not dimensions or min(dimensions) < 0 or math.prod(dimensions) != len(flat):
+        raise ua.UaStatusCodeError(Codes.BadDecodingError)
+    return _reshape(flat, dimensions) if flat else []
+
+
+def _decoded(kind: Any, body: Any) -> Any:
+    """The structure; UaStatusCodeError BadDecodingError for bytes that are none."""
+    try:
+        return struct_from_binary(kind, body)
+    except ua.UaStatusCodeError:
+        raise
+    except Exception as error:
+        raise ua.UaStatusCodeError(Codes.BadDecodingError) from error
+
+
+_reshape = ua_binary._reshape
+
+
+def limit_decoding() -> None:
+    """Make asyncua's decoders keep to limits: without, some bytes that claim to be an array could fill the memory."""
+    if uaprocessor.struct_from_binary is _decoded:
+        return
+    uaprocessor.struct_from_binary = _decoded
+    ua_binary._reshape = _shaped
+    ua_binary._create_uatype_array_deserializer = _counted(ua_binary._create_uatype_array_deserializer)
+    ua_binary._create_list_deserializer = _counted(ua_binary._create_list_deserializer)
+    ua_binary._create_type_deserializer.cache_clear()  # these hold decoders made before
+    ua_binary._create_dataclass_deserializer.cache_clear()
+
+
+class RequestProcessor(UaProcessor):
+    """asyncua's, for requests within limits, of the connection's own session; with the services it lacks."""
+
+    iserver: "LazyInternalServer"
+
+    async def process(self, header: Any, body: Any) -> bool:
+        """As asyncua's; what breaks the rules of the transport or of the secure channel ends the connection.
+
+        Before its session is activated, a client may send no message of several chunks.
+        """
+        try:
+            if header.ChunkType == ua.ChunkType.Intermediate and not self._is_activated():
+                raise ua.UaStatusCodeError(Codes.BadTcpMessageTooLarge)
+            return bool(await super().process(header, body))
+        except Exception as error:  # noqa: BLE001 (bytes of strangers may cause any)
+            log.info("an OPC UA connection is ended", address=self.name, reason=str(error))
+            code = error.code if isinstance(error, ua.UaStatusCodeError) else Codes.BadSecurityChecksFailed
+            refusal = ua.ErrorMessage(ua.StatusCode(code))
+            self._transport.write(ua_binary.uatcp_to_binary(ua.MessageType.Error, refusal))
+            return False
+
+    def _is_activated(self) -> bool:
+        return self.session is not None and self.session.is_activated()
+
+    def open_secure_channel(self, algohdr: Any, seqhdr: Any, body: Any) -> None:
+        """As asyncua's."""
+        super().open_secure_channel(algohdr, seqhdr, self._limited(body))
+
+    async def process_message(self, seqhdr: Any, body: Any) -> bool:
+        """As asyncua's; false, which closes the connection, when not even the request's header can be read."""
+        try:
+            return bool(await super().process_message(seqhdr, self._limited(body)))
+        except (ua.UaStatusCodeError, NotEnoughData, ValueError, struct.error):
+            return False
+
+    def _limited(self, body: Buffer) -> RequestBuffer:
+        return RequestBuffer(body._data, body._cur_pos, body._size, [self.iserver.limits.array_length])
+
+    async def _process_message(self, typeid: ua.NodeId, requesthdr: Any, seqhdr: Any, body: Any) -> Any:
+        own_token = self.session is None or requesthdr.AuthenticationToken == self.session.auth_token
+        if not own_token and typeid not in _WITHOUT_SESSION:
+            raise ServiceError(Codes.BadSessionIdInvalid)
+        serve = _SERVICES.get(typeid)
+        if serve is None:
+            return await super()._process_message(typeid, requesthdr, seqhdr, body)
+        session = self.session
+        if session is None or not self._is_activated():
+            raise ServiceError(Codes.BadSessionIdInvalid if session is None else Codes.BadSessionNotActivated)
+        session.touch()
+        self.session_last_activity = time.monotonic()
+        self.send_response(requesthdr.RequestHandle, seqhdr, await serve(session, body))
+        return True
+
+    def send_response(
+        self, requesthandle: Any, seqhdr: Any, response: Any, msgtype: Any = ua.MessageType.SecureMessage
+    ) -> None:
+        """As asyncua's, or the fault BadResponseTooLarge; a client that takes none of its answers is cut off."""
+        response.ResponseHeader.RequestHandle = requesthandle
+        body = ua_binary.struct_to_binary(response)
+        if not self._limits.is_msg_size_within_limit(len(body)):
+            fault = ua.ServiceFault()
+            fault.ResponseHeader.ServiceResult = ua.StatusCode(Codes.BadResponseTooLarge)
+            fault.ResponseHeader.RequestHandle = requesthandle
+            body = ua_binary.struct_to_binary(fault)
+        self._transport.write(self._connection.message_to_binary(body, msgtype, seqhdr.RequestId))
+        if self._transport.get_write_buffer_size() > self.iserver.limits.unsent:
+            log.warning("an OPC UA client is cut off: it does not take its answers", address=self.name)
+            self._transport.abort()
+
+
+async def _browse_next(session: Session, body: Any) -> Any:
+    params = _decoded(ua.BrowseNextParameters, body)
+    return ua.BrowseNextResponse(Parameters=ua.BrowseNextResult(Results=await session.browse_next(params)))
+
+
+async def _register_nodes(session: Session, body: Any) -> Any:
+    nodes = await session.register_nodes(_decoded(ua.RegisterNodesParameters, body).NodesToRegister)
+    return ua.RegisterNodesResponse(Parameters=ua.RegisterNodesResult(RegisteredNodeIds=nodes))
+
+
+async def _unregister_nodes(session: Session, body: Any) -> Any:
+    await session.unregister_nodes(_decoded(ua.UnregisterNodesParameters, body).NodesToUnregister)
+    return ua.UnregisterNodesResponse()
+
+
+_SERVICES: dict[ua.NodeId, Callable[[Session, Any], Awaitable[Any]]] = {
+    ua.NodeId(Ids.BrowseNextRequest_Encoding_DefaultBinary): _browse_next,
+    ua.NodeId(Ids.RegisterNodesRequest_Encoding_DefaultBinary): _register_nodes,
+    ua.NodeId(Ids.UnregisterNodesRequest_Encoding_DefaultBinary): _unregister_nodes,
+}
+_WITHOUT_SESSION = {
+    ua.NodeId(Ids.FindServersRequest_Encoding_DefaultBinary),
+    ua.NodeId(Ids.GetEndpointsRequest_Encoding_DefaultBinary),
+    ua.NodeId(Ids.CreateSessionRequest_Encoding_DefaultBinary),
+    ua.NodeId(Ids.CloseSecureChannelRequest_Encoding_DefaultBinary),
+}

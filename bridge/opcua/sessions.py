@@ -1,0 +1,99 @@
+"""Sessions of clients (Part 4, 5.7): each with continuation points of its own, and within the server's limits.
+
+In: requests as decoded. Out: what the services answer, or the status code for a request that asks too much.
+"""
+
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from asyncua import ua
+from asyncua.server.internal_session import InternalSession, SessionState
+
+from .limits import Limits, check_operations
+from .views import ContinuationPoints
+
+if TYPE_CHECKING:
+    from .internal import LazyInternalServer
+
+Service = Callable[..., Awaitable[Any]]
+
+
+def _limited(service: Service, field: str | None = None) -> Service:
+    """asyncua's service, for as many operations as the limits allow; they are in this field of its parameters."""
+
+    async def serve(session: "Session", params: Any, *others: Any) -> Any:
+        check_operations(params if field is None else getattr(params, field), session.limits.operations)
+        return await service(session, params, *others)
+
+    return serve
+
+
+class Session(InternalSession):
+    """A client's session. Each service checks the number of operations before it does any of them."""
+
+    def __init__(self, server: "LazyInternalServer", name: Any) -> None:
+        super().__init__(server, server.aspace, server.subscription_service, name, external=True)
+        self._become_unguessable()
+        self.limits: Limits = server.limits
+        self.continuation_points = ContinuationPoints(self.limits.continuation_points)
+
+    def _become_unguessable(self) -> None:
+        """asyncua counts its authentication tokens; they shall be random (Part 4, 7.36)."""
+        self.iserver.unregister_external_session(self)
+        self.auth_token = ua.NodeId(secrets.token_bytes(32), 0)
+        self.iserver.register_external_session(self)
+
+    async def close_session(self, delete_subs: bool = True) -> None:
+        """As asyncua's."""
+        self.continuation_points.clear()
+        await super().close_session(delete_subs)
+
+    history_read = _limited(InternalSession.history_read, "NodesToRead")
+    write = _limited(InternalSession.write, "NodesToWrite")
+    translate_browsepaths_to_nodeids = _limited(InternalSession.translate_browsepaths_to_nodeids)
+    register_nodes = _limited(InternalSession.register_nodes)  # each node is as fast by its own id
+    unregister_nodes = _limited(InternalSession.unregister_nodes)
+    add_nodes = _limited(InternalSession.add_nodes)
+    delete_nodes = _limited(InternalSession.delete_nodes, "NodesToDelete")
+    add_references = _limited(InternalSession.add_references)
+    delete_references = _limited(InternalSession.delete_references, "ReferencesToDelete")
+    create_monitored_items = _limited(InternalSession.create_monitored_items, "ItemsToCreate")
+    modify_monitored_items = _limited(InternalSession.modify_monitored_items, "ItemsToModify")
+    set_monitoring_mode = _limited(InternalSession.set_monitoring_mode, "MonitoredItemIds")
+    delete_monitored_items = _limited(InternalSession.delete_monitored_items, "MonitoredItemIds")
+    set_publishing_mode = _limited(InternalSession.set_publishing_mode, "SubscriptionIds")
+    transfer_subscriptions = _limited(InternalSession.transfer_subscriptions, "SubscriptionIds")
+
+    async def read(self, params: ua.ReadParameters) -> list[ua.DataValue]:
+        """Read (Part 4, 5.11.2)."""
+        check_operations(params.NodesToRead, self.limits.operations)
+        values: list[ua.DataValue] = self.iserver.attribute_service.read(params)
+        return values
+
+    async def browse(self, params: ua.BrowseParameters) -> list[ua.BrowseResult]:
+        """Browse (Part 4, 5.9.2)."""
+        check_operations(params.NodesToBrowse, self.limits.operations)
+        results: list[ua.BrowseResult] = self.iserver.view_service.browse(params, self.continuation_points)
+        return results
+
+    async def browse_next(self, parameters: ua.BrowseNextParameters) -> list[ua.BrowseResult]:
+        """BrowseNext (Part 4, 5.9.3)."""
+        check_operations(parameters.ContinuationPoints, self.limits.operations)
+        results: list[ua.BrowseResult] = self.iserver.view_service.browse_next(
+            parameters, self.continuation_points
+        )
+        return results
+
+    async def call(self, params: list[ua.CallMethodRequest]) -> list[ua.CallMethodResult]:
+        """Call (Part 4, 5.12.2)."""
+        check_operations(params, self.limits.method_calls)
+        results: list[ua.CallMethodResult] = await super().call(params)
+        return results
+
+    async def delete_subscriptions(self, ids: list[int]) -> list[ua.StatusCode]:
+        """DeleteSubscriptions (Part 4, 5.14.8); all of them when the session ends."""
+        if self.state is not SessionState.Closed:
+            check_operations(ids, self.limits.operations)
+        results: list[ua.StatusCode] = await super().delete_subscriptions(ids)
+        return results

@@ -1,0 +1,317 @@
+"""A client cannot exhaust the server: what asks too much is refused, and everybody else goes on being served."""
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from asyncua import Client, ua
+from asyncua.ua import ua_binary
+
+from bridge.opcua import Limits, OpcUaServer
+from bridge.opcua.connections import MESSAGES_WAITING
+
+Ids = ua.ObjectIds
+Codes = ua.StatusCodes
+PATIENCE = 30  # seconds; against hanging only
+SMALL = Limits(
+    operations=5,
+    method_calls=2,
+    subscriptions=3,
+    subscriptions_per_session=2,
+    monitored_items=8,
+    monitored_items_per_subscription=4,
+    message_size=100_000,
+    array_length=1000,
+)
+SERVER_OBJECT = ua.NodeId(Ids.Server)
+STATUS = ua.NodeId(Ids.Server_ServerStatus)
+
+
+@pytest.fixture
+async def small(make_server: Callable[..., OpcUaServer]) -> AsyncIterator[OpcUaServer]:
+    """A server with little patience."""
+    server = make_server(limits=SMALL)
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def guest(small: OpcUaServer) -> AsyncIterator[Client]:
+    async with Client(small.endpoint_url) as client:
+        yield client
+
+
+async def refusal(request: object) -> int:
+    with pytest.raises(ua.UaStatusCodeError) as refused:
+        await request  # type: ignore[misc]
+    return int(refused.value.code)
+
+
+def requests(client: Client, count: int) -> dict[str, Callable[[], object]]:
+    """By service a request for so many operations."""
+    session = client.uaclient
+    item = ua.MonitoredItemCreateRequest(ItemToMonitor=ua.ReadValueId(NodeId=STATUS, AttributeId=13))
+    return {
+        "read": lambda: session.read(ua.ReadParameters(NodesToRead=[ua.ReadValueId(STATUS, 13)] * count)),
+        "write": lambda: session.write(ua.WriteParameters([ua.WriteValue(STATUS, 13)] * count)),
+        "browse": lambda: session.browse(
+            ua.BrowseParameters(NodesToBrowse=[ua.BrowseDescription(STATUS)] * count)
+        ),
+        "browse next": lambda: session.browse_next(
+            ua.BrowseNextParameters(ContinuationPoints=[b"point"] * count)
+        ),
+        "translate": lambda: session.translate_browsepaths_to_nodeids([ua.BrowsePath(STATUS)] * count),
+        "register": lambda: session.register_nodes([STATUS] * count),
+        "unregister": lambda: session.unregister_nodes([STATUS] * count),
+        "create items": lambda: session.create_monitored_items(
+            ua.CreateMonitoredItemsParameters(SubscriptionId=1, ItemsToCreate=[item] * count)
+        ),
+        "modify items": lambda: session.modify_monitored_items(
+            ua.ModifyMonitoredItemsParameters(
+                SubscriptionId=1, ItemsToModify=[ua.MonitoredItemModifyRequest()] * count
+            )
+        ),
+        "delete items": lambda: session.delete_monitored_items(
+            ua.DeleteMonitoredItemsParameters(SubscriptionId=1, MonitoredItemIds=[1] * count)
+        ),
+        "delete subscriptions": lambda: session.delete_subscriptions([1] * count),
+    }
+
+
+SERVICES = list(requests(Client("opc.tcp://nowhere:1"), 1))
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_none_and_too_many_operations_are_refused(guest: Client, service: str) -> None:
+    assert await refusal(requests(guest, 0)[service]()) == Codes.BadNothingToDo
+    assert await refusal(requests(guest, 6)[service]()) == Codes.BadTooManyOperations
+
+
+@pytest.mark.parametrize("service", ["read", "write", "browse", "browse next", "translate", "register"])
+async def test_as_many_operations_as_are_allowed_are_done(guest: Client, service: str) -> None:
+    assert len(await requests(guest, 5)[service]()) == 5  # type: ignore[misc]
+
+
+async def test_calls_have_a_limit_of_their_own(guest: Client) -> None:
+    call = ua.CallMethodRequest(ObjectId=SERVER_OBJECT, MethodId=ua.NodeId(Ids.Server_GetMonitoredItems))
+    assert await refusal(guest.uaclient.call([])) == Codes.BadNothingToDo
+    assert await refusal(guest.uaclient.call([call] * 3)) == Codes.BadTooManyOperations
+    assert len(await guest.uaclient.call([call] * 2)) == 2
+
+
+async def test_only_the_server_adds_and_deletes_nodes(guest: Client) -> None:
+    assert await refusal(guest.uaclient.add_nodes([ua.AddNodesItem()])) == Codes.BadUserAccessDenied
+
+
+async def test_arrays_longer_than_allowed_are_not_even_decoded(guest: Client) -> None:
+    nulls = ua.Variant([0] * 1001, ua.VariantType.Byte)
+    call = ua.CallMethodRequest(SERVER_OBJECT, ua.NodeId(Ids.Server_GetMonitoredItems), [nulls])
+    assert await refusal(guest.uaclient.call([call])) == Codes.BadEncodingLimitsExceeded
+    call.InputArguments = [ua.Variant([0] * 400, ua.VariantType.Byte)] * 3  # the limit is for all together
+    assert await refusal(guest.uaclient.call([call])) == Codes.BadEncodingLimitsExceeded
+    assert await guest.get_namespace_array()
+
+
+@pytest.mark.parametrize(
+    ("encoded", "code"),
+    [
+        (b"\x80" + struct.pack("<i", 2**31 - 1), Codes.BadEncodingLimitsExceeded),  # Nulls take no bytes each
+        (b"\xc3" + struct.pack("<iBiii", 1, 7, 2, 2**20, 2**10), Codes.BadDecodingError),
+        (b"\xc3" + struct.pack("<iBiii", 1, 7, 2, -1, -1), Codes.BadDecodingError),
+        (b"\x18" * 3000, Codes.BadDecodingError),
+        (b"\x3f", Codes.BadDecodingError),
+    ],
+)
+async def test_bytes_that_claim_to_be_more_than_they_are_do_no_harm(
+    guest: Client, monkeypatch: pytest.MonkeyPatch, encoded: bytes, code: int
+) -> None:
+    plain = ua_binary.variant_to_binary
+    marker = ua.Variant("marker", ua.VariantType.String)
+    call = ua.CallMethodRequest(SERVER_OBJECT, ua.NodeId(Ids.Server_GetMonitoredItems), [marker])
+    body = ua_binary.struct_to_binary(ua.CallRequest(Parameters=ua.CallParameters([call])))
+    evil = body.replace(plain(marker), encoded)
+    monkeypatch.setattr(
+        "asyncua.client.ua_client.struct_to_binary",
+        lambda request: evil_of(request, plain(marker), encoded),
+    )
+    assert evil != body
+    assert await asyncio.wait_for(refusal(guest.uaclient.call([call])), PATIENCE) == code
+    assert await guest.get_namespace_array()
+
+
+def evil_of(request: object, marker: bytes, encoded: bytes) -> bytes:
+    return ua_binary.struct_to_binary(request).replace(marker, encoded)
+
+
+async def test_what_cannot_be_decoded_is_told_so(guest: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "asyncua.client.ua_client.struct_to_binary", lambda request: ua_binary.struct_to_binary(request)[:-3]
+    )
+    assert await refusal(requests(guest, 1)["read"]()) == Codes.BadDecodingError
+    monkeypatch.undo()
+    assert await guest.get_namespace_array()
+
+
+async def test_a_message_larger_than_allowed_ends_the_connection(small: OpcUaServer, guest: Client) -> None:
+    other = Client(small.endpoint_url)
+    await other.connect()
+    call = ua.CallMethodRequest(
+        SERVER_OBJECT, ua.NodeId(Ids.Server_GetMonitoredItems), [ua.Variant(b"x" * 200_000)]
+    )
+    with pytest.raises((ua.UaError, ConnectionError, asyncio.TimeoutError, asyncio.CancelledError)):
+        await other.uaclient.call([call])
+    other.disconnect_socket()
+    assert await guest.get_namespace_array()
+
+
+async def test_a_session_that_is_not_activated_may_send_one_chunk_only(small: OpcUaServer) -> None:
+    client = Client(small.endpoint_url)
+    await client.connect_socket()
+    await client.send_hello()
+    await client.open_secure_channel()
+    params = ua.CreateSessionParameters(SessionName="x" * 70_000)
+    with pytest.raises((ua.UaError, ConnectionError, asyncio.TimeoutError, asyncio.CancelledError)):
+        await client.uaclient.create_session(params)
+    client.disconnect_socket()
+    assert len(small._iserver._external_sessions) == 0
+
+
+def hello() -> bytes:
+    message = ua.Hello(
+        ProtocolVersion=0, ReceiveBufferSize=65535, SendBufferSize=65535, EndpointUrl="opc.tcp://x"
+    )
+    return ua_binary.uatcp_to_binary(ua.MessageType.Hello, message)
+
+
+async def answer(reader: asyncio.StreamReader) -> bytes:
+    """All that comes until the server hangs up."""
+    return await asyncio.wait_for(reader.read(), PATIENCE)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"MSGF" + struct.pack("<II", 2**32 - 1, 1),
+        b"HELF" + struct.pack("<I", 65536),
+        b"MSGF" + struct.pack("<II", 12, 1),
+        b"HELF" + struct.pack("<I", 0),
+    ],
+)
+async def test_a_size_that_no_message_has_ends_the_connection_at_once(
+    server: OpcUaServer, header: bytes
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(header)
+    told = await answer(reader)
+    assert told[:4] == b"ERRF"
+    assert struct.unpack("<I", told[8:12]) == (Codes.BadTcpMessageTooLarge,)
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"XYZF" + struct.pack("<I", 12) + b"data",
+        b"HELF" + struct.pack("<I", 12) + b"\0\0\0\0",
+        b"OPNF" + struct.pack("<II", 20, 0) + b"\xff" * 8,
+        b"MSGF" + struct.pack("<II", 28, 7) + b"\0" * 16,
+        b"MSGC" + struct.pack("<II", 28, 0) + b"\0" * 16,
+    ],
+)
+async def test_what_breaks_the_rules_of_the_transport_ends_the_connection(
+    server: OpcUaServer, message: bytes
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(hello() + message)
+    told = await answer(reader)
+    assert told[:4] == b"ACKF"
+    assert told[struct.unpack("<I", told[4:8])[0] :][:4] == b"ERRF"
+    writer.close()
+
+
+async def test_messages_that_come_faster_than_they_are_served_wait_and_are_all_answered(
+    server: OpcUaServer, client: Client
+) -> None:
+    many = 20 * MESSAGES_WAITING
+    answers = await asyncio.gather(*(client.get_namespace_array() for _ in range(many)))
+    assert len(answers) == many
+
+
+async def test_a_client_that_takes_no_answers_is_cut_off(small: OpcUaServer, guest: Client) -> None:
+    greedy = Client(small.endpoint_url)
+    await greedy.connect()
+    protocol = greedy.uaclient.protocol
+    own_address = protocol.transport.get_extra_info("sockname")
+    served = small._binary.clients
+    (connection,) = (one for one in served if one.peer_name == own_address)
+    protocol.transport.pause_reading()
+    item = ua.ReadValueId(ua.NodeId(Ids.Server_NamespaceArray), ua.AttributeIds.Value)
+    request = ua.ReadRequest(Parameters=ua.ReadParameters(NodesToRead=[item] * 5))
+    request.RequestHeader.AuthenticationToken = protocol.authentication_token
+    body = ua_binary.struct_to_binary(request)
+    async with asyncio.timeout(PATIENCE):
+        while connection in served:
+            protocol.transport.write(protocol._connection.message_to_binary(body, request_id=7))
+            await asyncio.sleep(0)
+    assert await guest.get_namespace_array()
+    greedy.disconnect_socket()
+
+
+async def test_a_request_with_anothers_token_is_refused(guest: Client) -> None:
+    protocol = guest.uaclient.protocol
+    own = protocol.authentication_token
+    protocol.authentication_token = ua.NodeId(1001)
+    assert await refusal(guest.get_namespace_array()) == Codes.BadSessionIdInvalid
+    protocol.authentication_token = own
+    assert await guest.get_namespace_array()
+
+
+async def test_tokens_of_sessions_cannot_be_guessed(small: OpcUaServer, guest: Client) -> None:
+    async with Client(small.endpoint_url) as other:
+        tokens = {client.uaclient.protocol.authentication_token for client in (guest, other)}
+    assert len(tokens) == 2
+    assert {len(token.Identifier) for token in tokens} == {32}
+
+
+class Ignored:
+    """Takes notifications."""
+
+    def datachange_notification(self, node: object, value: object, data: object) -> None:
+        """Nothing."""
+
+
+async def test_subscriptions_are_limited_for_each_session_and_for_all(
+    small: OpcUaServer, guest: Client
+) -> None:
+    for _ in range(2):
+        await guest.create_subscription(1000, Ignored())
+    assert await refusal(guest.create_subscription(1000, Ignored())) == Codes.BadTooManySubscriptions
+    async with Client(small.endpoint_url) as other:
+        await other.create_subscription(1000, Ignored())
+        assert await refusal(other.create_subscription(1000, Ignored())) == Codes.BadTooManySubscriptions
+
+
+async def test_monitored_items_are_limited_for_each_subscription_and_for_all(
+    small: OpcUaServer, guest: Client
+) -> None:
+    item = ua.MonitoredItemCreateRequest(
+        ItemToMonitor=ua.ReadValueId(STATUS, ua.AttributeIds.Value),
+        RequestedParameters=ua.MonitoringParameters(QueueSize=1),
+    )
+
+    async def create(client: Client, subscription: int, count: int) -> list[int]:
+        params = ua.CreateMonitoredItemsParameters(SubscriptionId=subscription, ItemsToCreate=[item] * count)
+        return [result.StatusCode.value for result in await client.uaclient.create_monitored_items(params)]
+
+    first = await guest.create_subscription(1000, Ignored())
+    second = await guest.create_subscription(1000, Ignored())
+    full = Codes.BadTooManyMonitoredItems
+    assert await create(guest, first.subscription_id, 5) == [0, 0, 0, 0, full]
+    assert await create(guest, second.subscription_id, 4) == [0, 0, 0, 0]
+    async with Client(small.endpoint_url) as other:
+        third = await other.create_subscription(1000, Ignored())
+        assert await create(other, third.subscription_id, 1) == [full]
+        await first.delete()
+        assert await create(other, third.subscription_id, 1) == [0]
