@@ -19,7 +19,7 @@ from asyncua.server.uaprocessor import UaProcessor
 from asyncua.ua import ua_binary
 from asyncua.ua.ua_binary import struct_from_binary
 
-from .bookkeeping import note
+from .bookkeeping import ACTIVATE_SESSION, note
 from .sessions import Session
 
 if TYPE_CHECKING:
@@ -165,6 +165,8 @@ class RequestProcessor(UaProcessor):
             self.session.audit_entry = requesthdr.AuditEntryId or ""
             if typeid == _CLOSE_SESSION:
                 self.session.end_cause = "CloseSession"
+        elif typeid == ACTIVATE_SESSION:
+            self._check_move(requesthdr.AuthenticationToken)
         own_token = self.session is None or requesthdr.AuthenticationToken == self.session.auth_token
         if not own_token and typeid not in _WITHOUT_SESSION:
             raise ServiceError(Codes.BadSessionIdInvalid)
@@ -178,6 +180,19 @@ class RequestProcessor(UaProcessor):
         self.session_last_activity = time.monotonic()
         self.send_response(requesthdr.RequestHandle, seqhdr, await serve(session, body))
         return True
+
+    def _check_move(self, token: ua.NodeId) -> None:
+        """A session may come to another channel only with the certificate it was created with (Part 4, 5.7.3)."""
+        session = self.iserver.lookup_external_session(token)
+        policy = self._connection.security_policy
+        if session is not None and session.security_policy is not None:
+            held = session.security_policy
+            if (held.URI, held.Mode, held.peer_certificate) != (
+                policy.URI,
+                policy.Mode,
+                policy.peer_certificate,
+            ):
+                raise ServiceError(Codes.BadSecurityChecksFailed)
 
     def send_response(
         self, requesthandle: Any, seqhdr: Any, response: Any, msgtype: Any = ua.MessageType.SecureMessage
