@@ -82,6 +82,24 @@ class PushSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class OpcUaLimits:
+    """``[opcua.limits]``: how much the server does for its clients. `message_size` in bytes."""
+
+    sessions: int = field(default=100, metadata=_range(1, 10_000))
+    subscriptions: int = field(default=1000, metadata=_range(1, 100_000))
+    subscriptions_per_session: int = field(default=100, metadata=_range(1, 100_000))
+    monitored_items: int = field(default=200_000, metadata=_range(1, 10_000_000))
+    monitored_items_per_subscription: int = field(default=100_000, metadata=_range(1, 10_000_000))
+    queue_size: int = field(default=1000, metadata=_range(1, 100_000))
+    operations: int = field(default=10_000, metadata=_range(1, 100_000))
+    method_calls: int = field(default=100, metadata=_range(1, 10_000))
+    continuation_points: int = field(default=10, metadata=_range(1, 1000))
+    references_per_response: int = field(default=20_000, metadata=_range(1, 1_000_000))
+    message_size: int = field(default=4 * 2**20, metadata=_range(2**16, 2**30))
+    array_length: int = field(default=100_000, metadata=_range(100, 10_000_000))
+
+
+@dataclass(frozen=True, slots=True)
 class OpcUaSettings:
     """``[opcua]``: the server. `minimum_publishing_interval` in milliseconds."""
 
@@ -95,6 +113,7 @@ class OpcUaSettings:
     )
     application_name: str = "MESBridge"
     minimum_publishing_interval: float = field(default=10.0, metadata=_range(0, 60000))
+    limits: OpcUaLimits = field(default_factory=OpcUaLimits)
 
 
 @dataclass(frozen=True, slots=True)

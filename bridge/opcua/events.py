@@ -55,10 +55,16 @@ class EventTypes:
 
 
 class Event:
-    """An event as one node emits it. asyncua reads fields as attributes when it evaluates a where clause."""
+    """An event as one node emits it. asyncua reads fields as attributes when it evaluates a where clause.
 
-    def __init__(self, emitting_node: ua.NodeId, fields: Mapping[str, ua.Variant]) -> None:
+    What is `confidential` is for named users alone.
+    """
+
+    def __init__(
+        self, emitting_node: ua.NodeId, fields: Mapping[str, ua.Variant], confidential: bool = False
+    ) -> None:
         self.emitting_node = emitting_node
+        self.confidential = confidential
         self._fields = fields
 
     def __getattr__(self, name: str) -> Any:

@@ -23,13 +23,15 @@ from asyncua.server.binary_server_asyncio import BinaryServer
 from asyncua.server.history import HistoryManager
 from asyncua.server.internal_server import InternalServer
 from asyncua.server.internal_session import InternalSession
-from asyncua.server.internal_subscription import InternalSubscription
 from asyncua.server.subscription_service import SubscriptionService
 from asyncua.ua.ua_binary import struct_from_binary
 
 from .attributes import LazyAttributeService
+from .audit import Audit
+from .bookkeeping import ACTIVATE_SESSION, CREATE_SESSION
 from .connections import LimitedProtocol
-from .instances import InstanceNode
+from .diagnostics import Diagnostics, monitored_items
+from .instances import Delivery, InstanceNode
 from .limits import Limits
 from .logins import Logins
 from .ports import SCOPE, Scope
@@ -47,8 +49,6 @@ _DISCOVERY = {  # what needs neither security nor a session (Part 4, 5.5)
     ua.NodeId(ua.ObjectIds.GetEndpointsRequest_Encoding_DefaultBinary),
     ua.NodeId(ua.ObjectIds.CloseSecureChannelRequest_Encoding_DefaultBinary),
 }
-_CREATE_SESSION = ua.NodeId(ua.ObjectIds.CreateSessionRequest_Encoding_DefaultBinary)
-_ACTIVATE_SESSION = ua.NodeId(ua.ObjectIds.ActivateSessionRequest_Encoding_DefaultBinary)
 _REGISTRATION = {  # this is no discovery server: nobody registers others here
     ua.NodeId(ua.ObjectIds.RegisterServerRequest_Encoding_DefaultBinary),
     ua.NodeId(ua.ObjectIds.RegisterServer2Request_Encoding_DefaultBinary),
@@ -111,9 +111,23 @@ class LimitedSubscriptionService(SubscriptionService):
         interval = params.RequestedPublishingInterval
         if not interval >= self._shortest:  # NaN is revised too
             params.RequestedPublishingInterval = self._shortest
-        return await super().create_subscription(
+        created = await super().create_subscription(
             params, callback, session_id, request_callback=request_callback
         )
+        self.iserver.diagnostics.counts.CumulatedSubscriptionCount += 1
+        return created
+
+    async def trigger_event(self, event: Any, subscription_id: int | None = None) -> None:
+        """As asyncua's; what is confidential is for the sessions of named users alone."""
+        if not event.confidential:
+            await super().trigger_event(event, subscription_id)
+            return
+        named = {
+            session.session_id for session in self.iserver._external_sessions.values() if session.user.name
+        }
+        for subscription in list(self.subscriptions.values()):
+            if subscription.session_id in named:
+                await subscription.monitored_item_srv.trigger_event(event)
 
     async def create_monitored_items(
         self, params: ua.CreateMonitoredItemsParameters
@@ -131,11 +145,6 @@ class LimitedSubscriptionService(SubscriptionService):
         in_all = self._limits.monitored_items - sum(counts.values())
         in_one = self._limits.monitored_items_per_subscription - counts.get(subscription_id, 0)
         return max(0, min(in_all, in_one))
-
-
-def monitored_items(subscription: InternalSubscription) -> int:
-    """How many a subscription has."""
-    return len(subscription.monitored_item_srv._monitored_items)
 
 
 class LazyInternalServer(InternalServer):
@@ -174,12 +183,16 @@ class LazyInternalServer(InternalServer):
         )
         self.current_time_node = Node(self.isession, CURRENT_TIME)
         self.server_status_node = Node(self.isession, SERVER_STATUS)
+        self.diagnostics = Diagnostics(self, space)
+        self.audit: Audit
+        self.delivery: Delivery
         self._clock: asyncio.Task[None] | None = None
         self._full = False  # a session was refused because of its number
 
     async def init(self, shelffile: Any = None) -> None:
         """Nothing to load: the type table is the address space."""
         await self.history_manager.init()
+        self.diagnostics.serve()
 
     async def start(self) -> None:
         """Start the services and the clock."""
@@ -189,6 +202,10 @@ class LazyInternalServer(InternalServer):
     def create_session(self, name: Any, user: Any = None, external: bool = False) -> Session:
         """A session of a client."""
         return Session(self, name)
+
+    def may_administer(self, user: User) -> bool:
+        """Whether the user may see what is about other users; no client's user is an administrator."""
+        return user.role is UserRole.Admin
 
     async def make_room(self) -> None:
         """For one more session: of too many, the oldest that is not activated goes (Part 4, 5.6.2)."""
@@ -216,12 +233,14 @@ class LazyInternalServer(InternalServer):
         await super().stop()
 
     async def _tick(self) -> None:
-        """Server/ServerStatus/CurrentTime, once a second."""
+        """Server/ServerStatus/CurrentTime and monitored diagnostics, once a second."""
         while True:
             status = copy(await self.server_status_node.read_value())
             status.CurrentTime = datetime.now(UTC)
             await self.server_status_node.write_value(status)
             await self.current_time_node.write_value(status.CurrentTime)
+            for watchers, value in self.diagnostics.watched():
+                self.delivery.changed(watchers, value)
             await asyncio.sleep(1)
 
 
@@ -233,20 +252,24 @@ class GuardedProcessor(RequestProcessor):
 
     scope: Scope | None = None
 
-    async def _process_message(self, typeid: ua.NodeId, requesthdr: Any, seqhdr: Any, body: Any) -> Any:
+    async def process_message(self, seqhdr: Any, body: Any) -> bool:
+        """As asyncua's, with what this port shows."""
         SCOPE.set(self.scope)
+        return await super().process_message(seqhdr, body)
+
+    async def admit(self, typeid: ua.NodeId, requesthdr: Any, body: Any) -> None:
+        """Raise ServiceError for what is not to be served."""
         if typeid in _REGISTRATION:
             raise ServiceError(ua.StatusCodes.BadServiceUnsupported)
         unsecured = self._connection.security_policy.URI == SecurityPolicyNone.URI
         if unsecured and not self.iserver.anonymous and typeid not in _DISCOVERY:
             raise ServiceError(ua.StatusCodes.BadSecurityPolicyRejected)
-        if typeid == _CREATE_SESSION:
+        if typeid == CREATE_SESSION:
             if self.session is not None and not self.session.is_activated():
                 await self.session.close_session()  # nobody would: asyncua forgets it with the next one
             await self.iserver.make_room()
-        if typeid == _ACTIVATE_SESSION and not await self._let_in(requesthdr, body.copy()):
+        if typeid == ACTIVATE_SESSION and not await self._let_in(requesthdr, body):
             raise ServiceError(ua.StatusCodes.BadUserAccessDenied)
-        return await super()._process_message(typeid, requesthdr, seqhdr, body)
 
     async def _let_in(self, requesthdr: Any, body: Any) -> bool:
         """Whether the user may come in; asyncua asks again, and gets the same answer at once."""

@@ -3,6 +3,7 @@
 In: message bodies. Out: responses; for what cannot be decoded or asks too much, the service fault of the standard.
 """
 
+import asyncio
 import functools
 import math
 import struct
@@ -18,6 +19,7 @@ from asyncua.server.uaprocessor import UaProcessor
 from asyncua.ua import ua_binary
 from asyncua.ua.ua_binary import struct_from_binary
 
+from .bookkeeping import ACTIVATE_SESSION, note
 from .sessions import Session
 
 if TYPE_CHECKING:
@@ -102,6 +104,7 @@ class RequestProcessor(UaProcessor):
     """asyncua's, for requests within limits, of the connection's own session; with the services it lacks."""
 
     iserver: "LazyInternalServer"
+    session: Session | None
 
     async def process(self, header: Any, body: Any) -> bool:
         """As asyncua's; what breaks the rules of the transport or of the secure channel ends the connection.
@@ -136,7 +139,34 @@ class RequestProcessor(UaProcessor):
     def _limited(self, body: Buffer) -> RequestBuffer:
         return RequestBuffer(body._data, body._cur_pos, body._size, [self.iserver.limits.array_length])
 
+    async def close(self) -> None:
+        """As asyncua's."""
+        if self.session is not None and asyncio.current_task() is self._session_watchdog_task:
+            self.session.end_cause = "Timeout"
+        await super().close()
+
+    async def admit(self, typeid: ua.NodeId, requesthdr: Any, body: Any) -> None:
+        """Raise ServiceError for a request that is not to be served; here all are."""
+
     async def _process_message(self, typeid: ua.NodeId, requesthdr: Any, seqhdr: Any, body: Any) -> Any:
+        as_it_came = body.copy()
+        try:
+            await self.admit(typeid, requesthdr, body.copy())
+            answered = await self._serve(typeid, requesthdr, seqhdr, body)
+        except Exception as error:
+            code = getattr(error, "code", Codes.BadInternalError)
+            note(self, typeid, requesthdr, as_it_came, ua.StatusCode(code))
+            raise
+        note(self, typeid, requesthdr, as_it_came)
+        return answered
+
+    async def _serve(self, typeid: ua.NodeId, requesthdr: Any, seqhdr: Any, body: Any) -> Any:
+        if self.session is not None:
+            self.session.audit_entry = requesthdr.AuditEntryId or ""
+            if typeid == _CLOSE_SESSION:
+                self.session.end_cause = "CloseSession"
+        elif typeid == ACTIVATE_SESSION:
+            self._check_move(requesthdr.AuthenticationToken)
         own_token = self.session is None or requesthdr.AuthenticationToken == self.session.auth_token
         if not own_token and typeid not in _WITHOUT_SESSION:
             raise ServiceError(Codes.BadSessionIdInvalid)
@@ -150,6 +180,19 @@ class RequestProcessor(UaProcessor):
         self.session_last_activity = time.monotonic()
         self.send_response(requesthdr.RequestHandle, seqhdr, await serve(session, body))
         return True
+
+    def _check_move(self, token: ua.NodeId) -> None:
+        """A session may come to another channel only with the certificate it was created with (Part 4, 5.7.3)."""
+        session = self.iserver.lookup_external_session(token)
+        policy = self._connection.security_policy
+        if session is not None and session.security_policy is not None:
+            held = session.security_policy
+            if (held.URI, held.Mode, held.peer_certificate) != (
+                policy.URI,
+                policy.Mode,
+                policy.peer_certificate,
+            ):
+                raise ServiceError(Codes.BadSecurityChecksFailed)
 
     def send_response(
         self, requesthandle: Any, seqhdr: Any, response: Any, msgtype: Any = ua.MessageType.SecureMessage
@@ -188,6 +231,7 @@ _SERVICES: dict[ua.NodeId, Callable[[Session, Any], Awaitable[Any]]] = {
     ua.NodeId(Ids.RegisterNodesRequest_Encoding_DefaultBinary): _register_nodes,
     ua.NodeId(Ids.UnregisterNodesRequest_Encoding_DefaultBinary): _unregister_nodes,
 }
+_CLOSE_SESSION = ua.NodeId(Ids.CloseSessionRequest_Encoding_DefaultBinary)
 _WITHOUT_SESSION = {
     ua.NodeId(Ids.FindServersRequest_Encoding_DefaultBinary),
     ua.NodeId(Ids.GetEndpointsRequest_Encoding_DefaultBinary),

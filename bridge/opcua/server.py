@@ -17,6 +17,7 @@ import structlog
 from asyncua import Server, ua
 
 from . import certificates
+from .audit import Audit
 from .capabilities import capabilities
 from .declarations import Addition, NameKey, Planner
 from .delivery import QueuedDelivery
@@ -134,6 +135,8 @@ class OpcUaServer:
         self.instances.delivery = self._delivery
         self._planner = Planner(self.space, self.namespaces.name)
         self._event_types = EventTypes(self.space, self._planner)
+        self._iserver.delivery = self._delivery
+        self._iserver.audit = Audit(self._emit_audit, self._has_subscriptions)
         self._server: Server | None = None
         self._ports = Ports()
         self._binaries: list[GuardedBinaryServer] = []
@@ -219,6 +222,17 @@ class OpcUaServer:
         for node_id in (*emitting, SERVER):
             self._delivery.emit(Event(node_id, variants))
 
+    def _has_subscriptions(self) -> bool:
+        return bool(self._iserver.subscription_service.subscriptions)
+
+    def _emit_audit(
+        self, event_type: ua.NodeId, source: ua.NodeId, source_name: str, fields: Mapping[str, Any]
+    ) -> None:
+        now = ticks_now()
+        values = base_fields(event_type, source, source_name, now, now) | dict(fields)
+        variants = self._event_types.variants(event_type, values)
+        self._delivery.emit(Event(SERVER, variants, confidential=True))
+
     async def start(self) -> None:
         """Listen. AddressUnavailable when that is not possible, CertificateError when the certificate is not usable."""
         listening = {MAIN: self._bind(self.port)}
@@ -231,7 +245,7 @@ class OpcUaServer:
                 self.application_uri,
                 certificates.host_names(self.announced_host or self.host),
             )
-            self.application_uri = identity.application_uri
+            self.application_uri = self._iserver.audit.server_id = identity.application_uri
             self._server = await self._prepared_server(identity)
             await self._iserver.start()
             self._delivering = asyncio.create_task(self._delivery.run())
@@ -339,8 +353,8 @@ class OpcUaServer:
         """Server/ServerCapabilities, and what else the Server object says of itself (Part 5, 6.3.1)."""
         values = dict(capabilities(self._iserver.limits, self._min_publishing_interval))
         values[ua.NodeId(ua.ObjectIds.Server_ServiceLevel)] = ua.Variant(255, ua.VariantType.Byte)
-        values[ua.NodeId(ua.ObjectIds.Server_Auditing)] = ua.Variant(False)
-        values[ua.NodeId(ua.ObjectIds.Server_ServerDiagnostics_EnabledFlag)] = ua.Variant(False)
+        values[ua.NodeId(ua.ObjectIds.Server_Auditing)] = ua.Variant(True)
+        values[ua.NodeId(ua.ObjectIds.Server_ServerDiagnostics_EnabledFlag)] = ua.Variant(True)
         redundancy = ua.NodeId(ua.ObjectIds.Server_ServerRedundancy_RedundancySupport)
         values[redundancy] = ua.Variant(0, ua.VariantType.Int32)
         now = datetime.now(UTC)

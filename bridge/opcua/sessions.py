@@ -3,19 +3,26 @@
 In: requests as decoded. Out: what the services answer, or the status code for a request that asks too much.
 """
 
+import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Sized
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from asyncua import ua
 from asyncua.server.internal_session import InternalSession, SessionState
 
+from .audit import Caller
+from .diagnostics import RequestCounts
 from .limits import Limits, check_operations
 from .views import ContinuationPoints
 
 if TYPE_CHECKING:
     from .internal import LazyInternalServer
+    from .requests import RequestProcessor
 
+_REMEMBERED_USERS = 10
 Service = Callable[..., Awaitable[Any]]
 
 
@@ -37,6 +44,15 @@ class Session(InternalSession):
         self._become_unguessable()
         self.limits: Limits = server.limits
         self.continuation_points = ContinuationPoints(self.limits.continuation_points)
+        self.asked = ua.CreateSessionParameters()
+        self.since = datetime.now(UTC)
+        self.counts = RequestCounts()
+        self.user_names: deque[str] = deque(maxlen=_REMEMBERED_USERS)
+        self.publish_requests: Sized = ()
+        self.security_policy: Any = None
+        self.channel_id = 0
+        self.audit_entry = ""  # of the request that is served now
+        self.end_cause = "Terminated"  # or Timeout, CloseSession
 
     def _become_unguessable(self) -> None:
         """asyncua counts its authentication tokens; they shall be random (Part 4, 7.36)."""
@@ -44,10 +60,45 @@ class Session(InternalSession):
         self.auth_token = ua.NodeId(secrets.token_bytes(32), 0)
         self.iserver.register_external_session(self)
 
+    def use(self, processor: "RequestProcessor") -> None:
+        """The session is at this connection now."""
+        connection = processor._connection
+        self.publish_requests = processor._publish_requests
+        self.security_policy = connection.security_policy
+        self.channel_id = connection.security_token.ChannelId
+
+    def caller(self, claimed_user: str = "") -> Caller:
+        """For audit events: the session's user, or else the one that the client claims to be."""
+        return Caller(
+            user=self.user.name or claimed_user,
+            application_uri=self.asked.ClientDescription.ApplicationUri or "",
+            audit_entry=self.audit_entry,
+            session_id=self.session_id,
+            channel_id=self.channel_id,
+            certificate=(self.security_policy and self.security_policy.peer_certificate) or b"",
+        )
+
+    async def create_session(
+        self, params: ua.CreateSessionParameters, sockname: Any = None
+    ) -> ua.CreateSessionResult:
+        """CreateSession (Part 4, 5.7.2)."""
+        self.asked = params
+        result = await super().create_session(params, sockname)
+        result.MaxRequestMessageSize = self.limits.message_size
+        return result
+
     async def close_session(self, delete_subs: bool = True) -> None:
-        """As asyncua's."""
+        """CloseSession (Part 4, 5.7.4), or the end for another reason."""
+        if self.state is SessionState.Closed:
+            return
+        if asyncio.current_task() is self._timeout_task:
+            self.end_cause = "Timeout"
         self.continuation_points.clear()
         await super().close_session(delete_subs)
+        counts = self.iserver.diagnostics.counts
+        counts.SessionTimeoutCount += self.end_cause == "Timeout"
+        counts.SessionAbortCount += self.end_cause == "Terminated"
+        self.iserver.audit.session_ended(self.caller(), self.end_cause)
 
     history_read = _limited(InternalSession.history_read, "NodesToRead")
     write = _limited(InternalSession.write, "NodesToWrite")
@@ -68,7 +119,8 @@ class Session(InternalSession):
     async def read(self, params: ua.ReadParameters) -> list[ua.DataValue]:
         """Read (Part 4, 5.11.2)."""
         check_operations(params.NodesToRead, self.limits.operations)
-        values: list[ua.DataValue] = self.iserver.attribute_service.read(params)
+        with self.iserver.diagnostics.read_by(self):
+            values: list[ua.DataValue] = self.iserver.attribute_service.read(params)
         return values
 
     async def browse(self, params: ua.BrowseParameters) -> list[ua.BrowseResult]:
@@ -89,6 +141,9 @@ class Session(InternalSession):
         """Call (Part 4, 5.12.2)."""
         check_operations(params, self.limits.method_calls)
         results: list[ua.CallMethodResult] = await super().call(params)
+        for request, result in zip(params, results, strict=True):
+            outputs = result.OutputArguments or []
+            self.iserver.audit.method_called(self.caller(), request, result.StatusCode, outputs)
         return results
 
     async def delete_subscriptions(self, ids: list[int]) -> list[ua.StatusCode]:

@@ -7,7 +7,7 @@ that clients use.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from asyncua.ua.object_ids import ObjectIds
 import bridge
 from bridge.machine import Machine, Transition
 from bridge.occupancy import PRODUCT_URI
-from bridge.opcua import BuildInfo, Instance, OpcUaServer, Template, Users
+from bridge.opcua import BuildInfo, Instance, Limits, OpcUaServer, Template, Users
 from bridge.opcua.names import escaped
 from bridge.settings import IdentificationSettings, OpcUaSettings
 from bridge.umati import template
@@ -88,6 +88,7 @@ class UmatiServer:
             anonymous=settings.anonymous,
             announced_host=settings.announced_host,
             min_publishing_interval=settings.minimum_publishing_interval,
+            limits=Limits(**asdict(settings.limits)),
             build_info=BuildInfo(
                 product_uri=PRODUCT_URI,
                 manufacturer="MESBridge",

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bridge.opcua import Limits
 from bridge.settings import SAMPLE, Settings, SettingsError, load
 
 MES = '[[mes]]\nid = 1\nurl = "http://mes.example"\nservice_id = "s"\ntoken_env = "T"\n'
@@ -63,6 +64,17 @@ def test_the_sample_with_everything_switched_on_shows_the_defaults_too(tmp_path:
     for field in dataclasses.fields(mes):
         if field.default not in (dataclasses.MISSING, None):
             assert getattr(mes, field.name) == field.default, field.name
+
+
+def test_the_limits_of_the_opc_ua_server_are_its_own_unless_set(tmp_path: Path) -> None:
+    assert dataclasses.asdict(Settings().opcua.limits) == dataclasses.asdict(Limits())
+    limits = load(write(tmp_path, "[opcua.limits]\nsessions = 5\n")).opcua.limits
+    assert (limits.sessions, limits.operations) == (5, Limits().operations)
+
+
+def test_a_limit_that_would_let_nobody_in_is_refused(tmp_path: Path) -> None:
+    (problem,) = problems(tmp_path, "[opcua.limits]\nsessions = 0\n")
+    assert problem.endswith("settings.toml:2: opcua.limits.sessions: a number from 1 to 10000 is expected")
 
 
 def test_no_file_means_the_defaults() -> None:

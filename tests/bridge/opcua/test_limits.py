@@ -1,8 +1,11 @@
 """A client cannot exhaust the server: what asks too much is refused, and everybody else goes on being served."""
 
 import asyncio
+import random
 import struct
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 from asyncua import Client, ua
@@ -10,6 +13,8 @@ from asyncua.ua import ua_binary
 
 from bridge.opcua import Limits, OpcUaServer
 from bridge.opcua.connections import MESSAGES_WAITING
+
+from .conftest import PASSWORD, secure_client
 
 Ids = ua.ObjectIds
 Codes = ua.StatusCodes
@@ -315,3 +320,88 @@ async def test_monitored_items_are_limited_for_each_subscription_and_for_all(
         assert await create(other, third.subscription_id, 1) == [full]
         await first.delete()
         assert await create(other, third.subscription_id, 1) == [0]
+
+
+def damaged(encoded: bytes, header: int, chance: random.Random) -> bytes:
+    """A request with a few bytes behind its header changed, taken out or put in."""
+    body = bytearray(encoded)
+    for _ in range(chance.choice([1, 1, 2, 4])):
+        place = chance.randrange(header, max(len(body), header + 1))
+        length = chance.randrange(1, 8)
+        match chance.randrange(4):
+            case 0:
+                body[place : place + 1] = chance.randbytes(1)
+            case 1:
+                body[place : place + 4] = chance.choice(
+                    [b"\xff\xff\xff\x7f", b"\xff" * 4, b"\0\0\0\x80", b"\0" * 4]
+                )
+            case 2:
+                del body[place : place + length]
+            case _:
+                body[place:place] = chance.randbytes(length)
+    return bytes(body)
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_damaged_requests_are_answered_and_never_break_a_service(
+    server: OpcUaServer, client: Client, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    chance = random.Random(seed)
+    text, matrix = (
+        ua.Variant("text", ua.VariantType.String),
+        ua.Variant([[1, 2], [3, 4]], ua.VariantType.Int32),
+    )
+    call = ua.CallMethodRequest(SERVER_OBJECT, ua.NodeId(Ids.Server_GetMonitoredItems), [text, matrix])
+    path = ua.BrowsePath(SERVER_OBJECT, ua.RelativePath([ua.RelativePathElement()]))
+    value = ua.ReadValueId(STATUS, ua.AttributeIds.Value, "0:1", ua.QualifiedName("Default Binary", 0))
+    whole = [
+        ua.ReadRequest(Parameters=ua.ReadParameters(NodesToRead=[value] * 2)),
+        ua.WriteRequest(
+            Parameters=ua.WriteParameters([ua.WriteValue(STATUS, 13, None, ua.DataValue(matrix))])
+        ),
+        ua.BrowseRequest(Parameters=ua.BrowseParameters(NodesToBrowse=[ua.BrowseDescription(STATUS)])),
+        ua.BrowseNextRequest(Parameters=ua.BrowseNextParameters(False, [b"one", b"another"])),
+        ua.RegisterNodesRequest(Parameters=ua.RegisterNodesParameters([STATUS])),
+        ua.CallRequest(Parameters=ua.CallParameters([call])),
+        ua.TranslateBrowsePathsToNodeIdsRequest(
+            Parameters=ua.TranslateBrowsePathsToNodeIdsParameters([path])
+        ),
+    ]
+
+    def encoded(request: ua.ReadRequest) -> bytes:
+        header = ua_binary.nodeid_to_binary(request.TypeId) + ua_binary.struct_to_binary(
+            request.RequestHeader
+        )
+        return damaged(ua_binary.struct_to_binary(request), len(header), chance)
+
+    monkeypatch.setattr("asyncua.client.ua_client.struct_to_binary", encoded)
+    answers: Counter[int] = Counter()
+    async with asyncio.timeout(PATIENCE):
+        for _ in range(300):
+            try:
+                await client.uaclient.protocol.send_request(chance.choice(whole))
+            except ua.UaStatusCodeError as error:
+                answers[error.code] += 1
+    assert answers[Codes.BadDecodingError]
+    assert Codes.BadInternalError not in answers
+    monkeypatch.undo()
+    assert await client.get_namespace_array()
+
+
+async def test_a_session_cannot_be_taken_over_from_a_channel_of_another_kind(
+    small: OpcUaServer, guest: Client, tmp_path: Path
+) -> None:
+    mode = ua.MessageSecurityMode.Sign
+    small._iserver.logins._users.add("ann", PASSWORD)
+    async with secure_client(small, tmp_path / "ann", mode, "ann", PASSWORD) as ann:
+        thief = Client(small.endpoint_url)
+        await thief.connect_socket()
+        await thief.send_hello()
+        await thief.open_secure_channel()
+        thief.uaclient.protocol.authentication_token = ann.uaclient.protocol.authentication_token
+        params = ua.ActivateSessionParameters(
+            UserIdentityToken=ua.AnonymousIdentityToken(PolicyId="anonymous")
+        )
+        assert await refusal(thief.uaclient.activate_session(params)) == Codes.BadSecurityChecksFailed
+        assert await ann.get_namespace_array()
+        thief.disconnect_socket()

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from bridge import wire
 from bridge.opcua import Users, UsersError
-from bridge.settings import IdentificationSettings, OpcUaSettings
+from bridge.settings import IdentificationSettings, OpcUaLimits, OpcUaSettings
 from bridge.umati import MachineIdentity, UmatiServer
 from tests.bridge.events import HEATERS, JOB, PRINTER, Story
 from tests.bridge.opcua.walker import walk
@@ -293,6 +293,16 @@ async def test_the_node_id_told_to_others_leads_to_the_machine_whatever_its_id(t
         machine = client.get_node(ua.NodeId(identifier, await client.get_namespace_index(uri)))
         assert (await machine.read_browse_name()).Name == "Mk. 3 100%"
         assert await walk(client, machine.nodeid) == []
+
+
+async def test_the_limits_that_are_set_are_kept(tmp_path: Path) -> None:
+    settings = OpcUaSettings(port=0, anonymous=True, limits=OpcUaLimits(sessions=1))
+    server = UmatiServer(settings, tmp_path)
+    await server.start()
+    async with Client(server.endpoint_url):
+        with pytest.raises(ua.UaStatusCodeError):
+            await Client(server.endpoint_url).connect()
+    await server.stop()
 
 
 async def test_a_server_that_was_never_started_can_be_stopped(tmp_path: Path) -> None:

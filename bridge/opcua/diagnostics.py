@@ -1,0 +1,226 @@
+"""Server/ServerDiagnostics (Part 5, 6.3.3 to 6.3.5): made when somebody reads them, so that they cost nothing else.
+
+In: the server's sessions and subscriptions, and what it counts. Out: values of the standard's diagnostics nodes;
+once a second those that are monitored are told.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from asyncua import ua
+from asyncua.server.internal_subscription import InternalSubscription
+
+from .space import LazyAddressSpace, Watchers
+from .typetable import good
+
+if TYPE_CHECKING:
+    from .internal import LazyInternalServer
+    from .sessions import Session
+
+Ids = ua.ObjectIds
+Type = ua.VariantType
+_SUMMARY = "Server_ServerDiagnostics_ServerDiagnosticsSummary"
+_LONGEST_TEXT = 256  # of what clients say of themselves
+_COUNTED = {  # the field of a session's diagnostics that counts a service, by the type of its requests
+    ua.NodeId(getattr(Ids, request)): field.name
+    for field in fields(ua.SessionDiagnosticsDataType)
+    if hasattr(Ids, request := f"{field.name.removesuffix('Count')}Request_Encoding_DefaultBinary")
+}
+
+
+@dataclass(slots=True)
+class ServerCounts:
+    """What a ServerDiagnosticsSummaryDataType (Part 5, 12.9) says of the time since the start, by its names."""
+
+    CumulatedSessionCount: int = 0
+    SecurityRejectedSessionCount: int = 0
+    RejectedSessionCount: int = 0
+    SessionTimeoutCount: int = 0
+    SessionAbortCount: int = 0
+    CumulatedSubscriptionCount: int = 0
+    SecurityRejectedRequestsCount: int = 0
+    RejectedRequestsCount: int = 0
+
+
+class RequestCounts:
+    """The requests of one session: all, and those that were refused; by service."""
+
+    def __init__(self) -> None:
+        self._services: dict[str, list[int]] = {}
+        self._total = [0, 0]
+        self.unauthorized = 0
+
+    def count(self, request_type: ua.NodeId, refused: bool) -> None:
+        """One more request."""
+        service = self._services.setdefault(_COUNTED.get(request_type, ""), [0, 0])
+        for counter in (service, self._total):
+            counter[0] += 1
+            counter[1] += refused
+
+    def fields(self) -> dict[str, Any]:
+        """For a SessionDiagnosticsDataType."""
+        counters = {name: counts for name, counts in self._services.items() if name}
+        counters["TotalRequestCount"] = self._total
+        told = {name: ua.ServiceCounterDataType(*counts) for name, counts in counters.items()}
+        return {"UnauthorizedRequestCount": self.unauthorized, **told}
+
+
+class Diagnostics:
+    """The values of the diagnostics nodes. Those on security are for whoever may administer the server."""
+
+    def __init__(self, server: "LazyInternalServer", space: LazyAddressSpace) -> None:
+        self.counts = ServerCounts()
+        self._server = server
+        self._space = space
+        self._reader: Session | None = None
+        self._nodes: list[ua.NodeId] = []
+
+    def serve(self) -> None:
+        """Put the values into the address space."""
+        self._show(_SUMMARY, lambda: ua.Variant(self.summary(), Type.ExtensionObject))
+        for field in fields(ua.ServerDiagnosticsSummaryDataType):
+            self._show(f"{_SUMMARY}_{field.name}", self._count(field.name))
+        sessions = "Server_ServerDiagnostics_SessionsDiagnosticsSummary"
+        self._show(f"{sessions}_SessionDiagnosticsArray", lambda: _array(map(of_session, self._sessions())))
+        self._show(f"{sessions}_SessionSecurityDiagnosticsArray", self._security)
+        self._show(
+            "Server_ServerDiagnostics_SubscriptionDiagnosticsArray",
+            lambda: _array(map(of_subscription, self._subscriptions())),
+        )
+        self._show("Server_ServerDiagnostics_SamplingIntervalDiagnosticsArray", lambda: _array(()))
+
+    def summary(self) -> ua.ServerDiagnosticsSummaryDataType:
+        """The whole server."""
+        subscriptions = self._subscriptions()
+        return ua.ServerDiagnosticsSummaryDataType(
+            CurrentSessionCount=len(self._sessions()),
+            CurrentSubscriptionCount=len(subscriptions),
+            PublishingIntervalCount=len({held.data.RevisedPublishingInterval for held in subscriptions}),
+            **asdict(self.counts),
+        )
+
+    @contextmanager
+    def read_by(self, session: "Session") -> Iterator[None]:
+        """What is read meanwhile is for this session."""
+        self._reader = session
+        try:
+            yield
+        finally:
+            self._reader = None
+
+    def watched(self) -> Iterator[tuple[Watchers, ua.DataValue]]:
+        """Monitored items of the diagnostics nodes, and the value that each is to be told now."""
+        for node_id in self._nodes:
+            attribute = self._space.node(node_id).attributes[ua.AttributeIds.Value]
+            if attribute.datachange_callbacks:
+                value = self._space.read_attribute_value(node_id, ua.AttributeIds.Value)
+                yield attribute.datachange_callbacks, value
+
+    def _show(self, name: str, value: Callable[[], ua.Variant | None]) -> None:
+        def made(node_id: ua.NodeId, attribute: ua.AttributeIds) -> ua.DataValue:
+            variant = value()
+            if variant is None:
+                return ua.DataValue(StatusCode=ua.StatusCode(ua.StatusCodes.BadUserAccessDenied))
+            return good(variant)
+
+        node_id = ua.NodeId(getattr(Ids, name))
+        if self._space.set_attribute_value_callback(node_id, ua.AttributeIds.Value, made).is_good():
+            self._nodes.append(node_id)
+
+    def _count(self, name: str) -> Callable[[], ua.Variant]:
+        return lambda: ua.Variant(getattr(self.summary(), name), Type.UInt32)
+
+    def _security(self) -> ua.Variant | None:
+        reader = self._reader
+        if reader is None or not self._server.may_administer(reader.user):
+            return None
+        return _array(map(of_security, self._sessions()))
+
+    def _sessions(self) -> list["Session"]:
+        return [session for session in self._server._external_sessions.values() if session.is_activated()]
+
+    def _subscriptions(self) -> list[InternalSubscription]:
+        return list(self._server.subscription_service.subscriptions.values())
+
+
+def _array(structures: Iterable[Any]) -> ua.Variant:
+    return ua.Variant(list(structures), Type.ExtensionObject, is_array=True)
+
+
+def _text(text: str | None) -> str:
+    return (text or "")[:_LONGEST_TEXT]
+
+
+def of_session(session: "Session") -> ua.SessionDiagnosticsDataType:
+    """A session's diagnostics (Part 5, 12.11)."""
+    asked, client = session.asked, session.asked.ClientDescription
+    idle = timedelta(seconds=time.monotonic() - session._last_activity)
+    subscriptions = [
+        held
+        for held in session.subscription_service.subscriptions.values()
+        if held.session_id == session.session_id
+    ]
+    return ua.SessionDiagnosticsDataType(
+        SessionId=session.session_id,
+        SessionName=_text(asked.SessionName),
+        ClientDescription=ua.ApplicationDescription(
+            ApplicationUri=_text(client.ApplicationUri),
+            ProductUri=_text(client.ProductUri),
+            ApplicationName=ua.LocalizedText(_text(client.ApplicationName.Text)),
+            ApplicationType=client.ApplicationType,
+        ),
+        ServerUri=_text(asked.ServerUri),
+        EndpointUrl=_text(asked.EndpointUrl),
+        ActualSessionTimeout=1000 * (session.session_timeout or 0.0),
+        MaxResponseMessageSize=asked.MaxResponseMessageSize,
+        ClientConnectionTime=session.since,
+        ClientLastContactTime=datetime.now(UTC) - idle,
+        CurrentSubscriptionsCount=len(subscriptions),
+        CurrentMonitoredItemsCount=sum(map(monitored_items, subscriptions)),
+        CurrentPublishRequestsInQueue=len(session.publish_requests),
+        **session.counts.fields(),
+    )
+
+
+def of_security(session: "Session") -> ua.SessionSecurityDiagnosticsDataType:
+    """What a session's security rests on (Part 5, 12.12); the certificate is the public one."""
+    policy = session.security_policy
+    return ua.SessionSecurityDiagnosticsDataType(
+        SessionId=session.session_id,
+        ClientUserIdOfSession=session.user.name or "",
+        ClientUserIdHistory=list(session.user_names),
+        AuthenticationMechanism="UserName" if session.user.name else "Anonymous",
+        TransportProtocol="opc.tcp",
+        SecurityMode=policy.Mode,
+        SecurityPolicyUri=policy.URI,
+        ClientCertificate=policy.peer_certificate or b"",
+    )
+
+
+def of_subscription(subscription: InternalSubscription) -> ua.SubscriptionDiagnosticsDataType:
+    """A subscription's diagnostics (Part 5, 12.15) as far as it is known now; what is not counted says 0."""
+    revised = subscription.data
+    items = subscription.monitored_item_srv._monitored_items.values()
+    return ua.SubscriptionDiagnosticsDataType(
+        SessionId=subscription.session_id,
+        SubscriptionId=revised.SubscriptionId,
+        PublishingInterval=revised.RevisedPublishingInterval,
+        MaxKeepAliveCount=revised.RevisedMaxKeepAliveCount,
+        MaxLifetimeCount=revised.RevisedLifetimeCount,
+        PublishingEnabled=subscription._publishing_enabled,
+        CurrentKeepAliveCount=subscription._keep_alive_count,
+        CurrentLifetimeCount=subscription._publish_cycles_count,
+        UnacknowledgedMessageCount=len(subscription._not_acknowledged_results),
+        MonitoredItemCount=len(items),
+        DisabledMonitoredItemCount=sum(item.mode is ua.MonitoringMode.Disabled for item in items),
+        NextSequenceNumber=subscription._notification_seq,
+    )
+
+
+def monitored_items(subscription: InternalSubscription) -> int:
+    """How many items a subscription has."""
+    return len(subscription.monitored_item_srv._monitored_items)
