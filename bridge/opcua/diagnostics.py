@@ -12,9 +12,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from asyncua import ua
-from asyncua.server.internal_subscription import InternalSubscription
 
-from .space import LazyAddressSpace, Watchers
+from .changes import Change
+from .space import LazyAddressSpace
+from .subscriptions import Subscription, items_of
 from .typetable import good
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class Diagnostics:
         return ua.ServerDiagnosticsSummaryDataType(
             CurrentSessionCount=len(self._sessions()),
             CurrentSubscriptionCount=len(subscriptions),
-            PublishingIntervalCount=len({held.data.RevisedPublishingInterval for held in subscriptions}),
+            PublishingIntervalCount=len({held.terms.interval for held in subscriptions}),
             **asdict(self.counts),
         )
 
@@ -112,13 +113,15 @@ class Diagnostics:
         finally:
             self._reader = None
 
-    def watched(self) -> Iterator[tuple[Watchers, ua.DataValue]]:
-        """Monitored items of the diagnostics nodes, and the value that each is to be told now."""
+    def tell(self) -> None:
+        """Tell the monitored items of the diagnostics nodes how things stand."""
         for node_id in self._nodes:
             attribute = self._space.node(node_id).attributes[ua.AttributeIds.Value]
             if attribute.datachange_callbacks:
                 value = self._space.read_attribute_value(node_id, ua.AttributeIds.Value)
-                yield attribute.datachange_callbacks, value
+                change = Change.of(value)
+                for item in attribute.datachange_callbacks.values():
+                    item.push(change)
 
     def _show(self, name: str, value: Callable[[], ua.Variant | None]) -> None:
         def made(node_id: ua.NodeId, attribute: ua.AttributeIds) -> ua.DataValue:
@@ -143,7 +146,7 @@ class Diagnostics:
     def _sessions(self) -> list["Session"]:
         return [session for session in self._server._external_sessions.values() if session.is_activated()]
 
-    def _subscriptions(self) -> list[InternalSubscription]:
+    def _subscriptions(self) -> list[Subscription]:
         return list(self._server.subscription_service.subscriptions.values())
 
 
@@ -159,11 +162,7 @@ def of_session(session: "Session") -> ua.SessionDiagnosticsDataType:
     """A session's diagnostics (Part 5, 12.11)."""
     asked, client = session.asked, session.asked.ClientDescription
     idle = timedelta(seconds=time.monotonic() - session._last_activity)
-    subscriptions = [
-        held
-        for held in session.subscription_service.subscriptions.values()
-        if held.session_id == session.session_id
-    ]
+    subscriptions = session.subscription_service.subscriptions.values()
     return ua.SessionDiagnosticsDataType(
         SessionId=session.session_id,
         SessionName=_text(asked.SessionName),
@@ -180,8 +179,8 @@ def of_session(session: "Session") -> ua.SessionDiagnosticsDataType:
         ClientConnectionTime=session.since,
         ClientLastContactTime=datetime.now(UTC) - idle,
         CurrentSubscriptionsCount=len(subscriptions),
-        CurrentMonitoredItemsCount=sum(map(monitored_items, subscriptions)),
-        CurrentPublishRequestsInQueue=len(session.publish_requests),
+        CurrentMonitoredItemsCount=items_of(subscriptions),
+        CurrentPublishRequestsInQueue=len(session.processor._publish_requests) if session.processor else 0,
         **session.counts.fields(),
     )
 
@@ -201,26 +200,22 @@ def of_security(session: "Session") -> ua.SessionSecurityDiagnosticsDataType:
     )
 
 
-def of_subscription(subscription: InternalSubscription) -> ua.SubscriptionDiagnosticsDataType:
+def of_subscription(subscription: Subscription) -> ua.SubscriptionDiagnosticsDataType:
     """A subscription's diagnostics (Part 5, 12.15) as far as it is known now; what is not counted says 0."""
-    revised = subscription.data
-    items = subscription.monitored_item_srv._monitored_items.values()
+    terms, items = subscription.terms, subscription.items.values()
     return ua.SubscriptionDiagnosticsDataType(
         SessionId=subscription.session_id,
-        SubscriptionId=revised.SubscriptionId,
-        PublishingInterval=revised.RevisedPublishingInterval,
-        MaxKeepAliveCount=revised.RevisedMaxKeepAliveCount,
-        MaxLifetimeCount=revised.RevisedLifetimeCount,
-        PublishingEnabled=subscription._publishing_enabled,
-        CurrentKeepAliveCount=subscription._keep_alive_count,
-        CurrentLifetimeCount=subscription._publish_cycles_count,
-        UnacknowledgedMessageCount=len(subscription._not_acknowledged_results),
+        SubscriptionId=subscription.id,
+        Priority=terms.priority,
+        PublishingInterval=terms.interval,
+        MaxKeepAliveCount=terms.keep_alive,
+        MaxLifetimeCount=terms.lifetime,
+        MaxNotificationsPerPublish=terms.most,
+        PublishingEnabled=subscription.enabled,
+        CurrentKeepAliveCount=subscription.silent,
+        CurrentLifetimeCount=subscription.unheard,
+        UnacknowledgedMessageCount=len(subscription.unacknowledged),
         MonitoredItemCount=len(items),
         DisabledMonitoredItemCount=sum(item.mode is ua.MonitoringMode.Disabled for item in items),
-        NextSequenceNumber=subscription._notification_seq,
+        NextSequenceNumber=subscription.sequence_number,
     )
-
-
-def monitored_items(subscription: InternalSubscription) -> int:
-    """How many items a subscription has."""
-    return len(subscription.monitored_item_srv._monitored_items)

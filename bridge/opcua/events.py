@@ -12,7 +12,7 @@ from asyncua import ua
 from .declarations import Planner
 from .errors import InstanceError
 from .space import LazyAddressSpace
-from .times import to_datetime
+from .times import ticks_now, to_datetime
 from .values import ValueType, value_type
 
 SERVER = ua.NodeId(ua.ObjectIds.Server)
@@ -57,14 +57,19 @@ class EventTypes:
 class Event:
     """An event as one node emits it. asyncua reads fields as attributes when it evaluates a where clause.
 
-    What is `confidential` is for named users alone.
+    What is `confidential` is for named users alone. `instance` is the name of the one that it is about, if any.
     """
 
     def __init__(
-        self, emitting_node: ua.NodeId, fields: Mapping[str, ua.Variant], confidential: bool = False
+        self,
+        emitting_node: ua.NodeId,
+        fields: Mapping[str, ua.Variant],
+        confidential: bool = False,
+        instance: str | None = None,
     ) -> None:
         self.emitting_node = emitting_node
         self.confidential = confidential
+        self.instance = instance
         self._fields = fields
 
     def __getattr__(self, name: str) -> Any:
@@ -81,6 +86,16 @@ class Event:
             else ua.Variant()
             for clause in select_clauses
         ]
+
+
+def overflow_event() -> Event:
+    """Tells a client that events for it were lost (Part 5, 6.4.29)."""
+    now = ticks_now()
+    event_type = ua.NodeId(ua.ObjectIds.EventQueueOverflowEventType)
+    values = base_fields(event_type, SERVER, "Server", now, now)
+    values |= {"Message": ua.LocalizedText("Events were lost: the queue was too short"), "Severity": 500}
+    kinds = {"EventId": ua.VariantType.ByteString, "Severity": ua.VariantType.UInt16}
+    return Event(SERVER, {name: ua.Variant(value, kinds.get(name)) for name, value in values.items()})
 
 
 def base_fields(

@@ -1,17 +1,18 @@
 """Instances without a node object each: a template, and per instance a list of values and one of times.
 
 In: `add`, and writes by path. Out: the nodes of the instance namespace, made for each access (`find`), and a data
-value to the delivery for each change of a monitored attribute. A NodeId is `s=<name>` for the instance itself and
+change for the monitored items of an attribute. A NodeId is `s=<name>` for the instance itself and
 `s=<name>.<path>` below; monitored items hang on it, and outlive a change of the template.
 """
 
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from asyncua import ua
 from asyncua.common.utils import Buffer
 from asyncua.ua import ua_binary
 
+from .changes import BAD, Change
 from .declarations import HAS_TYPE_DEFINITION
 from .errors import InstanceError
 from .names import escaped
@@ -24,14 +25,7 @@ from .typetable import good
 Id = ua.AttributeIds
 Type = ua.VariantType
 UNWRITTEN = 0  # the time of a value that nobody wrote yet
-BAD = 0x80000000  # the severity bit of a status code (Part 4, 7.39)
 NOTHING = ua.Variant()
-
-
-class Delivery(Protocol):
-    """Takes what monitored items shall be told, in order."""
-
-    def changed(self, watchers: Watchers, value: ua.DataValue) -> None: ...
 
 
 class Instances:
@@ -40,7 +34,6 @@ class Instances:
     def __init__(self, namespace: int) -> None:
         self.namespace = namespace
         self.space: LazyAddressSpace
-        self.delivery: Delivery
         self._by_part: dict[str, Instance] = {}  # by escaped name, the first part of NodeIds
 
     def get(self, name: str) -> "Instance":
@@ -221,7 +214,7 @@ class Instance:
             for attribute, watchers in attributes.items():
                 if watchers:
                     value = self._instances.space.read_attribute_value(self.node_id(path), attribute)
-                    self._instances.delivery.changed(watchers, value)
+                    _tell(watchers, Change.of(value))
 
     def _variable(self, path: str) -> TemplateNode:
         node = self.template.paths.get(path)
@@ -245,12 +238,17 @@ class Instance:
         watched = self._watchers.get(node.path)
         watchers = watched and watched.get(Id.Value)
         if watchers:
-            self._instances.delivery.changed(watchers, _data_value(encoded, time, status))
+            _tell(watchers, Change(encoded, status, time))
 
     @property
     def instances(self) -> Instances:
         """Where the instance belongs."""
         return self._instances
+
+
+def _tell(watchers: Watchers, change: Change) -> None:
+    for item in tuple(watchers.values()):
+        item.push(change)
 
 
 def _data_value(encoded: bytes, time: int, status: int) -> ua.DataValue:

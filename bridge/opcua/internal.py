@@ -23,21 +23,21 @@ from asyncua.server.binary_server_asyncio import BinaryServer
 from asyncua.server.history import HistoryManager
 from asyncua.server.internal_server import InternalServer
 from asyncua.server.internal_session import InternalSession
-from asyncua.server.subscription_service import SubscriptionService
 from asyncua.ua.ua_binary import struct_from_binary
 
 from .attributes import LazyAttributeService
 from .audit import Audit
 from .bookkeeping import ACTIVATE_SESSION, CREATE_SESSION
 from .connections import LimitedProtocol
-from .diagnostics import Diagnostics, monitored_items
-from .instances import Delivery, InstanceNode
+from .diagnostics import Diagnostics
+from .instances import InstanceNode
 from .limits import Limits
 from .logins import Logins
 from .ports import SCOPE, Scope
 from .requests import RequestProcessor, limit_decoding
 from .sessions import Session
 from .space import LazyAddressSpace, LazyNodeManagementService
+from .subscription_services import Subscriptions
 from .views import LazyViewService
 
 log = structlog.get_logger(__name__)
@@ -87,66 +87,6 @@ class LazyMethodService(MethodService):
         return answer
 
 
-class LimitedSubscriptionService(SubscriptionService):
-    """No subscription publishes more often than the server's limit, in milliseconds, and none grows beyond limits."""
-
-    def __init__(
-        self, aspace: LazyAddressSpace, iserver: InternalServer, shortest: float, limits: Limits
-    ) -> None:
-        super().__init__(aspace, iserver=iserver)
-        self._shortest = shortest
-        self._limits = limits
-
-    async def create_subscription(
-        self,
-        params: ua.CreateSubscriptionParameters,
-        callback: Any,
-        session_id: ua.NodeId,
-        request_callback: Any = None,
-    ) -> ua.CreateSubscriptionResult:
-        """As asyncua's, with the revised interval never below the limit."""
-        owned = sum(held.session_id == session_id for held in self.subscriptions.values())
-        if owned >= self._limits.subscriptions_per_session:
-            raise ServiceError(ua.StatusCodes.BadTooManySubscriptions)
-        interval = params.RequestedPublishingInterval
-        if not interval >= self._shortest:  # NaN is revised too
-            params.RequestedPublishingInterval = self._shortest
-        created = await super().create_subscription(
-            params, callback, session_id, request_callback=request_callback
-        )
-        self.iserver.diagnostics.counts.CumulatedSubscriptionCount += 1
-        return created
-
-    async def trigger_event(self, event: Any, subscription_id: int | None = None) -> None:
-        """As asyncua's; what is confidential is for the sessions of named users alone."""
-        if not event.confidential:
-            await super().trigger_event(event, subscription_id)
-            return
-        named = {
-            session.session_id for session in self.iserver._external_sessions.values() if session.user.name
-        }
-        for subscription in list(self.subscriptions.values()):
-            if subscription.session_id in named:
-                await subscription.monitored_item_srv.trigger_event(event)
-
-    async def create_monitored_items(
-        self, params: ua.CreateMonitoredItemsParameters
-    ) -> list[ua.MonitoredItemCreateResult]:
-        """As asyncua's, for as many items as there is room for; BadTooManyMonitoredItems for the others."""
-        items = params.ItemsToCreate
-        room = self._room(params.SubscriptionId)
-        params.ItemsToCreate = items[:room]
-        results: list[ua.MonitoredItemCreateResult] = await super().create_monitored_items(params)
-        full = ua.StatusCode(ua.StatusCodes.BadTooManyMonitoredItems)
-        return results + [ua.MonitoredItemCreateResult(StatusCode=full) for _ in items[room:]]
-
-    def _room(self, subscription_id: int) -> int:
-        counts = {number: monitored_items(held) for number, held in self.subscriptions.items()}
-        in_all = self._limits.monitored_items - sum(counts.values())
-        in_one = self._limits.monitored_items_per_subscription - counts.get(subscription_id, 0)
-        return max(0, min(in_all, in_one))
-
-
 class LazyInternalServer(InternalServer):
     """asyncua's services over the lazy address space."""
 
@@ -176,7 +116,7 @@ class LazyInternalServer(InternalServer):
         self.view_service = LazyViewService(space, limits)
         self.method_service = LazyMethodService(space)
         self.node_mgt_service = LazyNodeManagementService(space)
-        self.subscription_service = LimitedSubscriptionService(space, self, shortest_interval, limits)
+        self.subscription_service = Subscriptions(space, limits, shortest_interval)
         self.history_manager = HistoryManager(self)
         self.isession = InternalSession(
             self, space, self.subscription_service, "Internal", user=User(UserRole.Admin)
@@ -185,7 +125,6 @@ class LazyInternalServer(InternalServer):
         self.server_status_node = Node(self.isession, SERVER_STATUS)
         self.diagnostics = Diagnostics(self, space)
         self.audit: Audit
-        self.delivery: Delivery
         self._clock: asyncio.Task[None] | None = None
         self._full = False  # a session was refused because of its number
 
@@ -239,8 +178,7 @@ class LazyInternalServer(InternalServer):
             status.CurrentTime = datetime.now(UTC)
             await self.server_status_node.write_value(status)
             await self.current_time_node.write_value(status.CurrentTime)
-            for watchers, value in self.diagnostics.watched():
-                self.delivery.changed(watchers, value)
+            self.diagnostics.tell()
             await asyncio.sleep(1)
 
 

@@ -181,6 +181,15 @@ class RequestProcessor(UaProcessor):
         self.send_response(requesthdr.RequestHandle, seqhdr, await serve(session, body))
         return True
 
+    def end_publish_requests(self) -> None:
+        """Without a subscription none has anything to wait for (Part 4, 5.14.5)."""
+        session = self.session
+        while self._publish_requests and session and not session.subscription_service.subscriptions:
+            request = self._publish_requests.popleft()
+            fault = ua.ServiceFault()
+            fault.ResponseHeader.ServiceResult = ua.StatusCode(Codes.BadNoSubscription)
+            self.send_response(request.requesthdr.RequestHandle, request.seqhdr, fault)
+
     def _check_move(self, token: ua.NodeId) -> None:
         """A session may come to another channel only with the certificate it was created with (Part 4, 5.7.3)."""
         session = self.iserver.lookup_external_session(token)
@@ -226,9 +235,15 @@ async def _unregister_nodes(session: Session, body: Any) -> Any:
     return ua.UnregisterNodesResponse()
 
 
+async def _set_triggering(session: Session, body: Any) -> Any:
+    params = _decoded(ua.SetTriggeringParameters, body)
+    return ua.SetTriggeringResponse(Parameters=await session.set_triggering(params))
+
+
 _SERVICES: dict[ua.NodeId, Callable[[Session, Any], Awaitable[Any]]] = {
     ua.NodeId(Ids.BrowseNextRequest_Encoding_DefaultBinary): _browse_next,
     ua.NodeId(Ids.RegisterNodesRequest_Encoding_DefaultBinary): _register_nodes,
+    ua.NodeId(Ids.SetTriggeringRequest_Encoding_DefaultBinary): _set_triggering,
     ua.NodeId(Ids.UnregisterNodesRequest_Encoding_DefaultBinary): _unregister_nodes,
 }
 _CLOSE_SESSION = ua.NodeId(Ids.CloseSessionRequest_Encoding_DefaultBinary)

@@ -4,7 +4,6 @@ In: its settings, templates, instances, events. Out: a listening endpoint. See t
 use it.
 """
 
-import asyncio
 import errno
 import socket
 from collections.abc import Iterable, Mapping
@@ -20,7 +19,6 @@ from . import certificates
 from .audit import Audit
 from .capabilities import capabilities
 from .declarations import Addition, NameKey, Planner
-from .delivery import QueuedDelivery
 from .errors import AddressUnavailable, InstanceError, TemplateError
 from .events import SERVER, Event, EventTypes, base_fields
 from .instances import Instance, Instances
@@ -130,18 +128,14 @@ class OpcUaServer:
             self.space, Logins(users, anonymous), anonymous, min_publishing_interval, limits
         )
         self._min_publishing_interval = min_publishing_interval
-        self._delivery = QueuedDelivery(self._iserver.subscription_service)
         self.instances.space = self.space
-        self.instances.delivery = self._delivery
         self._planner = Planner(self.space, self.namespaces.name)
         self._event_types = EventTypes(self.space, self._planner)
-        self._iserver.delivery = self._delivery
         self._iserver.audit = Audit(self._emit_audit, self._has_subscriptions)
         self._server: Server | None = None
         self._ports = Ports()
         self._binaries: list[GuardedBinaryServer] = []
         self._describe_namespace(instance_namespace_uri)
-        self._delivering: asyncio.Task[None] | None = None
 
     @property
     def endpoint_url(self) -> str:
@@ -220,7 +214,7 @@ class OpcUaServer:
         values = base_fields(event_type, instance.node_id(source), name, time, received) | dict(fields)
         variants = self._event_types.variants(event_type, values)
         for node_id in (*emitting, SERVER):
-            self._delivery.emit(Event(node_id, variants))
+            self._iserver.subscription_service.emit(Event(node_id, variants, instance=instance.name))
 
     def _has_subscriptions(self) -> bool:
         return bool(self._iserver.subscription_service.subscriptions)
@@ -231,7 +225,7 @@ class OpcUaServer:
         now = ticks_now()
         values = base_fields(event_type, source, source_name, now, now) | dict(fields)
         variants = self._event_types.variants(event_type, values)
-        self._delivery.emit(Event(SERVER, variants, confidential=True))
+        self._iserver.subscription_service.emit(Event(SERVER, variants, confidential=True))
 
     async def start(self) -> None:
         """Listen. AddressUnavailable when that is not possible, CertificateError when the certificate is not usable."""
@@ -248,7 +242,6 @@ class OpcUaServer:
             self.application_uri = self._iserver.audit.server_id = identity.application_uri
             self._server = await self._prepared_server(identity)
             await self._iserver.start()
-            self._delivering = asyncio.create_task(self._delivery.run())
             for port, bound in listening.items():
                 binary = GuardedBinaryServer(
                     self._iserver, bound, self._iserver.limits.transport, Scope(self._ports, port)
@@ -273,10 +266,6 @@ class OpcUaServer:
         """Close all sessions and stop listening."""
         while self._binaries:
             await self._binaries.pop().stop()
-        if self._delivering is not None:
-            self._delivering.cancel()
-            await asyncio.gather(self._delivering, return_exceptions=True)
-            self._delivering = None
         if self._server is not None:
             await self._iserver.stop()
             self._server = None

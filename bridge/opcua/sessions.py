@@ -6,7 +6,7 @@ In: requests as decoded. Out: what the services answer, or the status code for a
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable, Sized
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from asyncua.server.internal_session import InternalSession, SessionState
 from .audit import Caller
 from .diagnostics import RequestCounts
 from .limits import Limits, check_operations
+from .subscription_services import SessionSubscriptions
 from .views import ContinuationPoints
 
 if TYPE_CHECKING:
@@ -43,12 +44,13 @@ class Session(InternalSession):
         super().__init__(server, server.aspace, server.subscription_service, name, external=True)
         self._become_unguessable()
         self.limits: Limits = server.limits
+        self.subscription_service = SessionSubscriptions(server.subscription_service, self)
         self.continuation_points = ContinuationPoints(self.limits.continuation_points)
         self.asked = ua.CreateSessionParameters()
         self.since = datetime.now(UTC)
         self.counts = RequestCounts()
         self.user_names: deque[str] = deque(maxlen=_REMEMBERED_USERS)
-        self.publish_requests: Sized = ()
+        self.processor: RequestProcessor | None = None
         self.security_policy: Any = None
         self.channel_id = 0
         self.audit_entry = ""  # of the request that is served now
@@ -63,7 +65,7 @@ class Session(InternalSession):
     def use(self, processor: "RequestProcessor") -> None:
         """The session is at this connection now."""
         connection = processor._connection
-        self.publish_requests = processor._publish_requests
+        self.processor = processor
         self.security_policy = connection.security_policy
         self.channel_id = connection.security_token.ChannelId
 
@@ -99,6 +101,15 @@ class Session(InternalSession):
         counts.SessionTimeoutCount += self.end_cause == "Timeout"
         counts.SessionAbortCount += self.end_cause == "Terminated"
         self.iserver.audit.session_ended(self.caller(), self.end_cause)
+
+    def take_publish_request(self, subscription_id: int) -> Any:
+        """A Publish request that waits for something to tell; None, and a call when the next one comes."""
+        return None if self.processor is None else self.processor.get_publish_request(subscription_id)
+
+    async def answer(self, result: ua.PublishResult, request: Any) -> None:
+        """Answer a Publish request."""
+        if self.processor is not None:
+            await self.processor.forward_publish_response(result, request)
 
     history_read = _limited(InternalSession.history_read, "NodesToRead")
     write = _limited(InternalSession.write, "NodesToWrite")
@@ -146,9 +157,16 @@ class Session(InternalSession):
             self.iserver.audit.method_called(self.caller(), request, result.StatusCode, outputs)
         return results
 
+    async def set_triggering(self, params: ua.SetTriggeringParameters) -> ua.SetTriggeringResult:
+        """SetTriggering (Part 4, 5.13.5)."""
+        check_operations([*params.LinksToAdd, *params.LinksToRemove], self.limits.operations)
+        return self.subscription_service.set_triggering(params)
+
     async def delete_subscriptions(self, ids: list[int]) -> list[ua.StatusCode]:
         """DeleteSubscriptions (Part 4, 5.14.8); all of them when the session ends."""
         if self.state is not SessionState.Closed:
             check_operations(ids, self.limits.operations)
         results: list[ua.StatusCode] = await super().delete_subscriptions(ids)
+        if self.processor is not None and self.state is not SessionState.Closed:
+            self.processor.end_publish_requests()
         return results

@@ -16,11 +16,20 @@ from asyncua.server.address_space import (
     NodeManagementService,
 )
 
+from .changes import Change
 from .ports import SCOPE
 from .typetable import SharedValue, TypeTable
 
 HAS_SUBTYPE = ua.NodeId(ua.ObjectIds.HasSubtype)
-Watchers = dict[int, Callable[..., Any]]  # monitored items of one attribute, by handle
+
+
+class Watcher(Protocol):
+    """Is told what an attribute becomes; asyncua, for nodes of its own kind, calls it."""
+
+    def push(self, change: Change) -> None: ...
+
+
+Watchers = dict[int, Watcher]  # monitored items of one attribute, by handle
 
 
 class VirtualNode(Protocol):

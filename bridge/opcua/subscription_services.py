@@ -1,0 +1,464 @@
+"""The subscription and monitored item service sets (Part 4, 5.13 and 5.14), for each session on what is its own.
+
+In: requests as decoded. Out: subscriptions and items within the server's limits, and what clients are answered.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from asyncua import ua
+from asyncua.common.utils import ServiceError
+from asyncua.server.monitored_item_service import WhereClauseEvaluator
+from asyncua.server.subscription_service import SubscriptionService
+
+from .changes import Change
+from .events import Event
+from .limits import Limits
+from .monitored import DataItem, EventItem, MonitoredItem
+from .ports import SCOPE, Scope
+from .ranges import parse
+from .space import LazyAddressSpace
+from .subscriptions import Subscription, Terms, items_of
+
+if TYPE_CHECKING:
+    from .sessions import Session
+
+Codes = ua.StatusCodes
+Id = ua.AttributeIds
+SUBSCRIBE_TO_EVENTS = 1  # EventNotifier bit 0 (Part 3, 8.59)
+LONGEST_LIFE = 3_600_000.0  # ms without a sign of the client
+SHORTEST_INTERVAL = 1.0  # ms: the clock of the event loop
+LONGEST_INTERVAL = 3_600_000.0  # ms
+_BINARY = "Default Binary"
+_NUMBERS = {
+    ua.VariantType[name]
+    for name in ("SByte", "Byte", "Int16", "UInt16", "Int32", "UInt32", "Int64", "UInt64", "Float", "Double")
+}
+_EU_RANGE = ua.QualifiedName("EURange", 0)
+
+
+class Subscriptions(SubscriptionService):
+    """All subscriptions of a server. asyncua knows it as its service; sessions have a `SessionSubscriptions` each."""
+
+    subscriptions: dict[int, Subscription]
+
+    def __init__(self, space: LazyAddressSpace, limits: Limits, shortest_interval: float) -> None:
+        super().__init__(space)
+        self.limits = limits
+        self.shortest_interval = max(shortest_interval, SHORTEST_INTERVAL)
+        self._listening: dict[ua.NodeId, dict[EventItem, None]] = {}  # event items, by what they listen to
+        self._identifiers = 0
+
+    def new_identifier(self) -> int:
+        """Of a subscription or an item; none is used twice."""
+        self._identifiers += 1
+        return self._identifiers
+
+    def emit(self, event: Event) -> None:
+        """Tell those who listen to the event's emitting node."""
+        for item in self._listening.get(event.emitting_node, ()):
+            item.push(event)
+
+    async def trigger_event(self, event: Any, subscription_id: int | None = None) -> None:
+        """As `emit`, for asyncua."""
+        self.emit(event)
+
+    def listen(self, item: EventItem) -> None:
+        """Tell this item the events of its node."""
+        self._listening.setdefault(item.node_id, {})[item] = None
+
+    def release(self, item: MonitoredItem) -> None:
+        """Tell this item nothing more."""
+        if isinstance(item, DataItem):
+            self.aspace.delete_datachange_callback(item.handle)
+        elif isinstance(item, EventItem):
+            listening = self._listening[item.node_id]
+            del listening[item]
+            if not listening:
+                del self._listening[item.node_id]
+
+    def end(self, subscription: Subscription) -> None:
+        """Forget a subscription and its items."""
+        subscription.stop()
+        self.subscriptions.pop(subscription.id, None)
+        for item in subscription.items.values():
+            self.release(item)
+        subscription.items.clear()
+
+
+class SessionSubscriptions:
+    """What asyncua's session and processor ask of a subscription service, for one session."""
+
+    def __init__(self, all_subscriptions: Subscriptions, session: Session) -> None:
+        self._all = all_subscriptions
+        self._session = session
+        self._space: LazyAddressSpace = all_subscriptions.aspace
+
+    @property
+    def subscriptions(self) -> Mapping[int, Subscription]:
+        """Those of the session."""
+        own = self._session
+        return {number: one for number, one in self._all.subscriptions.items() if one.session is own}
+
+    async def create_subscription(
+        self,
+        params: ua.CreateSubscriptionParameters,
+        callback: Any,
+        session_id: ua.NodeId,
+        request_callback: Any = None,
+    ) -> ua.CreateSubscriptionResult:
+        """CreateSubscription (Part 4, 5.14.2)."""
+        limits = self._all.limits
+        full = len(self._all.subscriptions) >= limits.subscriptions
+        if full or len(self.subscriptions) >= limits.subscriptions_per_session:
+            raise ServiceError(Codes.BadTooManySubscriptions)
+        terms = self._revised(params)
+        subscription = Subscription(
+            self._all.new_identifier(), self._session, terms, params.PublishingEnabled, self._all.end
+        )
+        self._all.subscriptions[subscription.id] = subscription
+        subscription.start()
+        return ua.CreateSubscriptionResult(
+            subscription.id, terms.interval, ua.Counter(terms.lifetime), ua.Counter(terms.keep_alive)
+        )
+
+    def modify_subscription(self, params: ua.ModifySubscriptionParameters) -> ua.ModifySubscriptionResult:
+        """ModifySubscription (Part 4, 5.14.3)."""
+        subscription = self._own(params.SubscriptionId)
+        terms = self._revised(params)
+        subscription.modify(terms)
+        return ua.ModifySubscriptionResult(
+            terms.interval, ua.Counter(terms.lifetime), ua.Counter(terms.keep_alive)
+        )
+
+    def _revised(self, params: Any) -> Terms:
+        interval = params.RequestedPublishingInterval
+        if not interval >= self._all.shortest_interval:  # NaN is revised too
+            interval = self._all.shortest_interval
+        interval = min(interval, LONGEST_INTERVAL)
+        longest = max(int(LONGEST_LIFE / interval), 3)
+        keep_alive = min(max(params.RequestedMaxKeepAliveCount, 1), longest // 3)
+        lifetime = min(max(params.RequestedLifetimeCount, 3 * keep_alive), longest)
+        return Terms(interval, lifetime, keep_alive, params.MaxNotificationsPerPublish, params.Priority)
+
+    async def set_publishing_mode(self, params: ua.SetPublishingModeParameters) -> list[ua.StatusCode]:
+        """SetPublishingMode (Part 4, 5.14.4)."""
+        results, own = [], self.subscriptions
+        for number in params.SubscriptionIds:
+            subscription = own.get(number)
+            if subscription is not None:
+                subscription.enabled = params.PublishingEnabled
+                subscription.heard()
+            results.append(_code(Codes.Good if subscription else Codes.BadSubscriptionIdInvalid))
+        return results
+
+    def publish(self, acks: Iterable[ua.SubscriptionAcknowledgement]) -> tuple[int, list[ua.StatusCode]]:
+        """What a Publish request acknowledges (Part 4, 5.14.5); ServiceError BadNoSubscription."""
+        own = self.subscriptions
+        if not own:
+            raise ServiceError(Codes.BadNoSubscription)
+        results = []
+        for ack in acks:
+            subscription = own.get(ack.SubscriptionId)
+            known = Codes.BadSubscriptionIdInvalid
+            results.append(_code(subscription.acknowledge(ack.SequenceNumber) if subscription else known))
+        for subscription in own.values():
+            subscription.heard()
+        return len(own), results
+
+    def republish(self, params: ua.RepublishParameters) -> ua.NotificationMessage:
+        """Republish (Part 4, 5.14.6)."""
+        subscription = self._own(params.SubscriptionId)
+        message = subscription.unacknowledged.get(params.RetransmitSequenceNumber)
+        if message is None:
+            raise ServiceError(Codes.BadMessageNotAvailable)
+        return message
+
+    async def transfer_subscriptions(
+        self, params: ua.TransferSubscriptionsParameters, session_id: ua.NodeId, callback: Any
+    ) -> list[ua.TransferResult]:
+        """TransferSubscriptions (Part 4, 5.14.7), from another session of the same user."""
+        return [self._transfer(number, params.SendInitialValues) for number in params.SubscriptionIds]
+
+    def _transfer(self, number: int, with_values: bool) -> ua.TransferResult:
+        result = ua.TransferResult()
+        subscription = self._all.subscriptions.get(number)
+        if subscription is None:
+            result.StatusCode = _code(Codes.BadSubscriptionIdInvalid)
+        elif subscription.session.user != self._session.user:
+            result.StatusCode = _code(Codes.BadUserAccessDenied)
+        elif subscription.session is not self._session:
+            subscription.hand_over(self._session)
+            if with_values:
+                self.resend(subscription)
+        if subscription is not None and result.StatusCode.is_good():
+            result.AvailableSequenceNumbers = list(subscription.unacknowledged)
+        return result
+
+    def resend(self, subscription: Subscription) -> None:
+        """Tell the present values of all items that report (Part 5, 9.2)."""
+        for item in subscription.items.values():
+            if isinstance(item, DataItem) and item.mode == ua.MonitoringMode.Reporting:
+                item.last = None
+                item.push(self._present(item))
+
+    async def delete_subscriptions(self, ids: Iterable[int]) -> list[ua.StatusCode]:
+        """DeleteSubscriptions (Part 4, 5.14.8)."""
+        results, own = [], self.subscriptions
+        for number in ids:
+            subscription = own.get(number)
+            if subscription is not None and number in self._all.subscriptions:
+                self._all.end(subscription)
+                results.append(_code(Codes.Good))
+            else:
+                results.append(_code(Codes.BadSubscriptionIdInvalid))
+        return results
+
+    async def create_monitored_items(
+        self, params: ua.CreateMonitoredItemsParameters
+    ) -> list[ua.MonitoredItemCreateResult]:
+        """CreateMonitoredItems (Part 4, 5.13.2)."""
+        subscription = self._own(params.SubscriptionId)
+        _check_timestamps(params.TimestampsToReturn)
+        limits = self._all.limits
+        room = min(
+            limits.monitored_items - items_of(self._all.subscriptions.values()),
+            limits.monitored_items_per_subscription - len(subscription.items),
+        )
+        results = []
+        for request in params.ItemsToCreate:
+            try:
+                if room <= 0:
+                    raise _refused(Codes.BadTooManyMonitoredItems)
+                results.append(self._create(subscription, request, params.TimestampsToReturn))
+                room -= 1
+            except ua.UaStatusCodeError as error:
+                results.append(ua.MonitoredItemCreateResult(StatusCode=_code(error.code)))
+        return results
+
+    def _create(
+        self, subscription: Subscription, request: ua.MonitoredItemCreateRequest, timestamps: Any
+    ) -> ua.MonitoredItemCreateResult:
+        what, wanted = request.ItemToMonitor, request.RequestedParameters
+        identifier = self._all.new_identifier()
+        item: MonitoredItem
+        if what.AttributeId == Id.EventNotifier:
+            event_item = item = EventItem(
+                identifier, request, subscription.tell, _hearing(subscription, SCOPE.get())
+            )
+            self._check_notifier(what.NodeId)
+            self._filter_events(event_item, wanted.Filter)
+        else:
+            data_item = item = DataItem(identifier, request, subscription.tell)
+            self._check_encoding(what)
+            self._filter_data(data_item, wanted.Filter)
+            data_item.index_range = what.IndexRange or ""
+            data_item.timestamps = int(timestamps)
+        size = self._sized(item, wanted)
+        if isinstance(item, DataItem):
+            status, item.handle = self._space.add_datachange_callback(what.NodeId, what.AttributeId, item)
+            if not status.is_good():
+                raise _refused(status.value)
+            item.push(self._present(item))
+        else:
+            self._all.listen(item)
+        subscription.items[identifier] = item
+        subscription.heard()
+        return ua.MonitoredItemCreateResult(
+            StatusCode=_code(Codes.Good),
+            MonitoredItemId=identifier,
+            RevisedSamplingInterval=0.0,  # nothing is sampled: each change is looked at
+            RevisedQueueSize=ua.Counter(size),
+        )
+
+    def modify_monitored_items(
+        self, params: ua.ModifyMonitoredItemsParameters
+    ) -> list[ua.MonitoredItemModifyResult]:
+        """ModifyMonitoredItems (Part 4, 5.13.3)."""
+        subscription = self._own(params.SubscriptionId)
+        _check_timestamps(params.TimestampsToReturn)
+        results = []
+        for request in params.ItemsToModify:
+            item, wanted = subscription.items.get(request.MonitoredItemId), request.RequestedParameters
+            result = ua.MonitoredItemModifyResult()
+            try:
+                if item is None:
+                    raise _refused(Codes.BadMonitoredItemIdInvalid)
+                if isinstance(item, DataItem):
+                    self._filter_data(item, wanted.Filter)
+                    item.timestamps = int(params.TimestampsToReturn)
+                elif isinstance(item, EventItem):
+                    self._filter_events(item, wanted.Filter)
+                result.RevisedSamplingInterval = 0.0
+                result.RevisedQueueSize = ua.Counter(self._sized(item, wanted))
+            except ua.UaStatusCodeError as error:
+                result.StatusCode = _code(error.code)
+            results.append(result)
+        return results
+
+    async def set_monitoring_mode(self, params: ua.SetMonitoringModeParameters) -> list[ua.StatusCode]:
+        """SetMonitoringMode (Part 4, 5.13.4)."""
+        subscription = self._own(params.SubscriptionId)
+        results = []
+        for number in params.MonitoredItemIds:
+            item = subscription.items.get(number)
+            if item is None:
+                results.append(_code(Codes.BadMonitoredItemIdInvalid))
+                continue
+            was, now = item.mode, params.MonitoringMode
+            item.set_mode(now)
+            if isinstance(item, DataItem) and was == ua.MonitoringMode.Disabled != now:
+                item.push(self._present(item))
+            results.append(_code(Codes.Good))
+        return results
+
+    def set_triggering(self, params: ua.SetTriggeringParameters) -> ua.SetTriggeringResult:
+        """SetTriggering (Part 4, 5.13.5)."""
+        subscription = self._own(params.SubscriptionId)
+        item = subscription.items.get(params.TriggeringItemId)
+        if item is None:
+            raise ServiceError(Codes.BadMonitoredItemIdInvalid)
+
+        def each(
+            numbers: Iterable[int], act: Callable[[MonitoredItem], None], linked: bool
+        ) -> list[ua.StatusCode]:
+            codes = []
+            for number in numbers:
+                other = subscription.items.get(number)
+                known = other is not None and (not linked or other in item.links)
+                if known and other is not None:
+                    act(other)
+                codes.append(_code(Codes.Good if known else Codes.BadMonitoredItemIdInvalid))
+            return codes
+
+        result = ua.SetTriggeringResult()
+        result.RemoveResults = each(params.LinksToRemove, item.links.discard, linked=True)
+        result.AddResults = each(params.LinksToAdd, item.links.add, linked=False)
+        return result
+
+    def delete_monitored_items(self, params: ua.DeleteMonitoredItemsParameters) -> list[ua.StatusCode]:
+        """DeleteMonitoredItems (Part 4, 5.13.6)."""
+        subscription = self._own(params.SubscriptionId)
+        results = []
+        for number in params.MonitoredItemIds:
+            item = subscription.items.pop(number, None)
+            if item is not None:
+                self._all.release(item)
+                subscription.forget(item)
+                for other in subscription.items.values():
+                    other.links.discard(item)
+            results.append(_code(Codes.Good if item else Codes.BadMonitoredItemIdInvalid))
+        return results
+
+    def _own(self, number: int) -> Subscription:
+        subscription = self._all.subscriptions.get(number)
+        if subscription is None or subscription.session is not self._session:
+            raise ServiceError(Codes.BadSubscriptionIdInvalid)
+        return subscription
+
+    def _present(self, item: DataItem) -> Change:
+        return Change.of(self._space.read_attribute_value(item.node_id, item.attribute))
+
+    def _sized(self, item: MonitoredItem, wanted: ua.MonitoringParameters) -> int:
+        """Give the item its queue. 0 means 1, or for events as many as there may be (Part 4, 7.21)."""
+        limit = self._all.limits.queue_size
+        smallest = limit if isinstance(item, EventItem) and wanted.QueueSize == 0 else 1
+        size = min(max(int(wanted.QueueSize), smallest), limit)
+        item.resize(wanted.ClientHandle, size, wanted.DiscardOldest)
+        return size
+
+    def _check_notifier(self, node_id: ua.NodeId) -> None:
+        if node_id not in self._space:
+            raise _refused(Codes.BadNodeIdUnknown)
+        notifier = self._space.value(node_id, Id.EventNotifier)
+        if notifier is None:
+            raise _refused(Codes.BadAttributeIdInvalid)
+        if not notifier & SUBSCRIBE_TO_EVENTS:
+            raise _refused(Codes.BadNotSupported)
+
+    def _check_encoding(self, what: ua.ReadValueId) -> None:
+        if what.IndexRange:
+            parse(what.IndexRange)
+        if what.DataEncoding.Name and (what.AttributeId != Id.Value or what.DataEncoding.Name != _BINARY):
+            raise _refused(Codes.BadDataEncodingInvalid)
+
+    def _filter_events(self, item: EventItem, wanted: Any) -> None:
+        wanted = _decoded(wanted)
+        if not hasattr(wanted, "SelectClauses"):
+            raise _refused(Codes.BadFilterNotAllowed if wanted is not None else Codes.BadEventFilterInvalid)
+        evaluator = WhereClauseEvaluator(logging.getLogger(__name__), self._space, wanted.WhereClause)
+        item.filter(wanted.SelectClauses or [], evaluator)
+
+    def _filter_data(self, item: DataItem, wanted: Any) -> None:
+        wanted = _decoded(wanted)
+        if wanted is None:
+            item.trigger, item.deadband = ua.DataChangeTrigger.StatusValue, 0.0
+            return
+        if not hasattr(wanted, "DeadbandType"):
+            supported = hasattr(wanted, "AggregateType")
+            raise _refused(
+                Codes.BadMonitoredItemFilterUnsupported if supported else Codes.BadFilterNotAllowed
+            )
+        item.trigger, item.deadband = wanted.Trigger, self._deadband(item, wanted)
+
+    def _deadband(self, item: DataItem, wanted: ua.DataChangeFilter) -> float:
+        if wanted.DeadbandType == ua.DeadbandType.None_:
+            return 0.0
+        present = self._space.read_attribute_value(item.node_id, item.attribute).Value
+        is_number = present is None or present.VariantType in _NUMBERS | {ua.VariantType.Null}
+        if item.attribute != Id.Value or not is_number:
+            raise _refused(Codes.BadFilterNotAllowed)
+        width = float(wanted.DeadbandValue)
+        if not (width >= 0 and math.isfinite(width)):
+            raise _refused(Codes.BadDeadbandFilterInvalid)
+        if wanted.DeadbandType == ua.DeadbandType.Absolute:
+            return width
+        eu_range = self._eu_range(item.node_id)
+        if wanted.DeadbandType != ua.DeadbandType.Percent or eu_range is None:
+            raise _refused(Codes.BadMonitoredItemFilterUnsupported)
+        if width > 100:
+            raise _refused(Codes.BadDeadbandFilterInvalid)
+        return float(width / 100 * (eu_range.High - eu_range.Low))
+
+    def _eu_range(self, node_id: ua.NodeId) -> ua.Range | None:
+        for reference in self._space.node(node_id).references:
+            if reference.IsForward and reference.BrowseName == _EU_RANGE:
+                found = self._space.value(reference.NodeId, Id.Value)
+                return found if isinstance(found, ua.Range) else None
+        return None
+
+
+def _hearing(subscription: Subscription, scope: Scope | None) -> Callable[[Event], bool]:
+    """Which events are for a client of this port and user."""
+
+    def hears(event: Event) -> bool:
+        shown = scope is None or event.instance is None or event.instance in scope
+        return shown and (not event.confidential or bool(subscription.session.user.name))
+
+    return hears
+
+
+def _decoded(wanted: Any) -> Any:
+    """A filter, or None: clients may send an extension object with nothing in it."""
+    if isinstance(wanted, ua.ExtensionObject):
+        if not wanted.Body and wanted.TypeId.is_null():
+            return None
+        raise _refused(Codes.BadMonitoredItemFilterInvalid)
+    return wanted
+
+
+def _check_timestamps(wanted: Any) -> None:
+    if wanted not in tuple(ua.TimestampsToReturn)[:4]:
+        raise ServiceError(Codes.BadTimestampsToReturnInvalid)
+
+
+def _code(number: int) -> ua.StatusCode:
+    return ua.StatusCode(ua.UInt32(number))
+
+
+def _refused(number: int) -> ua.UaStatusCodeError:
+    return ua.UaStatusCodeError(number)
