@@ -122,6 +122,7 @@ class SessionSubscriptions:
         )
         self._all.subscriptions[subscription.id] = subscription
         subscription.start()
+        self._session.iserver.diagnostics.counts.CumulatedSubscriptionCount += 1
         return ua.CreateSubscriptionResult(
             subscription.id, terms.interval, ua.Counter(terms.lifetime), ua.Counter(terms.keep_alive)
         )

@@ -249,7 +249,7 @@ async def test_a_client_that_takes_no_answers_is_cut_off(small: OpcUaServer, gue
     await greedy.connect()
     protocol = greedy.uaclient.protocol
     own_address = protocol.transport.get_extra_info("sockname")
-    served = small._binary.clients
+    served = small._binaries[0].clients
     (connection,) = (one for one in served if one.peer_name == own_address)
     protocol.transport.pause_reading()
     item = ua.ReadValueId(ua.NodeId(Ids.Server_NamespaceArray), ua.AttributeIds.Value)

@@ -126,15 +126,13 @@ async def test_other_attributes_and_constants_can_be_monitored(
 
 
 @pytest.mark.parametrize("requested", [0.0, -1.0, 1.0, float("nan"), 10.0])
-async def test_the_publishing_interval_has_a_lower_limit(server: OpcUaServer, requested: float) -> None:
+async def test_the_publishing_interval_has_a_lower_limit(client: Client, requested: float) -> None:
     async def publish(result: ua.PublishResult) -> None:
         """Nobody listens."""
 
-    subscriptions = server._iserver.subscription_service
     asked = ua.CreateSubscriptionParameters(RequestedPublishingInterval=requested)
-    created = await subscriptions.create_subscription(asked, publish, ua.NodeId(1))
+    created = await client.uaclient.create_subscription(asked, publish)
     assert created.RevisedPublishingInterval == 10.0
-    await subscriptions.delete_subscriptions([created.SubscriptionId])
 
 
 async def test_a_clock_node_ticks(client: Client, subscription: Subscription, told: Recorder) -> None:

@@ -232,7 +232,8 @@ async def test_new_firmware_is_shown_on_the_same_nodes(tmp_path: Path) -> None:
     async with serving(tmp_path, told) as server, Client(server.endpoint_url) as client:
         notes = Notes()
         subscription = await client.create_subscription(10, notes)
-        await subscription.subscribe_data_change(await node(client, "Identification.SoftwareRevision"))
+        watched = await node(client, "Identification.SoftwareRevision")
+        await subscription.subscribe_data_change(watched, queuesize=10)
         server.handle(told.tell(wire.SNAPSHOT, printer={**PRINTER, "firmware": "Marlin 3"}))
         await notes.until(lambda: "Marlin 3" in notes.values)
         assert notes.values == ["Marlin 2.1", "Marlin 3"]
