@@ -132,12 +132,44 @@ class LimitedSubscriptionService(SubscriptionService):
         self, params: ua.CreateMonitoredItemsParameters
     ) -> list[ua.MonitoredItemCreateResult]:
         """As asyncua's, for as many items as there is room for; BadTooManyMonitoredItems for the others."""
-        items = params.ItemsToCreate
         room = self._room(params.SubscriptionId)
-        params.ItemsToCreate = items[:room]
-        results: list[ua.MonitoredItemCreateResult] = await super().create_monitored_items(params)
-        full = ua.StatusCode(ua.StatusCodes.BadTooManyMonitoredItems)
-        return results + [ua.MonitoredItemCreateResult(StatusCode=full) for _ in items[room:]]
+        accepted: list[ua.MonitoredItemCreateRequest] = []
+        refusals: list[int] = []  # of each item, 0 for one that is accepted
+        for item in params.ItemsToCreate:
+            refusal = self._refusal(item)
+            if not refusal and len(accepted) == room:
+                refusal = ua.StatusCodes.BadTooManyMonitoredItems
+            if not refusal:
+                accepted.append(item)
+            refusals.append(refusal)
+        params.ItemsToCreate = accepted
+        created = iter(await super().create_monitored_items(params))
+        return [
+            ua.MonitoredItemCreateResult(StatusCode=ua.StatusCode(refusal)) if refusal else next(created)
+            for refusal in refusals
+        ]
+
+    def modify_monitored_items(
+        self, params: ua.ModifyMonitoredItemsParameters
+    ) -> list[ua.MonitoredItemModifyResult]:
+        """As asyncua's, but for filters that are too large."""
+        refusals = [self._refusal(item) for item in params.ItemsToModify]
+        accepted = zip(params.ItemsToModify, refusals, strict=True)
+        params.ItemsToModify = [item for item, refusal in accepted if not refusal]
+        modified = iter(super().modify_monitored_items(params))
+        return [
+            ua.MonitoredItemModifyResult(StatusCode=ua.StatusCode(refusal)) if refusal else next(modified)
+            for refusal in refusals
+        ]
+
+    def _refusal(self, item: Any) -> int:
+        """Why an item cannot have the filter that is asked for, or Good (0)."""
+        wanted = item.RequestedParameters.Filter
+        selected = len(getattr(wanted, "SelectClauses", None) or ())
+        where = getattr(wanted, "WhereClause", None)
+        elements = len((where and where.Elements) or ())
+        small = selected <= self._limits.select_clauses and elements <= self._limits.where_elements
+        return 0 if small else int(ua.StatusCodes.BadMonitoredItemFilterInvalid)
 
     def _room(self, subscription_id: int) -> int:
         counts = {number: monitored_items(held) for number, held in self.subscriptions.items()}

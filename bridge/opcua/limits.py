@@ -27,6 +27,8 @@ class Limits:
     monitored_items: int = 200_000
     monitored_items_per_subscription: int = 100_000
     queue_size: int = 1000
+    select_clauses: int = 250
+    where_elements: int = 100
     operations: int = 10_000
     method_calls: int = 100
     continuation_points: int = 10

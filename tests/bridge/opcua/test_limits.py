@@ -26,6 +26,8 @@ SMALL = Limits(
     subscriptions_per_session=2,
     monitored_items=8,
     monitored_items_per_subscription=4,
+    select_clauses=3,
+    where_elements=2,
     message_size=100_000,
     array_length=1000,
 )
@@ -320,6 +322,36 @@ async def test_monitored_items_are_limited_for_each_subscription_and_for_all(
         assert await create(other, third.subscription_id, 1) == [full]
         await first.delete()
         assert await create(other, third.subscription_id, 1) == [0]
+
+
+async def test_filters_of_events_have_a_limit(guest: Client) -> None:
+    clause = ua.SimpleAttributeOperand(BrowsePath=[ua.QualifiedName("Message", 0)], AttributeId=13)
+    element = ua.ContentFilterElement(ua.FilterOperator.IsNull, [ua.LiteralOperand(ua.Variant(1))])
+
+    def parameters(clauses: int, elements: int) -> ua.MonitoringParameters:
+        where = ua.ContentFilter([element] * elements)
+        return ua.MonitoringParameters(QueueSize=1, Filter=ua.EventFilter([clause] * clauses, where))
+
+    def item(clauses: int, elements: int) -> ua.MonitoredItemCreateRequest:
+        return ua.MonitoredItemCreateRequest(
+            ua.ReadValueId(SERVER_OBJECT, ua.AttributeIds.EventNotifier),
+            ua.MonitoringMode.Reporting,
+            parameters(clauses, elements),
+        )
+
+    number = (await guest.create_subscription(1000, Ignored())).subscription_id
+    items = [item(3, 2), item(4, 0), item(1, 3), item(1, 0)]
+    created = await guest.uaclient.create_monitored_items(ua.CreateMonitoredItemsParameters(number, 2, items))
+    too_large = Codes.BadMonitoredItemFilterInvalid
+    assert [result.StatusCode.value for result in created] == [0, too_large, too_large, 0]
+    changes = [
+        ua.MonitoredItemModifyRequest(result.MonitoredItemId, parameters(*size))
+        for result, size in zip((created[0], created[3]), ((4, 0), (2, 0)), strict=True)
+    ]
+    modified = await guest.uaclient.modify_monitored_items(
+        ua.ModifyMonitoredItemsParameters(number, 2, changes)
+    )
+    assert [result.StatusCode.value for result in modified] == [too_large, 0]
 
 
 def damaged(encoded: bytes, header: int, chance: random.Random) -> bytes:
