@@ -116,7 +116,7 @@ class RequestProcessor(UaProcessor):
                 raise ua.UaStatusCodeError(Codes.BadTcpMessageTooLarge)
             return bool(await super().process(header, body))
         except Exception as error:  # noqa: BLE001 (bytes of strangers may cause any)
-            log.info("an OPC UA connection is ended", address=self.name, reason=str(error))
+            log.debug("an OPC UA connection is ended", address=self.name, reason=str(error))
             code = error.code if isinstance(error, ua.UaStatusCodeError) else Codes.BadSecurityChecksFailed
             refusal = ua.ErrorMessage(ua.StatusCode(code))
             self._transport.write(ua_binary.uatcp_to_binary(ua.MessageType.Error, refusal))
