@@ -48,6 +48,7 @@ class Session(InternalSession):
         self.since = datetime.now(UTC)
         self.counts = RequestCounts()
         self.user_names: deque[str] = deque(maxlen=_REMEMBERED_USERS)
+        self._processor: RequestProcessor | None = None
         self.publish_requests: Sized = ()
         self.security_policy: Any = None
         self.channel_id = 0
@@ -61,7 +62,10 @@ class Session(InternalSession):
         self.iserver.register_external_session(self)
 
     def use(self, processor: "RequestProcessor") -> None:
-        """The session is at this connection now."""
+        """The session is at this connection now, and no longer at the one before (Part 4, 5.7.3)."""
+        if self._processor is not None and self._processor is not processor:
+            self._processor.session = None
+        self._processor = processor
         connection = processor._connection
         self.publish_requests = processor._publish_requests
         self.security_policy = connection.security_policy

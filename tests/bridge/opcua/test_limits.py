@@ -464,3 +464,23 @@ async def test_a_session_cannot_be_taken_over_from_a_channel_of_another_kind(
         assert await refusal(thief.uaclient.activate_session(params)) == Codes.BadSecurityChecksFailed
         assert await ann.get_namespace_array()
         thief.disconnect_socket()
+
+
+async def test_a_session_that_moved_to_another_connection_is_at_that_one_alone(small: OpcUaServer) -> None:
+    before, after = Client(small.endpoint_url), Client(small.endpoint_url)
+    await before.connect()
+    await after.connect_socket()
+    await after.send_hello()
+    await after.open_secure_channel()
+    after.uaclient.protocol.authentication_token = before.uaclient.protocol.authentication_token
+    params = ua.ActivateSessionParameters(UserIdentityToken=ua.AnonymousIdentityToken(PolicyId="anonymous"))
+    await after.uaclient.activate_session(params)
+    read = requests(before, 1)["read"]
+    assert await refusal(read()) == Codes.BadSessionIdInvalid
+    before.disconnect_socket()
+    async with asyncio.timeout(PATIENCE):
+        while len(small._binary.clients) > 1:
+            await asyncio.sleep(0.01)
+    await asyncio.gather(*small._binary.closing_tasks)
+    assert len(await requests(after, 1)["read"]()) == 1
+    after.disconnect_socket()
