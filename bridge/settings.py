@@ -97,6 +97,7 @@ class OpcUaLimits:
     method_calls: int = field(default=100, metadata=_range(1, 10_000))
     continuation_points: int = field(default=10, metadata=_range(1, 1000))
     references_per_response: int = field(default=20_000, metadata=_range(1, 1_000_000))
+    references_examined: int = field(default=200_000, metadata=_range(1000, 10_000_000))
     message_size: int = field(default=4 * 2**20, metadata=_range(2**16, 2**30))
     array_length: int = field(default=100_000, metadata=_range(100, 10_000_000))
 

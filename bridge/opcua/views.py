@@ -7,6 +7,7 @@ what it did not get yet.
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from asyncua import ua
 from asyncua.common.utils import ServiceError
@@ -67,16 +68,19 @@ class LazyViewService(ViewService):
         super().__init__(aspace)
         self._limits = limits
         self._subtypes: dict[ua.NodeId, frozenset[ua.NodeId]] = {}
+        self._examined = 0  # references, for the present request
 
     def browse(
         self, params: ua.BrowseParameters, points: ContinuationPoints | None = None
     ) -> list[ua.BrowseResult]:
         """The references of each node; those beyond the portion asked for behind a continuation point.
 
-        Without `points` (the server itself browses) all are given. ServiceError BadViewIdUnknown: there are no views.
+        Without `points` (the server itself browses) all are given. ServiceError BadViewIdUnknown: there are no views;
+        BadTooManyOperations: more references would have to be looked through than is allowed.
         """
         if not params.View.ViewId.is_null():
             raise ServiceError(Codes.BadViewIdUnknown)
+        self._examined = 0
         if points is None:
             return [self._browse(description) for description in params.NodesToBrowse]
         portion = params.RequestedMaxReferencesPerNode or self._limits.references_per_response
@@ -117,9 +121,16 @@ class LazyViewService(ViewService):
             result.StatusCode = ua.StatusCode(Codes.BadReferenceTypeIdInvalid)
         else:
             result.References = [
-                reference for reference in node.references if self._is_suitable_ref(desc, reference)
+                reference for reference in self._examine(node) if self._is_suitable_ref(desc, reference)
             ]
         return result
+
+    def _examine(self, node: Any) -> list[ua.ReferenceDescription]:
+        references: list[ua.ReferenceDescription] = node.references
+        self._examined += len(references)
+        if self._examined > self._limits.references_examined:
+            raise ServiceError(Codes.BadTooManyOperations)
+        return references
 
     def _is_reference_type(self, node_id: ua.NodeId) -> bool:
         node_class = self._aspace.read_attribute_value(node_id, ua.AttributeIds.NodeClass).Value
@@ -128,10 +139,15 @@ class LazyViewService(ViewService):
     def _get_sub_ref(self, ref: ua.NodeId) -> frozenset[ua.NodeId]:
         subtypes = self._subtypes.get(ref)
         if subtypes is None:
-            subtypes = frozenset(super()._get_sub_ref(ref))
-            if self._is_reference_type(ref):  # whatever else clients name is not worth remembering
-                self._subtypes[ref] = subtypes
+            if not self._is_reference_type(ref):  # clients may name anything
+                return frozenset()
+            subtypes = self._subtypes[ref] = frozenset(super()._get_sub_ref(ref))
         return subtypes
+
+    def translate_browsepaths_to_nodeids(self, browsepaths: list[ua.BrowsePath]) -> list[ua.BrowsePathResult]:
+        """The nodes at the end of each path. ServiceError BadTooManyOperations as for `browse`."""
+        self._examined = 0
+        return [self._translate_browsepath_to_nodeid(path) for path in browsepaths]
 
     def _translate_browsepath_to_nodeid(self, path: ua.BrowsePath) -> ua.BrowsePathResult:
         result = ua.BrowsePathResult()
@@ -150,8 +166,17 @@ class LazyViewService(ViewService):
         return result
 
     def _find_elements_in_node(self, el: ua.RelativePathElement, nodeid: ua.NodeId) -> list[ua.NodeId]:
-        """As asyncua's, each node once: else a path to and fro between two nodes would grow without end."""
-        found = super()._find_elements_in_node(el, nodeid) if nodeid in self._aspace else []
+        """Each node once: else a path to and fro between two nodes would grow without end."""
+        node = self._aspace.get(nodeid)
+        if node is None:
+            return []
+        found = (
+            reference.NodeId
+            for reference in self._examine(node)
+            if reference.BrowseName == el.TargetName
+            and reference.IsForward != el.IsInverse
+            and self._suitable_reftype(el.ReferenceTypeId, reference.ReferenceTypeId, el.IncludeSubtypes)
+        )
         return list(dict.fromkeys(found))
 
 

@@ -230,3 +230,21 @@ async def test_references_that_make_too_large_a_response_are_refused(make_server
         assert refused.value.code == Codes.BadResponseTooLarge
         await browse(client, request(*[description(OBJECT_TYPES)] * 10, portion=5))
     await server.stop()
+
+
+async def test_requests_that_look_through_too_many_references_are_refused(make_server) -> None:
+    server: OpcUaServer = make_server(limits=Limits(references_examined=200))
+    await server.start()
+    async with Client(server.endpoint_url) as client:
+        nothing = description(OBJECT_TYPES, NodeClassMask=ua.NodeClass.View)
+        assert [result.References for result in await browse(client, request(nothing))] == [[]]
+        with pytest.raises(ua.UaStatusCodeError) as refused:
+            await browse(client, request(*[nothing] * 20))
+        assert refused.value.code == Codes.BadTooManyOperations
+        nowhere = path(OBJECT_TYPES, "Nowhere")
+        (result,) = await client.uaclient.translate_browsepaths_to_nodeids([nowhere])
+        assert result.StatusCode.value == Codes.BadNoMatch
+        with pytest.raises(ua.UaStatusCodeError) as refused:
+            await client.uaclient.translate_browsepaths_to_nodeids([nowhere] * 20)
+        assert refused.value.code == Codes.BadTooManyOperations
+    await server.stop()
