@@ -91,10 +91,13 @@ class OpcUaLimits:
     monitored_items: int = field(default=200_000, metadata=_range(1, 10_000_000))
     monitored_items_per_subscription: int = field(default=100_000, metadata=_range(1, 10_000_000))
     queue_size: int = field(default=1000, metadata=_range(1, 100_000))
+    select_clauses: int = field(default=250, metadata=_range(1, 10_000))
+    where_elements: int = field(default=100, metadata=_range(1, 10_000))
     operations: int = field(default=10_000, metadata=_range(1, 100_000))
     method_calls: int = field(default=100, metadata=_range(1, 10_000))
     continuation_points: int = field(default=10, metadata=_range(1, 1000))
     references_per_response: int = field(default=20_000, metadata=_range(1, 1_000_000))
+    references_examined: int = field(default=200_000, metadata=_range(1000, 10_000_000))
     message_size: int = field(default=4 * 2**20, metadata=_range(2**16, 2**30))
     array_length: int = field(default=100_000, metadata=_range(100, 10_000_000))
 

@@ -7,7 +7,7 @@ instances, at a few kilobytes and microseconds an instance.
 How to use it::
 
     from asyncua import ua
-    from bridge.opcua import Addition, BuildInfo, OpcUaServer, Users
+    from bridge.opcua import Addition, BuildInfo, Limits, OpcUaServer, Users
 
     server = OpcUaServer(
         host="127.0.0.1", port=4840,                       # port 0 takes a free one: see server.endpoint_url
@@ -15,6 +15,7 @@ How to use it::
         application_name="Example", certificate_folder=Path("pki"),
         users=Users(Path("users.json")), anonymous=False,
         build_info=BuildInfo(product_uri=..., manufacturer=..., product=..., version=...),
+        limits=Limits(sessions=100),                       # how much it does for its clients; all have defaults
     )
     template = server.build_template(                      # once per kind of machine, before or after start()
         server.node_id("am", 1005),

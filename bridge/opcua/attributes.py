@@ -10,6 +10,7 @@ from asyncua import ua
 from asyncua.common.utils import ServiceError
 from asyncua.crypto.permission_rules import User, UserRole
 from asyncua.server.address_space import AttributeService
+from asyncua.ua.ua_binary import variant_to_binary
 
 from .limits import Limits
 from .ranges import part_of
@@ -19,7 +20,6 @@ _BOTH = ua.TimestampsToReturn.Both
 _SERVER_TIME = {ua.TimestampsToReturn.Server, _BOTH}
 _SOURCE_TIME = {ua.TimestampsToReturn.Source, _BOTH}
 _BINARY = "Default Binary"
-_ELEMENT = 16  # bytes that an element of an array takes at least when an answer is weighed
 Codes = ua.StatusCodes
 
 
@@ -42,10 +42,11 @@ class LazyAttributeService(AttributeService):
         now = datetime.now(UTC) if params.TimestampsToReturn in _SERVER_TIME else None
         with_source = params.TimestampsToReturn in _SOURCE_TIME
         room = self._limits.message_size
+        weights: dict[int, int] = {}
         results = []
         for item in params.NodesToRead:
             value = self._read(item)
-            room -= _weight(value.Value)
+            room -= _weight(value.Value, weights)
             if room < 0:
                 raise ServiceError(Codes.BadResponseTooLarge)
             source = (
@@ -101,9 +102,14 @@ def _encoding_refusal(item: ua.ReadValueId, value: ua.Variant) -> int:
     return 0 if is_binary else int(Codes.BadDataEncodingUnsupported)
 
 
-def _weight(variant: ua.Variant | None) -> int:
-    """Bytes that a value takes at least in an answer; what is small weighs nothing."""
+def _weight(variant: ua.Variant | None, known: dict[int, int]) -> int:
+    """Bytes that a value takes in an answer, of single numbers and structures none; `known` by identity."""
     value: Any = None if variant is None else variant.Value
     if isinstance(value, (str, bytes)):
         return len(value)
-    return _ELEMENT * len(value) if isinstance(value, list) else 0
+    if not isinstance(value, list):
+        return 0
+    weight = known.get(id(variant))
+    if weight is None:
+        weight = known[id(variant)] = len(variant_to_binary(variant))
+    return weight

@@ -26,6 +26,8 @@ def capabilities(limits: Limits, shortest_interval: float) -> Iterator[tuple[ua.
         "MaxMonitoredItems": limits.monitored_items,
         "MaxMonitoredItemsPerSubscription": limits.monitored_items_per_subscription,
         "MaxMonitoredItemsQueueSize": limits.queue_size,
+        "MaxSelectClauseParameters": limits.select_clauses,
+        "MaxWhereClauseParameters": limits.where_elements,
         "MaxArrayLength": limits.array_length,
         "MaxStringLength": limits.message_size,
         "MaxByteStringLength": limits.message_size,

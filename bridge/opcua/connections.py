@@ -50,7 +50,9 @@ class LimitedProtocol(OPCUAProtocol):
                 self.transport.pause_reading()
 
     def _refuse(self, size: int) -> None:
-        log.info("an OPC UA connection is ended: no message has this size", address=self.peer_name, size=size)
+        log.debug(
+            "an OPC UA connection is ended: no message has this size", address=self.peer_name, size=size
+        )
         self._received.clear()
         refusal = ua.ErrorMessage(ua.StatusCode(ua.StatusCodes.BadTcpMessageTooLarge))
         self.transport.write(ua_binary.uatcp_to_binary(ua.MessageType.Error, refusal))

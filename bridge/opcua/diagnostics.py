@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Ids = ua.ObjectIds
 Type = ua.VariantType
 _SUMMARY = "Server_ServerDiagnostics_ServerDiagnosticsSummary"
+_DENIED = ua.StatusCode(ua.StatusCodes.BadUserAccessDenied)
 _LONGEST_TEXT = 256  # of what clients say of themselves
 _COUNTED = {  # the field of a session's diagnostics that counts a service, by the type of its requests
     ua.NodeId(getattr(Ids, request)): field.name
@@ -78,6 +79,7 @@ class Diagnostics:
         self._server = server
         self._space = space
         self._reader: Session | None = None
+        self._made: dict[ua.NodeId, ua.DataValue] = {}  # for the present reader
         self._nodes: list[ua.NodeId] = []
 
     def serve(self) -> None:
@@ -106,12 +108,13 @@ class Diagnostics:
 
     @contextmanager
     def read_by(self, session: "Session") -> Iterator[None]:
-        """What is read meanwhile is for this session."""
+        """What is read meanwhile is for this session; each value is made once, however often it is read."""
         self._reader = session
         try:
             yield
         finally:
             self._reader = None
+            self._made.clear()
 
     def tell(self) -> None:
         """Tell the monitored items of the diagnostics nodes how things stand."""
@@ -125,10 +128,13 @@ class Diagnostics:
 
     def _show(self, name: str, value: Callable[[], ua.Variant | None]) -> None:
         def made(node_id: ua.NodeId, attribute: ua.AttributeIds) -> ua.DataValue:
-            variant = value()
-            if variant is None:
-                return ua.DataValue(StatusCode=ua.StatusCode(ua.StatusCodes.BadUserAccessDenied))
-            return good(variant)
+            held = self._made.get(node_id)
+            if held is None:
+                variant = value()
+                held = good(variant) if variant is not None else ua.DataValue(StatusCode=_DENIED)
+                if self._reader is not None:
+                    self._made[node_id] = held
+            return held
 
         node_id = ua.NodeId(getattr(Ids, name))
         if self._space.set_attribute_value_callback(node_id, ua.AttributeIds.Value, made).is_good():

@@ -127,6 +127,7 @@ class LazyInternalServer(InternalServer):
         self.audit: Audit
         self._clock: asyncio.Task[None] | None = None
         self._full = False  # a session was refused because of its number
+        self._crowded = False  # a connection was
 
     async def init(self, shelffile: Any = None) -> None:
         """Nothing to load: the type table is the address space."""
@@ -160,6 +161,14 @@ class LazyInternalServer(InternalServer):
             log.warning("OPC UA clients are refused: there are too many sessions", limit=self.limits.sessions)
         self._full = True
         raise ServiceError(ua.StatusCodes.BadTooManySessions)
+
+    def note_connections(self, count: int) -> None:
+        """Say once that connections are refused for their number; again when half of them were gone meanwhile."""
+        if count >= self.max_connections and not self._crowded:
+            log.warning("OPC UA connections are refused: there are too many", limit=self.max_connections)
+            self._crowded = True
+        elif count < self.max_connections // 2:
+            self._crowded = False
 
     async def stop(self) -> None:
         """Stop the clock and close all sessions."""
@@ -231,6 +240,7 @@ class GuardedProtocol(LimitedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """As asyncua's."""
+        self.iserver.note_connections(len(self.clients))
         super().connection_made(transport)
         if self in self.clients:  # it was not refused for being one too many
             processor = GuardedProcessor(self.iserver, self.transport, self.limits)

@@ -17,8 +17,8 @@ class Limits:
     """Each is the largest that is accepted; what is more gets the standard's status code for it.
 
     `message_size` is in bytes, of a request and of a response alike. `array_length` counts the elements of all
-    arrays of a request together. A connection whose client takes nothing of what it asked for is cut off when
-    `unsent` bytes wait for it.
+    arrays of a request together, `references_examined` the references that it makes the server look through. A
+    connection is cut off when `unsent` bytes wait for a client that does not take them.
     """
 
     sessions: int = 100
@@ -27,10 +27,13 @@ class Limits:
     monitored_items: int = 200_000
     monitored_items_per_subscription: int = 100_000
     queue_size: int = 1000
+    select_clauses: int = 250
+    where_elements: int = 100
     operations: int = 10_000
     method_calls: int = 100
     continuation_points: int = 10
     references_per_response: int = 20_000
+    references_examined: int = 200_000
     message_size: int = 4 * KILOBYTE * KILOBYTE
     array_length: int = 100_000
 

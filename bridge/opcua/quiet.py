@@ -11,6 +11,8 @@ _NOISE = (
     "asyncua.server.uaprocessor",
     "asyncua.server.internal_session",
     "asyncua.server.server",
+    "asyncua.server.binary_server_asyncio",
+    "asyncua.common.connection",
     "asyncua.ua.uatypes",  # two models have a ProcessIrregularity: both are found by their NodeIds
 )
 

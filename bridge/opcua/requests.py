@@ -116,7 +116,7 @@ class RequestProcessor(UaProcessor):
                 raise ua.UaStatusCodeError(Codes.BadTcpMessageTooLarge)
             return bool(await super().process(header, body))
         except Exception as error:  # noqa: BLE001 (bytes of strangers may cause any)
-            log.info("an OPC UA connection is ended", address=self.name, reason=str(error))
+            log.debug("an OPC UA connection is ended", address=self.name, reason=str(error))
             code = error.code if isinstance(error, ua.UaStatusCodeError) else Codes.BadSecurityChecksFailed
             refusal = ua.ErrorMessage(ua.StatusCode(code))
             self._transport.write(ua_binary.uatcp_to_binary(ua.MessageType.Error, refusal))
@@ -161,21 +161,20 @@ class RequestProcessor(UaProcessor):
         return answered
 
     async def _serve(self, typeid: ua.NodeId, requesthdr: Any, seqhdr: Any, body: Any) -> Any:
-        if self.session is not None:
-            self.session.audit_entry = requesthdr.AuditEntryId or ""
-            if typeid == _CLOSE_SESSION:
-                self.session.end_cause = "CloseSession"
-        elif typeid == ACTIVATE_SESSION:
-            self._check_move(requesthdr.AuthenticationToken)
-        own_token = self.session is None or requesthdr.AuthenticationToken == self.session.auth_token
-        if not own_token and typeid not in _WITHOUT_SESSION:
-            raise ServiceError(Codes.BadSessionIdInvalid)
-        serve = _SERVICES.get(typeid)
-        if serve is None:
-            return await super()._process_message(typeid, requesthdr, seqhdr, body)
         session = self.session
-        if session is None or not self._is_activated():
-            raise ServiceError(Codes.BadSessionIdInvalid if session is None else Codes.BadSessionNotActivated)
+        if session is None and typeid == ACTIVATE_SESSION:
+            self._check_move(requesthdr.AuthenticationToken)
+        elif typeid not in _WITHOUT_SESSION:
+            if session is None or requesthdr.AuthenticationToken != session.auth_token:
+                raise ServiceError(Codes.BadSessionIdInvalid)
+            session.audit_entry = requesthdr.AuditEntryId or ""
+            if typeid == _CLOSE_SESSION:
+                session.end_cause = "CloseSession"
+        serve = _SERVICES.get(typeid)
+        if serve is None or session is None:
+            return await super()._process_message(typeid, requesthdr, seqhdr, body)
+        if not session.is_activated():
+            raise ServiceError(Codes.BadSessionNotActivated)
         session.touch()
         self.session_last_activity = time.monotonic()
         self.send_response(requesthdr.RequestHandle, seqhdr, await serve(session, body))
@@ -196,11 +195,8 @@ class RequestProcessor(UaProcessor):
         policy = self._connection.security_policy
         if session is not None and session.security_policy is not None:
             held = session.security_policy
-            if (held.URI, held.Mode, held.peer_certificate) != (
-                policy.URI,
-                policy.Mode,
-                policy.peer_certificate,
-            ):
+            same = held.URI == policy.URI and held.Mode == policy.Mode
+            if not same or held.peer_certificate != policy.peer_certificate:
                 raise ServiceError(Codes.BadSecurityChecksFailed)
 
     def send_response(

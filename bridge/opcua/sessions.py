@@ -63,7 +63,9 @@ class Session(InternalSession):
         self.iserver.register_external_session(self)
 
     def use(self, processor: "RequestProcessor") -> None:
-        """The session is at this connection now."""
+        """The session is at this connection now, and no longer at the one before (Part 4, 5.7.3)."""
+        if self.processor is not None and self.processor is not processor:
+            self.processor.session = None
         connection = processor._connection
         self.processor = processor
         self.security_policy = connection.security_policy

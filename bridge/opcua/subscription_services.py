@@ -391,6 +391,10 @@ class SessionSubscriptions:
         wanted = _decoded(wanted)
         if not hasattr(wanted, "SelectClauses"):
             raise _refused(Codes.BadFilterNotAllowed if wanted is not None else Codes.BadEventFilterInvalid)
+        limits = self._all.limits
+        elements = (wanted.WhereClause and wanted.WhereClause.Elements) or ()
+        if len(wanted.SelectClauses or ()) > limits.select_clauses or len(elements) > limits.where_elements:
+            raise _refused(Codes.BadMonitoredItemFilterInvalid)
         evaluator = WhereClauseEvaluator(logging.getLogger(__name__), self._space, wanted.WhereClause)
         item.filter(wanted.SelectClauses or [], evaluator)
 

@@ -7,12 +7,14 @@ what it did not get yet.
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from asyncua import ua
 from asyncua.common.utils import ServiceError
 from asyncua.server.address_space import ViewService
 
 from .limits import Limits
+from .ports import SCOPE
 from .space import LazyAddressSpace
 
 _WHOLE_PATH = ua.Index(2**32 - 1)
@@ -71,16 +73,19 @@ class LazyViewService(ViewService):
         self._shows = aspace.shows
         self._limits = limits
         self._subtypes: dict[ua.NodeId, frozenset[ua.NodeId]] = {}
+        self._examined = 0  # references, for the present request
 
     def browse(
         self, params: ua.BrowseParameters, points: ContinuationPoints | None = None
     ) -> list[ua.BrowseResult]:
         """The references of each node; those beyond the portion asked for behind a continuation point.
 
-        Without `points` (the server itself browses) all are given. ServiceError BadViewIdUnknown: there are no views.
+        Without `points` (the server itself browses) all are given. ServiceError BadViewIdUnknown: there are no views;
+        BadTooManyOperations: more references would have to be looked through than is allowed.
         """
         if not params.View.ViewId.is_null():
             raise ServiceError(Codes.BadViewIdUnknown)
+        self._examined = 0
         if points is None:
             return [self._browse(description) for description in params.NodesToBrowse]
         portion = params.RequestedMaxReferencesPerNode or self._limits.references_per_response
@@ -121,12 +126,18 @@ class LazyViewService(ViewService):
             result.StatusCode = ua.StatusCode(Codes.BadReferenceTypeIdInvalid)
         else:
             result.References = [
-                reference for reference in node.references if self._is_suitable_ref(desc, reference)
+                reference for reference in self._examine(node) if self._is_suitable_ref(desc, reference)
             ]
         return result
 
-    def _is_suitable_ref(self, desc: ua.BrowseDescription, ref: ua.ReferenceDescription) -> bool:
-        return super()._is_suitable_ref(desc, ref) and self._shows(ref.NodeId)
+    def _examine(self, node: Any) -> list[ua.ReferenceDescription]:
+        references: list[ua.ReferenceDescription] = node.references
+        self._examined += len(references)
+        if self._examined > self._limits.references_examined:
+            raise ServiceError(Codes.BadTooManyOperations)
+        if SCOPE.get() is None:
+            return references
+        return [reference for reference in references if self._shows(reference.NodeId)]
 
     def _is_reference_type(self, node_id: ua.NodeId) -> bool:
         node_class = self._aspace.read_attribute_value(node_id, ua.AttributeIds.NodeClass).Value
@@ -135,10 +146,15 @@ class LazyViewService(ViewService):
     def _get_sub_ref(self, ref: ua.NodeId) -> frozenset[ua.NodeId]:
         subtypes = self._subtypes.get(ref)
         if subtypes is None:
-            subtypes = frozenset(super()._get_sub_ref(ref))
-            if self._is_reference_type(ref):  # whatever else clients name is not worth remembering
-                self._subtypes[ref] = subtypes
+            if not self._is_reference_type(ref):  # clients may name anything
+                return frozenset()
+            subtypes = self._subtypes[ref] = frozenset(super()._get_sub_ref(ref))
         return subtypes
+
+    def translate_browsepaths_to_nodeids(self, browsepaths: list[ua.BrowsePath]) -> list[ua.BrowsePathResult]:
+        """The nodes at the end of each path. ServiceError BadTooManyOperations as for `browse`."""
+        self._examined = 0
+        return [self._translate_browsepath_to_nodeid(path) for path in browsepaths]
 
     def _translate_browsepath_to_nodeid(self, path: ua.BrowsePath) -> ua.BrowsePathResult:
         result = ua.BrowsePathResult()
@@ -157,9 +173,18 @@ class LazyViewService(ViewService):
         return result
 
     def _find_elements_in_node(self, el: ua.RelativePathElement, nodeid: ua.NodeId) -> list[ua.NodeId]:
-        """As asyncua's, each node once: else a path to and fro between two nodes would grow without end."""
-        found = super()._find_elements_in_node(el, nodeid) if nodeid in self._aspace else []
-        return [node_id for node_id in dict.fromkeys(found) if self._shows(node_id)]
+        """Each node once: else a path to and fro between two nodes would grow without end."""
+        node = self._aspace.get(nodeid)
+        if node is None:
+            return []
+        found = (
+            reference.NodeId
+            for reference in self._examine(node)
+            if reference.BrowseName == el.TargetName
+            and reference.IsForward != el.IsInverse
+            and self._suitable_reftype(el.ReferenceTypeId, reference.ReferenceTypeId, el.IncludeSubtypes)
+        )
+        return list(dict.fromkeys(found))
 
 
 def _answer(result: ua.BrowseResult, remainder: Remainder, room: int, points: ContinuationPoints) -> int:

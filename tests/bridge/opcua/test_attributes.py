@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 from asyncua import Client, ua
+from asyncua.common.utils import ServiceError
 
 from bridge.opcua import Instance, Limits, OpcUaServer
 
@@ -148,5 +149,8 @@ async def test_a_response_that_would_be_too_large_is_refused(make_server) -> Non
         with pytest.raises(ua.UaStatusCodeError) as refused:
             await read(client, *[item(NAMESPACES)] * 1000)
         assert refused.value.code == Codes.BadResponseTooLarge
+        params = ua.ReadParameters(NodesToRead=[item(NAMESPACES)] * 1000)
+        with pytest.raises(ServiceError):  # before it is even encoded
+            server._iserver.attribute_service.read(params)
         assert len(await read(client, *[item(NAMESPACES)] * 100)) == 100
     await server.stop()

@@ -160,3 +160,17 @@ async def test_what_is_about_users_is_for_administrators_alone(
         assert session.SecurityPolicyUri.endswith("#Basic256Sha256")
         assert session.ClientCertificate == (tmp_path / "client" / "certificate.der").read_bytes()
     await server.stop()
+
+
+async def test_a_value_is_made_once_for_a_request_and_anew_for_the_next(
+    server: OpcUaServer, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    diagnostics = server._iserver.diagnostics
+    summary = diagnostics.summary
+    monkeypatch.setattr(diagnostics, "summary", lambda: made.append(1) or summary())
+    value = ua.ReadValueId(ua.NodeId(SUMMARY), ua.AttributeIds.Value)
+    await client.uaclient.read(ua.ReadParameters(NodesToRead=[value] * 100))
+    assert len(made) == 1
+    async with Client(server.endpoint_url):
+        assert (await read(client, SUMMARY)).CurrentSessionCount == 2

@@ -26,6 +26,8 @@ SMALL = Limits(
     subscriptions_per_session=2,
     monitored_items=8,
     monitored_items_per_subscription=4,
+    select_clauses=3,
+    where_elements=2,
     message_size=100_000,
     array_length=1000,
 )
@@ -264,6 +266,33 @@ async def test_a_client_that_takes_no_answers_is_cut_off(small: OpcUaServer, gue
     greedy.disconnect_socket()
 
 
+async def test_connections_are_limited_and_that_is_logged_once(
+    small: OpcUaServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(small._iserver, "max_connections", 2)
+    async with Client(small.endpoint_url) as client:
+        _, held = await asyncio.open_connection("127.0.0.1", small.port)
+        for _ in range(3):
+            reader, writer = await asyncio.open_connection("127.0.0.1", small.port)
+            assert await answer(reader) == b""
+            writer.close()
+        assert await client.get_namespace_array()
+        held.close()
+    lines = capsys.readouterr().out.splitlines()
+    (warning,) = (line for line in lines if "[warning" in line and "refused" in line.lower())
+    assert "limit=2" in warning
+
+
+async def test_strangers_cannot_fill_the_log(server: OpcUaServer, capsys: pytest.CaptureFixture[str]) -> None:
+    for message in (b"XYZF" + struct.pack("<I", 12) + b"data", b"HELF" + struct.pack("<I", 2**31)):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(hello() + message)
+        await answer(reader)
+        writer.close()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "[debug" not in line and "server listens" not in line] == []
+
+
 async def test_a_request_with_anothers_token_is_refused(guest: Client) -> None:
     protocol = guest.uaclient.protocol
     own = protocol.authentication_token
@@ -320,6 +349,36 @@ async def test_monitored_items_are_limited_for_each_subscription_and_for_all(
         assert await create(other, third.subscription_id, 1) == [full]
         await first.delete()
         assert await create(other, third.subscription_id, 1) == [0]
+
+
+async def test_filters_of_events_have_a_limit(guest: Client) -> None:
+    clause = ua.SimpleAttributeOperand(BrowsePath=[ua.QualifiedName("Message", 0)], AttributeId=13)
+    element = ua.ContentFilterElement(ua.FilterOperator.IsNull, [ua.LiteralOperand(ua.Variant(1))])
+
+    def parameters(clauses: int, elements: int) -> ua.MonitoringParameters:
+        where = ua.ContentFilter([element] * elements)
+        return ua.MonitoringParameters(QueueSize=1, Filter=ua.EventFilter([clause] * clauses, where))
+
+    def item(clauses: int, elements: int) -> ua.MonitoredItemCreateRequest:
+        return ua.MonitoredItemCreateRequest(
+            ua.ReadValueId(SERVER_OBJECT, ua.AttributeIds.EventNotifier),
+            ua.MonitoringMode.Reporting,
+            parameters(clauses, elements),
+        )
+
+    number = (await guest.create_subscription(1000, Ignored())).subscription_id
+    items = [item(3, 2), item(4, 0), item(1, 3), item(1, 0)]
+    created = await guest.uaclient.create_monitored_items(ua.CreateMonitoredItemsParameters(number, 2, items))
+    too_large = Codes.BadMonitoredItemFilterInvalid
+    assert [result.StatusCode.value for result in created] == [0, too_large, too_large, 0]
+    changes = [
+        ua.MonitoredItemModifyRequest(result.MonitoredItemId, parameters(*size))
+        for result, size in zip((created[0], created[3]), ((4, 0), (2, 0)), strict=True)
+    ]
+    modified = await guest.uaclient.modify_monitored_items(
+        ua.ModifyMonitoredItemsParameters(number, 2, changes)
+    )
+    assert [result.StatusCode.value for result in modified] == [too_large, 0]
 
 
 def damaged(encoded: bytes, header: int, chance: random.Random) -> bytes:
@@ -405,3 +464,23 @@ async def test_a_session_cannot_be_taken_over_from_a_channel_of_another_kind(
         assert await refusal(thief.uaclient.activate_session(params)) == Codes.BadSecurityChecksFailed
         assert await ann.get_namespace_array()
         thief.disconnect_socket()
+
+
+async def test_a_session_that_moved_to_another_connection_is_at_that_one_alone(small: OpcUaServer) -> None:
+    before, after = Client(small.endpoint_url), Client(small.endpoint_url)
+    await before.connect()
+    await after.connect_socket()
+    await after.send_hello()
+    await after.open_secure_channel()
+    after.uaclient.protocol.authentication_token = before.uaclient.protocol.authentication_token
+    params = ua.ActivateSessionParameters(UserIdentityToken=ua.AnonymousIdentityToken(PolicyId="anonymous"))
+    await after.uaclient.activate_session(params)
+    read = requests(before, 1)["read"]
+    assert await refusal(read()) == Codes.BadSessionIdInvalid
+    before.disconnect_socket()
+    async with asyncio.timeout(PATIENCE):
+        while len(small._binary.clients) > 1:
+            await asyncio.sleep(0.01)
+    await asyncio.gather(*small._binary.closing_tasks)
+    assert len(await requests(after, 1)["read"]()) == 1
+    after.disconnect_socket()

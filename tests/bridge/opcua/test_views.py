@@ -1,5 +1,7 @@
 """References come in portions as large as the client asks for, and only to the session that asked."""
 
+import dataclasses
+
 import pytest
 from asyncua import Client, ua
 
@@ -205,3 +207,44 @@ async def test_the_subtypes_of_what_is_no_reference_type_are_not_remembered(serv
             [ua.BrowsePath(ua.NodeId(Ids.ObjectsFolder), ua.RelativePath([element]))]
         )
     assert OBJECT_TYPES not in view._subtypes
+
+
+async def test_a_node_that_is_reached_by_two_references_is_one_target(
+    server: OpcUaServer, client: Client
+) -> None:
+    references = server.space.node(ua.NodeId(Ids.ObjectsFolder)).references
+    known = next(held for held in references if held.NodeId == ua.NodeId(Ids.Server))
+    references.append(dataclasses.replace(known, ReferenceTypeId=ua.NodeId(Ids.HasComponent)))
+    (result,) = await client.uaclient.translate_browsepaths_to_nodeids(
+        [path(ua.NodeId(Ids.ObjectsFolder), "Server", "ServerStatus")]
+    )
+    assert [target.TargetId for target in result.Targets] == [ua.NodeId(Ids.Server_ServerStatus)]
+
+
+async def test_references_that_make_too_large_a_response_are_refused(make_server) -> None:
+    server: OpcUaServer = make_server(limits=Limits(message_size=10_000))
+    await server.start()
+    async with Client(server.endpoint_url) as client:
+        with pytest.raises(ua.UaStatusCodeError) as refused:
+            await browse(client, request(*[description(OBJECT_TYPES)] * 10))
+        assert refused.value.code == Codes.BadResponseTooLarge
+        await browse(client, request(*[description(OBJECT_TYPES)] * 10, portion=5))
+    await server.stop()
+
+
+async def test_requests_that_look_through_too_many_references_are_refused(make_server) -> None:
+    server: OpcUaServer = make_server(limits=Limits(references_examined=200))
+    await server.start()
+    async with Client(server.endpoint_url) as client:
+        nothing = description(OBJECT_TYPES, NodeClassMask=ua.NodeClass.View)
+        assert [result.References for result in await browse(client, request(nothing))] == [[]]
+        with pytest.raises(ua.UaStatusCodeError) as refused:
+            await browse(client, request(*[nothing] * 20))
+        assert refused.value.code == Codes.BadTooManyOperations
+        nowhere = path(OBJECT_TYPES, "Nowhere")
+        (result,) = await client.uaclient.translate_browsepaths_to_nodeids([nowhere])
+        assert result.StatusCode.value == Codes.BadNoMatch
+        with pytest.raises(ua.UaStatusCodeError) as refused:
+            await client.uaclient.translate_browsepaths_to_nodeids([nowhere] * 20)
+        assert refused.value.code == Codes.BadTooManyOperations
+    await server.stop()
