@@ -479,8 +479,8 @@ async def test_a_session_that_moved_to_another_connection_is_at_that_one_alone(s
     assert await refusal(read()) == Codes.BadSessionIdInvalid
     before.disconnect_socket()
     async with asyncio.timeout(PATIENCE):
-        while len(small._binary.clients) > 1:
+        while len(small._binaries[0].clients) > 1:
             await asyncio.sleep(0.01)
-    await asyncio.gather(*small._binary.closing_tasks)
+    await asyncio.gather(*small._binaries[0].closing_tasks)
     assert len(await requests(after, 1)["read"]()) == 1
     after.disconnect_socket()
