@@ -18,6 +18,7 @@ from asyncua.ua import ua_binary
 from .changes import OVERFLOW, Change
 from .events import Event, overflow_event
 from .ranges import part_of
+from .space import supertypes
 
 log = structlog.get_logger(__name__)
 
@@ -189,10 +190,21 @@ class DataItem(MonitoredItem):
             return True
 
 
+class WhereClause(WhereClauseEvaluator):
+    """asyncua's, for which an event of a subtype would be none of its type."""
+
+    def _eval_el(self, index: int, event: Any) -> Any:
+        element = self.elements[index]
+        if element.FilterOperator != ua.FilterOperator.OfType:
+            return super()._eval_el(index, event)
+        wanted = self._eval_op(element.FilterOperands[0], event)
+        return wanted in supertypes(self._aspace, event.EventType)
+
+
 class EventItem(MonitoredItem):
     """Of the events of one object."""
 
-    __slots__ = ("_evaluator", "_hears", "_selected")
+    __slots__ = ("_hears", "_selected", "_where")
 
     def __init__(
         self,
@@ -204,18 +216,18 @@ class EventItem(MonitoredItem):
         super().__init__(identifier, request, tell)
         self._hears = hears  # whether an event is one for this client at all
         self._selected: Sequence[ua.SimpleAttributeOperand] = ()
-        self._evaluator: WhereClauseEvaluator | None = None
+        self._where: WhereClause | None = None
 
-    def filter(self, selected: Sequence[ua.SimpleAttributeOperand], evaluator: WhereClauseEvaluator) -> None:
+    def filter(self, selected: Sequence[ua.SimpleAttributeOperand], where: WhereClause) -> None:
         """Take these fields of the events that the where clause is true of."""
         self._selected = selected
-        self._evaluator = evaluator
+        self._where = where
 
     def push(self, event: Event) -> None:
         """Queue the event if it is one for this client."""
         if self.mode == Mode.Disabled or not self._hears(event):
             return
-        if self._evaluator is None or self._evaluator.eval(event):
+        if self._where is None or self._where.eval(event):
             self.put(event)
 
     def take(self, most: int) -> list[ua.EventFieldList]:

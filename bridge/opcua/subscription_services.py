@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from asyncua import ua
 from asyncua.common.utils import ServiceError
-from asyncua.server.monitored_item_service import WhereClauseEvaluator
 from asyncua.server.subscription_service import SubscriptionService
 
 from .changes import Change
 from .events import Event
 from .limits import Limits
-from .monitored import DataItem, EventItem, MonitoredItem
+from .monitored import DataItem, EventItem, MonitoredItem, WhereClause
 from .ports import SCOPE, Scope
 from .ranges import parse
 from .space import LazyAddressSpace
@@ -395,8 +394,8 @@ class SessionSubscriptions:
         elements = (wanted.WhereClause and wanted.WhereClause.Elements) or ()
         if len(wanted.SelectClauses or ()) > limits.select_clauses or len(elements) > limits.where_elements:
             raise _refused(Codes.BadMonitoredItemFilterInvalid)
-        evaluator = WhereClauseEvaluator(logging.getLogger(__name__), self._space, wanted.WhereClause)
-        item.filter(wanted.SelectClauses or [], evaluator)
+        where = WhereClause(logging.getLogger(__name__), self._space, wanted.WhereClause)
+        item.filter(wanted.SelectClauses or [], where)
 
     def _filter_data(self, item: DataItem, wanted: Any) -> None:
         wanted = _decoded(wanted)

@@ -1,7 +1,9 @@
 """Instances on ports of their own: what clients find on each."""
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 from asyncua import Client, ua
@@ -100,6 +102,39 @@ async def test_the_namespace_of_the_instances_is_described_on_every_port(server:
             for namespace, uri in enumerate(server.namespaces.uris):
                 if namespace != 1:  # what is of this server alone has no nodes
                     await namespaces.get_child(ua.QualifiedName(uri, namespace))
+
+
+async def test_events_of_the_server_object_are_those_of_the_machines_on_the_port(server: OpcUaServer) -> None:
+    base = ua.NodeId(ua.ObjectIds.BaseEventType)
+    heard: dict[str, Events] = {}
+    async with Client(server.endpoint_url) as common, Client(server.endpoint_url_of("own")) as own:
+        for name, client in (("common", common), ("own", own)):
+            heard[name] = Events()
+            subscription = await client.create_subscription(10, heard[name])
+            await subscription.subscribe_events(ua.ObjectIds.Server)
+        for name in ("a", "own", "b"):
+            fields = {"Message": ua.LocalizedText(name), "Severity": 100}
+            server.emit_event(server.instances.get(name), [""], base, fields)
+        assert await heard["own"].messages(1) == ["own"]
+        assert await heard["common"].messages(2) == ["a", "b"]
+
+
+class Events:
+    """Keeps the messages of events."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[str] = asyncio.Queue()
+
+    def event_notification(self, event: Any) -> None:
+        if event.EventType == ua.NodeId(ua.ObjectIds.BaseEventType):
+            self.queue.put_nowait(event.Message.Text)
+
+    async def messages(self, count: int) -> list[str]:
+        """The first ones; and that no other comes soon."""
+        found = [await asyncio.wait_for(self.queue.get(), 30) for _ in range(count)]
+        await asyncio.sleep(0.1)
+        assert self.queue.empty()
+        return found
 
 
 async def test_an_endpoint_calls_itself_by_the_port_that_was_asked(server: OpcUaServer, port: int) -> None:

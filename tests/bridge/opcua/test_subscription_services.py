@@ -1,7 +1,7 @@
 """The subscription and monitored item services, each as a client sees it (Part 4, 5.13 and 5.14)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -92,10 +92,10 @@ class Told:
 
 
 @pytest.fixture
-async def told(client: Client) -> AsyncIterator[Told]:
+async def told(client: Client) -> Told:
     one = Told(client)
     await one.create()
-    yield one
+    return one
 
 
 async def refusal(asked: Any) -> int:
@@ -400,19 +400,40 @@ async def test_requests_that_wait_are_answered_when_the_last_subscription_goes(c
         assert await refusal(waiting) == Codes.BadNoSubscription
 
 
-async def test_lost_events_are_told_of(told: Told, server: OpcUaServer, machine: Instance) -> None:
+def events_of(*names: str, of_type: int | None = None) -> ua.EventFilter:
+    """These fields of all events, or of those of a type."""
     wanted = ua.EventFilter()
     wanted.SelectClauses = [
         ua.SimpleAttributeOperand(
-            ua.NodeId(ua.ObjectIds.BaseEventType),
-            [ua.QualifiedName(name, 0)],
-            ua.AttributeIds.Value,
+            ua.NodeId(ua.ObjectIds.BaseEventType), [ua.QualifiedName(name, 0)], ua.AttributeIds.Value
         )
-        for name in ("EventType", "Message")
+        for name in names
     ]
-    created = await told.monitor(
-        machine, "", attribute=ua.AttributeIds.EventNotifier, filter=wanted, queue=2, mode=Mode.Sampling
-    )
+    if of_type is not None:
+        operand = ua.LiteralOperand(Value=ua.Variant(ua.NodeId(of_type)))
+        element = ua.ContentFilterElement(ua.FilterOperator.OfType, [operand])
+        wanted.WhereClause = ua.ContentFilter([element])
+    return wanted
+
+
+async def test_events_of_a_type_are_those_of_its_subtypes_too(
+    told: Told, server: OpcUaServer, machine: Instance
+) -> None:
+    wanted = events_of("Message", of_type=ua.ObjectIds.SystemEventType)
+    notifier = ua.AttributeIds.EventNotifier
+    created = await told.monitor(machine, "", attribute=notifier, filter=wanted)
+    assert created.StatusCode.value == Codes.Good
+    types = (ua.ObjectIds.BaseEventType, ua.ObjectIds.SystemEventType, ua.ObjectIds.DeviceFailureEventType)
+    for number in types:
+        fields = {"Message": ua.LocalizedText(str(number)), "Severity": 100}
+        server.emit_event(machine, [""], ua.NodeId(number), fields)
+    await told.until(lambda: len(told.events) == 2)
+    assert [message.Text for (message,) in told.events] == [str(number) for number in types[1:]]
+
+
+async def test_lost_events_are_told_of(told: Told, server: OpcUaServer, machine: Instance) -> None:
+    notifier, wanted = ua.AttributeIds.EventNotifier, events_of("EventType", "Message")
+    created = await told.monitor(machine, "", attribute=notifier, filter=wanted, queue=2, mode=Mode.Sampling)
     assert created.StatusCode.value == Codes.Good
     for number in range(4):
         fields = {"Message": ua.LocalizedText(str(number)), "Severity": 100}
