@@ -94,7 +94,7 @@ async def browsing(pid: int, told: dict[str, Any]) -> tuple[tuple[float, float],
         else:
             index = await client.get_namespace_index("http://opcfoundation.org/UA/Machinery/")
             folder = client.get_node(ua.NodeId(1001, index))
-        machines = await folder.get_children()
+        machines = await folder.get_children(refs=ua.ObjectIds.Organizes)
         nodes = await walk(machines[0])
         return (
             await measured(pid, folder.get_children),

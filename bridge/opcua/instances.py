@@ -5,6 +5,7 @@ change for the monitored items of an attribute. A NodeId is `s=<name>` for the i
 `s=<name>.<path>` below; monitored items hang on it, and outlive a change of the template.
 """
 
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +16,7 @@ from asyncua.ua import ua_binary
 from .changes import BAD, Change
 from .declarations import HAS_TYPE_DEFINITION
 from .errors import InstanceError
+from .model_changes import ModelChange
 from .names import escaped
 from .ports import SCOPE
 from .space import LazyAddressSpace, Watchers
@@ -23,6 +25,8 @@ from .times import ticks_now, to_datetime, to_ticks
 from .typetable import good
 
 Id = ua.AttributeIds
+Verb = ua.ModelChangeStructureVerbMask
+ModelChanged = Callable[[str, ua.NodeId, Sequence[ModelChange]], None]  # instance, its folder, what changed
 Type = ua.VariantType
 UNWRITTEN = 0  # the time of a value that nobody wrote yet
 NOTHING = ua.Variant()
@@ -34,6 +38,7 @@ class Instances:
     def __init__(self, namespace: int) -> None:
         self.namespace = namespace
         self.space: LazyAddressSpace
+        self.model_changed: ModelChanged = lambda instance, folder, changes: None
         self._by_part: dict[str, Instance] = {}  # by escaped name, the first part of NodeIds
 
     def get(self, name: str) -> "Instance":
@@ -63,6 +68,7 @@ class Instances:
                 root.type_definition,
             )
         )
+        self.model_changed(name, parent, [instance.model_change(root, Verb.NodeAdded)])
         return instance
 
     def remove(self, name: str) -> None:
@@ -73,6 +79,8 @@ class Instances:
         references[:] = [reference for reference in references if reference.NodeId != root]
         del self._by_part[escaped(name)]
         instance.tell_all()
+        removed = instance.model_change(instance.template.root, Verb.NodeDeleted)
+        self.model_changed(name, instance.parent, [removed])
 
     def find(self, node_id: ua.NodeId) -> "InstanceNode | None":
         """The node of the instance namespace with this id, if the request that is being served may find it."""
@@ -178,6 +186,16 @@ class Instance:
             if old.slot in statuses:
                 self._statuses[node.slot] = statuses[old.slot]
         self.tell_all()
+        was, now = before.paths, template.paths
+        changes = [
+            *(self.model_change(was[path], Verb.NodeDeleted) for path in was if path not in now),
+            *(self.model_change(now[path], Verb.NodeAdded) for path in now if path not in was),
+        ]
+        self._instances.model_changed(self.name, self.parent, changes)
+
+    def model_change(self, node: TemplateNode, verb: ua.ModelChangeStructureVerbMask) -> ModelChange:
+        """What is to be told when this node comes or goes."""
+        return ModelChange(self.node_id(node.path), node.type_definition or ua.NodeId(), verb)
 
     def read(self, path: str) -> ua.DataValue:
         """What a client reads there: value, status and times."""

@@ -26,6 +26,7 @@ from .internal import GuardedBinaryServer, LazyInternalServer
 from .limits import Limits
 from .logins import Logins
 from .metadata import namespace_metadata
+from .model_changes import ModelChanges
 from .ports import EVERYWHERE, MAIN, Ports, Scope
 from .quiet import tame_asyncua
 from .space import LazyAddressSpace
@@ -136,6 +137,8 @@ class OpcUaServer:
         self._ports = Ports()
         self._binaries: list[GuardedBinaryServer] = []
         self._describe_namespace(instance_namespace_uri)
+        changes = ModelChanges(self.space, self.namespaces.own, self._emit_model_change)
+        self.instances.model_changed = changes.tell
 
     @property
     def endpoint_url(self) -> str:
@@ -215,6 +218,13 @@ class OpcUaServer:
         variants = self._event_types.variants(event_type, values)
         for node_id in (*emitting, SERVER):
             self._iserver.subscription_service.emit(Event(node_id, variants, instance=instance.name))
+
+    def _emit_model_change(self, instance: str, event_type: ua.NodeId, fields: Mapping[str, Any]) -> None:
+        if self._has_subscriptions():
+            now = ticks_now()
+            values = base_fields(event_type, SERVER, "Server", now, now) | dict(fields)
+            variants = self._event_types.variants(event_type, values)
+            self._iserver.subscription_service.emit(Event(SERVER, variants, instance=instance))
 
     def _has_subscriptions(self) -> bool:
         return bool(self._iserver.subscription_service.subscriptions)

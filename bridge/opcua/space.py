@@ -103,7 +103,11 @@ class LazyAddressSpace(AddressSpace):
     def shows(self, target: ua.NodeId) -> bool:
         """Whether a reference to this node leads somewhere for the request that is being served."""
         elsewhere = target.NamespaceIndex != self._instances.namespace
-        return elsewhere or SCOPE.get() is None or self._instances.find(target) is not None
+        return elsewhere or SCOPE.get() is None or target in self._nodes
+
+    def put(self, node: NodeData) -> None:
+        """Add a node."""
+        self._nodes[node.nodeid] = node
 
     def node(self, node_id: ua.NodeId) -> NodeData:
         """The node, or KeyError."""
