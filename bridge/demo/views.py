@@ -69,7 +69,7 @@ class OpcUaView(DataChangeNotificationHandler):
         await client.connect()
         self._client = client
         machines = client.get_node(ua.NodeId(1001, await client.get_namespace_index(MACHINERY)))
-        (machine,) = await machines.get_children()
+        (machine,) = await machines.get_children(refs=ua.ObjectIds.Organizes)
         wanted = [*_WATCHED, *(_HEATER.format(name) for name in HEATERS.values())]
         root = machine.nodeid
         nodes = [

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 import requests
-from asyncua import Client
+from asyncua import Client, ua
 
 from bridge import handshake, wire
 from bridge.aggregator import load
@@ -223,7 +223,8 @@ async def shown_machines(endpoint_url: str) -> list[str]:
     async with Client(endpoint_url) as client:
         index = await client.get_namespace_index("http://opcfoundation.org/UA/Machinery/")
         folder = client.get_node(f"ns={index};i=1001")
-        names = [(await child.read_display_name()).Text for child in await folder.get_children()]
+        machines = await folder.get_children(refs=ua.ObjectIds.Organizes)
+        names = [(await machine.read_display_name()).Text for machine in machines]
         return [name for name in names if name is not None]
 
 

@@ -181,9 +181,9 @@ async def test_the_clients_own_entry_id_is_kept(closed: OpcUaServer, ann: Client
 
 async def test_who_has_no_name_learns_nothing(closed: OpcUaServer, ann: Client) -> None:
     async with Client(closed.endpoint_url) as nobody:
+        machine = closed.add_instance("m1", "One", machine_template(closed), closed.node_id("mach", 1001))
         told = await listen(ann, Ids.AuditUpdateMethodEventType)
         hidden = await listen(nobody, Ids.BaseEventType)
-        machine = closed.add_instance("m1", "One", machine_template(closed), closed.node_id("mach", 1001))
         call = ua.CallMethodRequest(ua.NodeId(Ids.Server), ua.NodeId(Ids.Server))
         await ann.uaclient.call([call])
         await told.next()
