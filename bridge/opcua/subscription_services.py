@@ -15,7 +15,7 @@ from asyncua.common.utils import ServiceError
 from asyncua.server.subscription_service import SubscriptionService
 
 from .changes import Change
-from .events import Event
+from .events import SERVER, Event
 from .limits import Limits
 from .monitored import DataItem, EventItem, MonitoredItem, WhereClause
 from .ports import SCOPE, Scope
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Codes = ua.StatusCodes
 Id = ua.AttributeIds
+GET_MONITORED_ITEMS = ua.NodeId(ua.ObjectIds.Server_GetMonitoredItems)
+RESEND_DATA = ua.NodeId(ua.ObjectIds.Server_ResendData)
 SUBSCRIBE_TO_EVENTS = 1  # EventNotifier bit 0 (Part 3, 8.59)
 LONGEST_LIFE = 3_600_000.0  # ms without a sign of the client
 SHORTEST_INTERVAL = 1.0  # ms: the clock of the event loop
@@ -353,6 +355,34 @@ class SessionSubscriptions:
                     other.links.discard(item)
             results.append(_code(Codes.Good if item else Codes.BadMonitoredItemIdInvalid))
         return results
+
+    def call(self, request: ua.CallMethodRequest) -> ua.CallMethodResult | None:
+        """GetMonitoredItems and ResendData of the Server object (Part 5, 9.1 and 9.2); None for other methods."""
+        methods = {GET_MONITORED_ITEMS: self._handles, RESEND_DATA: self.resend}
+        method = methods.get(request.MethodId)
+        if method is None or request.ObjectId != SERVER:
+            return None
+        arguments = request.InputArguments or []
+        if len(arguments) != 1:
+            code = Codes.BadTooManyArguments if arguments else Codes.BadArgumentsMissing
+            return ua.CallMethodResult(_code(code))
+        (argument,) = arguments
+        if argument.VariantType != ua.VariantType.UInt32 or argument.is_array:
+            mismatch = [_code(Codes.BadTypeMismatch)]
+            return ua.CallMethodResult(_code(Codes.BadInvalidArgument), mismatch)
+        subscription = self._all.subscriptions.get(argument.Value)
+        if subscription is None or subscription.session is not self._session:
+            code = Codes.BadUserAccessDenied if subscription else Codes.BadSubscriptionIdInvalid
+            return ua.CallMethodResult(_code(code))
+        return ua.CallMethodResult(
+            _code(Codes.Good), [_code(Codes.Good)], OutputArguments=method(subscription) or []
+        )
+
+    def _handles(self, subscription: Subscription) -> list[ua.Variant]:
+        """The server's and the client's handles of the items of a subscription."""
+        items = subscription.items.values()
+        columns = [item.id for item in items], [item.client_handle for item in items]
+        return [ua.Variant(column, ua.VariantType.UInt32, is_array=True) for column in columns]
 
     def _own(self, number: int) -> Subscription:
         subscription = self._all.subscriptions.get(number)
