@@ -83,18 +83,22 @@ class PushSettings:
 
 @dataclass(frozen=True, slots=True)
 class OpcUaSettings:
-    """``[opcua]``: the server. `minimum_publishing_interval` in milliseconds."""
+    """``[opcua]``: the server. `minimum_publishing_interval` in milliseconds, `activation_timeout` in seconds."""
 
     host: str = field(default="127.0.0.1", metadata=_HOST)
     port: int = field(default=4840, metadata=_range(0, 65535))
     announced_host: str | None = field(default=None, metadata=_HOST)
     anonymous: bool = False
+    anonymous_role: str = field(default="observer", metadata=_choice("observer", "operator"))
+    trust: str = field(default="list", metadata=_choice("list", "any"))
     instance_namespace: str = field(
         default="urn:mesbridge:machines",
         metadata={"pattern": (r"\S+:\S+", "a URI such as urn:plant:machines")},
     )
     application_name: str = "MESBridge"
     minimum_publishing_interval: float = field(default=10.0, metadata=_range(0, 60000))
+    max_connections: int = field(default=500, metadata=_range(1, 10000))
+    activation_timeout: float = field(default=30.0, metadata=_range(1, 3600))
 
 
 @dataclass(frozen=True, slots=True)

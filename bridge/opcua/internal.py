@@ -5,6 +5,7 @@ BinaryServer.
 """
 
 import asyncio
+import secrets
 import socket
 import struct
 from collections.abc import Callable
@@ -17,19 +18,22 @@ from asyncua import Node, ua
 from asyncua.common.connection import TransportLimits
 from asyncua.common.utils import ServiceError
 from asyncua.crypto.permission_rules import User, UserRole
-from asyncua.crypto.security_policies import SecurityPolicyNone
 from asyncua.server.address_space import MethodService
-from asyncua.server.binary_server_asyncio import BinaryServer, OPCUAProtocol
+from asyncua.server.binary_server_asyncio import BinaryServer
 from asyncua.server.history import HistoryManager
 from asyncua.server.internal_server import InternalServer
 from asyncua.server.internal_session import InternalSession
 from asyncua.server.subscription_service import SubscriptionService
-from asyncua.server.uaprocessor import UaProcessor
 from asyncua.ua.ua_binary import struct_from_binary
 
+from .errors import UsersError
 from .instances import InstanceNode
 from .logins import Logins
+from .sessions import GuardedSession
 from .space import LazyAddressSpace, LazyAttributeService, LazyNodeManagementService, LazyViewService
+from .transport import StrictProcessor, StrictProtocol, password_of
+from .trust import TrustList
+from .validation import CertificateRefused, application_uris, certificates_in
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +47,8 @@ _DISCOVERY = {  # what needs neither security nor a session (Part 4, 5.5)
 }
 _CREATE_SESSION = ua.NodeId(ua.ObjectIds.CreateSessionRequest_Encoding_DefaultBinary)
 _ACTIVATE_SESSION = ua.NodeId(ua.ObjectIds.ActivateSessionRequest_Encoding_DefaultBinary)
+_NOBODY = User(UserRole.Anonymous)
+_SHORTEST_NONCE = 32  # bytes (Part 4, 5.7.2)
 _REGISTRATION = {  # this is no discovery server: nobody registers others here
     ua.NodeId(ua.ObjectIds.RegisterServerRequest_Encoding_DefaultBinary),
     ua.NodeId(ua.ObjectIds.RegisterServer2Request_Encoding_DefaultBinary),
@@ -102,10 +108,16 @@ class LazyInternalServer(InternalServer):
     """asyncua's services over the lazy address space."""
 
     def __init__(
-        self, space: LazyAddressSpace, logins: Logins, anonymous: bool, shortest_interval: float
+        self,
+        space: LazyAddressSpace,
+        logins: Logins,
+        anonymous: bool,
+        shortest_interval: float,
+        trust: TrustList | None = None,
     ) -> None:
         super().__init__(user_manager=logins)
         self.logins = logins
+        self.trust = trust
         self.allow_remote_admin = False
         self.anonymous = anonymous
         self.disabled_clock = True  # ours below can be stopped at once
@@ -135,6 +147,36 @@ class LazyInternalServer(InternalServer):
         """Start the services and the clock."""
         await super().start()
         self._clock = asyncio.create_task(self._tick())
+
+    def create_session(self, name: str, user: User = _NOBODY, external: bool = False) -> GuardedSession:
+        """As asyncua's, with roles."""
+        return GuardedSession(
+            self, self.aspace, self.subscription_service, name, user=user, external=external
+        )
+
+    def register_external_session(self, session: InternalSession) -> None:
+        """As asyncua's, under a token that nobody can guess (Part 4, 7.36)."""
+        session.auth_token = ua.NodeId(secrets.token_bytes(32), 0, ua.NodeIdType.ByteString)
+        super().register_external_session(session)
+
+    def decrypt_user_token(
+        self, isession: InternalSession, token: ua.UserNameIdentityToken
+    ) -> tuple[str, str]:
+        """In place of asyncua's, which takes weak encryption and passwords recorded in other sessions."""
+        return token.UserName or "", password_of(token, self.private_key, isession.nonce or b"")
+
+    async def end_sessions(self) -> None:
+        """End those whose user was removed or has another password."""
+        for session in list(self._external_sessions.values()):
+            try:
+                current = self.logins.credential(session.user)
+            except UsersError:
+                return  # nobody can tell who may stay; new ones are refused, and that is logged
+            if session.is_activated() and current != session.credential:
+                log.info("an OPC UA session ends: its user was removed or changed", user=session.user.name)
+                await session.close_session(True)
+                if session.owner is not None and session.owner.session is session:
+                    session.owner.refuse(ua.StatusCodes.BadSecureChannelClosed)
 
     async def make_room(self) -> None:
         """For one more session: of too many, the oldest that is not activated goes (Part 4, 5.6.2)."""
@@ -171,46 +213,94 @@ class LazyInternalServer(InternalServer):
             await asyncio.sleep(1)
 
 
-class GuardedProcessor(UaProcessor):
-    """Refuses what asyncua lets through: sessions on unsecured channels, and registrations of other servers."""
+class GuardedProcessor(StrictProcessor):
+    """Refuses what asyncua lets through: unsecured sessions, those of others, and registrations of other servers."""
 
     async def _process_message(self, typeid: ua.NodeId, requesthdr: Any, seqhdr: Any, body: Any) -> Any:
         if typeid in _REGISTRATION:
             raise ServiceError(ua.StatusCodes.BadServiceUnsupported)
-        unsecured = self._connection.security_policy.URI == SecurityPolicyNone.URI
-        if unsecured and not self.iserver.anonymous and typeid not in _DISCOVERY:
-            raise ServiceError(ua.StatusCodes.BadSecurityPolicyRejected)
+        if typeid not in _DISCOVERY:
+            if not self.secured and not self.iserver.anonymous:
+                raise ServiceError(ua.StatusCodes.BadSecurityPolicyRejected)
+            await self._check_session(typeid, requesthdr, body)
+        going_on = await super()._process_message(typeid, requesthdr, seqhdr, body)
         if typeid == _CREATE_SESSION:
+            self.session.client_certificate = self.policy.peer_certificate
+        elif typeid == _ACTIVATE_SESSION:
+            self._own(self.session)
+        return going_on
+
+    async def _check_session(self, typeid: ua.NodeId, requesthdr: Any, body: Any) -> None:
+        if typeid == _CREATE_SESSION:
+            self._check_client(struct_from_binary(ua.CreateSessionParameters, body.copy()))
             if self.session is not None and not self.session.is_activated():
                 await self.session.close_session()  # nobody would: asyncua forgets it with the next one
             await self.iserver.make_room()
-        if typeid == _ACTIVATE_SESSION and not await self._let_in(requesthdr, body.copy()):
-            raise ServiceError(ua.StatusCodes.BadUserAccessDenied)
-        return await super()._process_message(typeid, requesthdr, seqhdr, body)
+            return
+        if self.session is not None and requesthdr.AuthenticationToken != self.session.auth_token:
+            raise ServiceError(ua.StatusCodes.BadSessionIdInvalid)
+        if typeid == _ACTIVATE_SESSION:
+            session = self.session or self.iserver.lookup_external_session(requesthdr.AuthenticationToken)
+            if session is not None:
+                token = struct_from_binary(ua.ActivateSessionParameters, body.copy()).UserIdentityToken
+                await self._let_in(session, token)
 
-    async def _let_in(self, requesthdr: Any, body: Any) -> bool:
-        """Whether the user may come in; asyncua asks again, and gets the same answer at once."""
-        token = struct_from_binary(ua.ActivateSessionParameters, body).UserIdentityToken
-        session = self.session or self.iserver.lookup_external_session(requesthdr.AuthenticationToken)
-        if session is None or not isinstance(token, ua.UserNameIdentityToken):
-            return True  # for asyncua to judge
+    def _check_client(self, params: ua.CreateSessionParameters) -> None:
+        """The certificate is the channel's, and the application the one that it names (Part 4, 5.7.2)."""
+        if not self.secured:
+            return
+        if len(params.ClientNonce or b"") < _SHORTEST_NONCE:
+            raise ServiceError(ua.StatusCodes.BadNonceInvalid)
         try:
-            name, password = self.iserver.decrypt_user_token(session, token)
-        except (ValueError, TypeError, struct.error):
-            raise ServiceError(ua.StatusCodes.BadIdentityTokenInvalid) from None
-        address = self.name[0] if self.name else "unknown"
-        logins: Logins = self.iserver.logins
-        return await logins.admit(address, name or "", password or "")
+            own = certificates_in(self.policy.peer_certificate)[0]
+            said = certificates_in(params.ClientCertificate or b"")[0]
+        except CertificateRefused as refused:
+            raise ServiceError(refused.status) from None
+        if said != own:
+            raise ServiceError(ua.StatusCodes.BadSecurityChecksFailed)
+        if params.ClientDescription.ApplicationUri not in application_uris(own):
+            log.warning(
+                "an OPC UA client is refused: its application URI is not the one in its certificate",
+                address=self._address,
+                uri=str(params.ClientDescription.ApplicationUri)[:256],
+                certificate=application_uris(own),
+            )
+            raise ServiceError(ua.StatusCodes.BadCertificateUriInvalid)
+
+    async def _let_in(self, session: GuardedSession, token: Any) -> None:
+        """Refuse who may not come in; asyncua asks for the password again, and gets the same answer at once."""
+        if session.client_certificate != self.policy.peer_certificate:
+            raise ServiceError(ua.StatusCodes.BadSecurityChecksFailed)  # another's session (Part 4, 5.7.3)
+        name = None
+        if isinstance(token, ua.UserNameIdentityToken):
+            if not token.EncryptionAlgorithm and self.policy.Mode != ua.MessageSecurityMode.SignAndEncrypt:
+                raise ServiceError(ua.StatusCodes.BadIdentityTokenInvalid)  # a password for all to read
+            try:
+                name, password = self.iserver.decrypt_user_token(session, token)
+            except (ValueError, TypeError, struct.error):
+                raise ServiceError(ua.StatusCodes.BadIdentityTokenInvalid) from None
+            logins: Logins = self.iserver.logins
+            if not await logins.admit(self._address, name, password):
+                raise ServiceError(ua.StatusCodes.BadUserAccessDenied)
+        if session.is_activated() and session.owner is not self and session.user.name != name:
+            raise ServiceError(ua.StatusCodes.BadIdentityChangeNotSupported)
+
+    def _own(self, session: GuardedSession) -> None:
+        """Take the session over from the connection that it was on, and note for whom."""
+        if session.owner is not None and session.owner is not self:
+            session.owner.session = None
+        session.owner = self
+        session.credential = self.iserver.logins.credential(session.user)
 
 
-class GuardedProtocol(OPCUAProtocol):
+class GuardedProtocol(StrictProtocol):
     """A connection with a guarded processor."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """As asyncua's."""
         super().connection_made(transport)
         if self in self.clients:  # it was not refused for being one too many
-            self.processor: UaProcessor = GuardedProcessor(self.iserver, self.transport, self.limits)
+            self.processor = GuardedProcessor(self.iserver, self.transport, self.limits, self.iserver.trust)
             self.processor.set_policies(self.policies)
 
 
@@ -236,3 +326,9 @@ class GuardedBinaryServer(BinaryServer):
         factory: Callable[[], GuardedProtocol] = self._make_protocol
         self._server = await asyncio.get_running_loop().create_server(factory, sock=self._socket)
         self.cleanup_task = asyncio.create_task(self._close_task_loop())
+
+    def recheck(self) -> None:
+        """End the connections whose certificate may not be used any more."""
+        for connection in list(self.clients):
+            if isinstance(connection.processor, GuardedProcessor):
+                connection.processor.recheck()

@@ -28,15 +28,23 @@ from .quiet import tame_asyncua
 from .space import LazyAddressSpace
 from .template import Template, make_template
 from .times import EPOCH, ticks_now, to_ticks
+from .trust import TrustList
 from .typetable import TypeTable
-from .users import Users
+from .users import Role, Users
 
 log = structlog.get_logger(__name__)
 
 SECURE = [
+    ua.SecurityPolicyType.Aes256Sha256RsaPss_SignAndEncrypt,
+    ua.SecurityPolicyType.Aes256Sha256RsaPss_Sign,
     ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt,
     ua.SecurityPolicyType.Basic256Sha256_Sign,
+    ua.SecurityPolicyType.Aes128Sha256RsaOaep_SignAndEncrypt,
+    ua.SecurityPolicyType.Aes128Sha256RsaOaep_Sign,
 ]
+MAX_CONNECTIONS = 500
+ACTIVATION_TIMEOUT = 30.0  # s
+_LOOK_EVERY_S = 2.0
 MIN_PUBLISHING_INTERVAL = 10.0  # ms
 _LIMITS_PREFIX = "Server_ServerCapabilities_OperationLimits_Max"
 
@@ -102,6 +110,10 @@ class OpcUaServer:
         users: Users,
         build_info: BuildInfo,
         anonymous: bool = False,
+        anonymous_role: Role = Role.OBSERVER,
+        trust: TrustList | None = None,
+        max_connections: int = MAX_CONNECTIONS,
+        activation_timeout: float = ACTIVATION_TIMEOUT,
         application_uri: str | None = None,
         announced_host: str | None = None,
         min_publishing_interval: float = MIN_PUBLISHING_INTERVAL,
@@ -120,9 +132,13 @@ class OpcUaServer:
         self.namespaces = Namespaces(table, instance_namespace_uri)
         self.instances = Instances(self.namespaces.own)
         self.space = LazyAddressSpace(table, self.instances)
+        self._trust = trust or TrustList(certificate_folder)
+        logins = Logins(users, anonymous, anonymous_role)
         self._iserver = LazyInternalServer(
-            self.space, Logins(users, anonymous), anonymous, min_publishing_interval
+            self.space, logins, anonymous, min_publishing_interval, self._trust
         )
+        self._iserver.max_connections = max_connections
+        self._iserver.max_pending_activation_seconds = activation_timeout
         self._min_publishing_interval = min_publishing_interval
         self._delivery = QueuedDelivery(self._iserver.subscription_service)
         self.instances.space = self.space
@@ -132,6 +148,7 @@ class OpcUaServer:
         self._server: Server | None = None
         self._binary: GuardedBinaryServer | None = None
         self._delivering: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
 
     @property
     def endpoint_url(self) -> str:
@@ -209,12 +226,14 @@ class OpcUaServer:
                 certificates.host_names(self.announced_host or self.host),
             )
             self.application_uri = identity.application_uri
+            self._trust.make_folders()
             self._server = await self._prepared_server(identity)
             self._binary = GuardedBinaryServer(self._iserver, listening, self._server.limits)
             self._binary.set_policies(self._server._policies)
             await self._iserver.start()
             self._delivering = asyncio.create_task(self._delivery.run())
             await self._binary.start()
+            self._watching = asyncio.create_task(self._watch(self._binary))
         except BaseException:
             listening.close()
             await self.stop()
@@ -223,6 +242,10 @@ class OpcUaServer:
 
     async def stop(self) -> None:
         """Close all sessions and stop listening."""
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+            self._watching = None
         if self._binary is not None:
             await self._binary.stop()
             self._binary = None
@@ -233,6 +256,14 @@ class OpcUaServer:
         if self._server is not None:
             await self._iserver.stop()
             self._server = None
+
+    async def _watch(self, binary: GuardedBinaryServer) -> None:
+        """End connections of clients and sessions of users that an administrator wants here no more."""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            if self._trust.refresh():
+                binary.recheck()
+            await self._iserver.end_sessions()
 
     def _bind(self) -> socket.socket:
         address = f"{self.host or '0.0.0.0'}:{self.port}"  # noqa: S104 (only for the message)
