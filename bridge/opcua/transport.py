@@ -33,6 +33,8 @@ log = structlog.get_logger(__name__)
 Codes = ua.StatusCodes
 SHORTEST_LIFETIME, LONGEST_LIFETIME = 10_000, 3_600_000
 """Of a channel's security token, in ms; clients renew it after three quarters (Part 4, 5.6.2)."""
+SMALLEST_BUFFER = 8192
+"""Bytes that a peer must be able to take in one chunk (Part 6, 7.1.2.3)."""
 GRACE = 1.25
 """A token may be used for a quarter of its lifetime longer (Part 4, 5.6.2)."""
 _SIZE_END = 8  # of a message: type and chunk type, then its size (Part 6, 7.1.2.2)
@@ -68,7 +70,11 @@ class StrictProcessor(UaProcessor):
         """As asyncua's; what breaks the rules ends the connection."""
         try:
             self._check_order(header)
-            return bool(await super().process(header, body))
+            going_on = bool(await super().process(header, body))
+            limits = self._limits  # those that a Hello asks for
+            if min(limits.max_recv_buffer, limits.max_send_buffer) < SMALLEST_BUFFER:
+                raise ServiceError(Codes.BadConnectionRejected)
+            return going_on
         except CertificateRefused as refused:
             self.refuse(refused.told)
         except (ServiceError, ua.UaStatusCodeError) as error:
