@@ -205,7 +205,7 @@ def password_of(token: ua.UserNameIdentityToken, key: Any, nonce: bytes) -> str:
     if decrypt is None:
         raise ValueError(f"passwords are not taken with {algorithm}")
     plain = decrypt(key, content)
-    (length,) = struct.unpack_from("<I", plain)
+    length = int.from_bytes(plain[:4], "little")
     secret = plain[4 : 4 + length]
     if len(secret) != length or length < len(nonce):
         raise ValueError("the password is cut off")

@@ -172,14 +172,6 @@ class TrustList:
             raise _cannot_write(entry.path, error) from error
         return entry
 
-    def add(self, certificate: x509.Certificate) -> None:
-        """Trust this application or authority. TrustError when the folder cannot be written."""
-        path = self._folder("trusted") / _file_name(certificate)
-        try:
-            write_private(path, certificate.public_bytes(serialization.Encoding.DER))
-        except OSError as error:
-            raise _cannot_write(path, error) from error
-
     def make_folders(self) -> None:
         """Make the folders into which an administrator may put files. TrustError when they cannot be made."""
         for store in ("trusted", "issuers"):

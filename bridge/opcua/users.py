@@ -82,6 +82,7 @@ class Users:
         """Add a user, or give one another password. Without a `role` it keeps its own; a new one is an observer."""
         if not name or not password:
             raise UsersError("a user needs a name and a password that is not empty")
+        self._refresh()
         role = role or self.role(name) or Role.OBSERVER
         salt = secrets.token_bytes(_SALT_BYTES)
         entry = _entry(salt, _scrypt(password, salt, _COST, _BLOCK_SIZE, _PARALLEL))
