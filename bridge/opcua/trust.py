@@ -45,6 +45,7 @@ SHOWN_DIGITS = 16
 """Of a thumbprint, in lists and log lines: more than anybody could make on purpose."""
 SHORTEST_ID = 8
 _REMEMBERED_REFUSALS = 1000
+_REMEDY = "if you know this client, move its file from rejected/certs into trusted/certs"
 _SUFFIXES = {".der", ".cer", ".crt", ".pem", ".crl"}
 
 Read = TypeVar("Read")
@@ -81,9 +82,7 @@ class TrustList:
     to do to accept a client; ``{id}`` in it stands for the certificate's id.
     """
 
-    def __init__(
-        self, folder: Path, *, accept_any: bool = False, remedy: str = "move it into trusted/certs"
-    ) -> None:
+    def __init__(self, folder: Path, *, accept_any: bool = False, remedy: str = _REMEDY) -> None:
         self.folder = folder
         self.accept_any = accept_any
         self._remedy = remedy
@@ -104,14 +103,14 @@ class TrustList:
             certificate = certificates[0]
             kept = refused.status == ua.StatusCodes.BadCertificateUntrusted and self._reject(certificate)
             shown = thumbprint(certificate)[:SHOWN_DIGITS]
-            remedy = {"accept": self._remedy.format(id=shown)} if kept else {}
+            hint = {"hint": self._remedy.format(id=shown)} if kept else {}
             self._tell(
                 (thumbprint(certificate), refused.status),
                 refused,
                 address=address,
                 client=shown_name(certificate),
                 id=shown,
-                **remedy,
+                **hint,
             )
             raise
 

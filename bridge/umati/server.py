@@ -88,7 +88,7 @@ class UmatiServer:
             trust=TrustList(
                 state_folder / PKI,
                 accept_any=settings.trust == "any",
-                remedy="mesbridge trust accept {id}",
+                remedy="if you know this client: `mesbridge trust accept {id}`",
             ),
             anonymous=settings.anonymous,
             anonymous_role=Role(settings.anonymous_role),

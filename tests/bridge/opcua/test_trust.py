@@ -48,7 +48,7 @@ def test_a_stranger_is_refused_kept_and_told_once_with_the_command_that_lets_it_
     with capture_logs() as logs:
         assert status(trust_list, CLIENT.der) == status(trust_list, CLIENT.der)
     (told,) = logs
-    assert told["accept"] == f"trust accept {id_of(CLIENT)}"
+    assert told["hint"] == f"trust accept {id_of(CLIENT)}"
     assert (told["client"], told["address"]) == ("client", ADDRESS)
     (waiting,) = trust_list.rejected()
     assert waiting.certificate == CLIENT.certificate

@@ -32,12 +32,13 @@ async def test_a_client_is_refused_until_the_command_in_the_log_was_given_and_af
     with capture_logs() as logs:
         with pytest.raises(ua.uaerrors.BadSecurityChecksFailed):
             await (await prepared(server, CLIENT, tmp_path / "client")).connect()
-        (told,) = [entry for entry in logs if "accept" in entry]
+        (told,) = [entry for entry in logs if "hint" in entry]
     assert command(tmp_path, "trust", "list") == 0
     listed = capsys.readouterr().out
     assert f"{told['id']}  Dashboard  urn:example:client" in listed
-    assert told["accept"] == f"mesbridge trust accept {told['id']}"
-    assert command(tmp_path, *told["accept"].split()[1:]) == 0
+    _, suggested, _ = told["hint"].split("`")
+    assert suggested == f"mesbridge trust accept {told['id']}"
+    assert command(tmp_path, *suggested.split()[1:]) == 0
     async with connected(server, CLIENT, tmp_path / "client") as client:
         assert await client.get_namespace_array()
         assert command(tmp_path, "trust", "remove", told["id"]) == 0
