@@ -26,6 +26,13 @@ def run(action: str, id: str | None, settings_path: Path | None) -> int:
             print(f"Accepted: {_line(trust.accept(id or ''))}")
         else:
             print(f"Removed: {_line(trust.remove(id or ''))}")
+    except PermissionError as error:
+        print(
+            f"mesbridge: {error.filename}: may not be used by this user; give the command as the user under whom the"
+            " bridge runs",
+            file=sys.stderr,
+        )
+        return 1
     except (TrustError, OSError) as error:
         print(f"mesbridge: {error}", file=sys.stderr)
         return 1

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from copy import copy
 from datetime import UTC, datetime
 from typing import Any
+from weakref import WeakSet
 
 import structlog
 from asyncua import Node, ua
@@ -118,6 +119,9 @@ class LazyInternalServer(InternalServer):
         super().__init__(user_manager=logins)
         self.logins = logins
         self.trust = trust
+        self.processors: WeakSet[GuardedProcessor] = (
+            WeakSet()
+        )  # those of all connections, whatever their endpoint
         self.allow_remote_admin = False
         self.anonymous = anonymous
         self.disabled_clock = True  # ours below can be stopped at once
@@ -164,6 +168,11 @@ class LazyInternalServer(InternalServer):
     ) -> tuple[str, str]:
         """In place of asyncua's, which takes weak encryption and passwords recorded in other sessions."""
         return token.UserName or "", password_of(token, self.private_key, isession.nonce or b"")
+
+    async def recheck_certificates(self) -> None:
+        """End the connections of clients whose certificate may not be used any more."""
+        for processor in list(self.processors):
+            await processor.recheck()
 
     async def end_sessions(self) -> None:
         """End those whose user was removed or has another password."""
@@ -290,7 +299,12 @@ class GuardedProcessor(StrictProcessor):
         if session.owner is not None and session.owner is not self:
             session.owner.session = None
         session.owner = self
-        session.credential = self.iserver.logins.credential(session.user)
+        try:
+            session.credential = self.iserver.logins.credential(session.user)
+        except UsersError:
+            session.credential = (
+                None  # the file broke this moment: the session ends when it can be read again
+            )
 
 
 class GuardedProtocol(StrictProtocol):
@@ -302,6 +316,7 @@ class GuardedProtocol(StrictProtocol):
         if self in self.clients:  # it was not refused for being one too many
             self.processor = GuardedProcessor(self.iserver, self.transport, self.limits, self.iserver.trust)
             self.processor.set_policies(self.policies)
+            self.iserver.processors.add(self.processor)
 
 
 class GuardedBinaryServer(BinaryServer):
@@ -326,9 +341,3 @@ class GuardedBinaryServer(BinaryServer):
         factory: Callable[[], GuardedProtocol] = self._make_protocol
         self._server = await asyncio.get_running_loop().create_server(factory, sock=self._socket)
         self.cleanup_task = asyncio.create_task(self._close_task_loop())
-
-    def recheck(self) -> None:
-        """End the connections whose certificate may not be used any more."""
-        for connection in list(self.clients):
-            if isinstance(connection.processor, GuardedProcessor):
-                connection.processor.recheck()

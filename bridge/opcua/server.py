@@ -233,7 +233,7 @@ class OpcUaServer:
             await self._iserver.start()
             self._delivering = asyncio.create_task(self._delivery.run())
             await self._binary.start()
-            self._watching = asyncio.create_task(self._watch(self._binary))
+            self._watching = asyncio.create_task(self._watch())
         except BaseException:
             listening.close()
             await self.stop()
@@ -257,12 +257,12 @@ class OpcUaServer:
             await self._iserver.stop()
             self._server = None
 
-    async def _watch(self, binary: GuardedBinaryServer) -> None:
+    async def _watch(self) -> None:
         """End connections of clients and sessions of users that an administrator wants here no more."""
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
             if self._trust.refresh():
-                binary.recheck()
+                await self._iserver.recheck_certificates()
             await self._iserver.end_sessions()
 
     def _bind(self) -> socket.socket:

@@ -7,7 +7,6 @@ renews.
 
 import asyncio
 import hmac
-import struct
 from typing import Any
 
 import structlog
@@ -35,9 +34,13 @@ SHORTEST_LIFETIME, LONGEST_LIFETIME = 10_000, 3_600_000
 """Of a channel's security token, in ms; clients renew it after three quarters (Part 4, 5.6.2)."""
 SMALLEST_BUFFER = 8192
 """Bytes that a peer must be able to take in one chunk (Part 6, 7.1.2.3)."""
+MOST_OF_STRANGERS = 65536
+"""Bytes of an unfinished message that are kept for a client without a session."""
 GRACE = 1.25
 """A token may be used for a quarter of its lifetime longer (Part 4, 5.6.2)."""
 _SIZE_END = 8  # of a message: type and chunk type, then its size (Part 6, 7.1.2.2)
+_KINDS = {b"HEL", b"OPN", b"MSG", b"CLO"}
+_CHUNKS = {b"F", b"C", b"A"}  # final, intermediate, abort
 _DECRYPT = {
     SecurityPolicyAes128Sha256RsaOaep.AsymmetricEncryptionURI: uacrypto.decrypt_rsa_oaep,
     SecurityPolicyAes256Sha256RsaPss.AsymmetricEncryptionURI: uacrypto.decrypt_rsa_oaep_sha256,
@@ -66,14 +69,17 @@ class StrictProcessor(UaProcessor):
         """Whether messages are signed."""
         return bool(self.policy.URI != SecurityPolicyNone.URI)
 
+    @property
+    def has_session(self) -> bool:
+        """Whether a user has come in."""
+        return self.session is not None and self.session.is_activated()
+
     async def process(self, header: Any, body: Any) -> bool:
         """As asyncua's; what breaks the rules ends the connection."""
         try:
             self._check_order(header)
             going_on = bool(await super().process(header, body))
-            limits = self._limits  # those that a Hello asks for
-            if min(limits.max_recv_buffer, limits.max_send_buffer) < SMALLEST_BUFFER:
-                raise ServiceError(Codes.BadConnectionRejected)
+            self._check_size()
             return going_on
         except CertificateRefused as refused:
             self.refuse(refused.told)
@@ -93,12 +99,14 @@ class StrictProcessor(UaProcessor):
             self._transport.write(uatcp_to_binary(ua.MessageType.Error, error))
             self._transport.close()
 
-    def recheck(self) -> None:
-        """End the connection when its certificate may not be used any more."""
+    async def recheck(self) -> None:
+        """End the connection and its session when its certificate may not be used any more."""
         try:
             self._check_certificate()
         except CertificateRefused as refused:
             self.refuse(refused.told)
+            if self.session is not None:
+                await self.session.close_session(True)
 
     async def close(self) -> None:
         """As asyncua's."""
@@ -118,8 +126,15 @@ class StrictProcessor(UaProcessor):
         self._greeted = True
         if kind in (kinds.SecureMessage, kinds.SecureClose) and not self._connection.is_open():
             raise ServiceError(Codes.BadTcpSecureChannelUnknown)
-        if kind == kinds.SecureOpen and header.ChunkType != ua.ChunkType.Single:
+        if kind != kinds.SecureMessage and header.ChunkType != ua.ChunkType.Single:
             raise ServiceError(Codes.BadTcpMessageTypeInvalid)
+
+    def _check_size(self) -> None:
+        limits = self._limits  # those that a Hello asked for
+        if min(limits.max_recv_buffer, limits.max_send_buffer) < SMALLEST_BUFFER:
+            raise ServiceError(Codes.BadConnectionRejected)
+        if self._connection._incoming_size > MOST_OF_STRANGERS and not self.has_session:
+            raise ServiceError(Codes.BadTcpMessageTooLarge)
 
     def open_secure_channel(self, algohdr: Any, seqhdr: Any, body: Any) -> None:
         """Open or renew the channel (Part 4, 5.6.2); asyncua would take any certificate and lifetime."""
@@ -176,21 +191,31 @@ class StrictProtocol(OPCUAProtocol):
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
-        """As asyncua's; a message that says that it is longer than agreed is not waited for."""
-        start = (self._buffer[:_SIZE_END] + data[:_SIZE_END])[:_SIZE_END]
-        processor = self.processor
-        if processor is not None and len(start) == _SIZE_END:
-            (size,) = struct.unpack_from("<I", start, 4)
-            if size > processor._limits.max_recv_buffer:
-                self._buffer = b""
-                processor.refuse(Codes.BadTcpMessageTooLarge)
-                return
-        super().data_received(data)
+        """As asyncua's; what is no message, or says that it is longer than agreed, is not waited for."""
+        if self._may_begin(self._buffer[:_SIZE_END] + data[:_SIZE_END]):
+            super().data_received(data)
+            self._may_begin(self._buffer)  # what is left waits for more
+
+    def _may_begin(self, data: bytes) -> bool:
+        """Whether a message may begin like this; otherwise the connection ends."""
+        processor, start = self.processor, data[:_SIZE_END]
+        if processor is None or len(start) < _SIZE_END:
+            return True
+        if start[:3] not in _KINDS or start[3:4] not in _CHUNKS:
+            status = Codes.BadTcpMessageTypeInvalid
+        elif int.from_bytes(start[4:], "little") > processor._limits.max_recv_buffer:
+            status = Codes.BadTcpMessageTooLarge
+        else:
+            return True
+        self._buffer = b""
+        processor.refuse(status)
+        return False
 
 
 def _has_session(connection: OPCUAProtocol) -> bool:
-    session = connection.processor and connection.processor.session
-    return session is not None and session.is_activated()
+    return isinstance(connection, StrictProtocol) and bool(
+        connection.processor and connection.processor.has_session
+    )
 
 
 def password_of(token: ua.UserNameIdentityToken, key: Any, nonce: bytes) -> str:

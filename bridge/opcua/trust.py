@@ -253,9 +253,16 @@ def _file_name(certificate: x509.Certificate) -> str:
 
 def _read(folder: Path, load: Callable[[bytes], Read]) -> Iterator[tuple[Path, Read]]:
     """What the files in `folder` hold; one that cannot be used is told and left out."""
-    if not folder.is_dir():
+    try:
+        paths = sorted(folder.iterdir())
+    except FileNotFoundError:
         return
-    for path in sorted(folder.iterdir()):
+    except OSError as error:
+        log.warning(
+            "a folder of the OPC UA trust list cannot be read", path=str(folder), reason=error.strerror
+        )
+        return
+    for path in paths:
         if path.suffix.lower() not in _SUFFIXES or path.name.startswith("."):
             continue
         try:

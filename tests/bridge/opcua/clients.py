@@ -99,6 +99,13 @@ class Raw:
         status: int = struct.unpack("<I", body[:4])[0]
         return status
 
+    async def said_no(self) -> None:
+        """Until the server has ended the connection, whatever it said before."""
+        async with asyncio.timeout(SECONDS):
+            with contextlib.suppress(ConnectionError):
+                await self.reader.read()
+        self.writer.close()
+
     async def ended(self) -> None:
         """Until the server ends the connection, without another word."""
         async with asyncio.timeout(SECONDS):

@@ -1,17 +1,21 @@
 """Who may open a secure channel, and what ends one: seen over real sockets."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from asyncua import Client, ua
+from asyncua.common.connection import SecureConnection, TransportLimits
 from asyncua.crypto.security_policies import (
     SecurityPolicyAes128Sha256RsaOaep,
     SecurityPolicyAes256Sha256RsaPss,
     SecurityPolicyBasic256Sha256,
+    SecurityPolicyNone,
 )
+from asyncua.ua.ua_binary import struct_to_binary
 from cryptography.hazmat.primitives import serialization
 
 from bridge.opcua import OpcUaServer, TrustList, transport
@@ -159,8 +163,10 @@ async def test_removing_a_certificate_ends_its_connections_and_no_others(
         connected(server, CLIENT, tmp_path / "client") as client,
         connected(server, other, tmp_path / "other") as stays,
     ):
+        await client.create_subscription(100, None)  # for which a session outlives its connection
         TrustList(folder).remove(thumbprint(CLIENT.certificate))
         await gone(client)
+        assert len(server._iserver._external_sessions) == 1
         assert await stays.get_node(SERVER_STATE).read_value() == ua.ServerState.Running
 
 
@@ -321,6 +327,42 @@ async def test_a_chunk_that_is_too_long_is_found_however_it_arrives(start: Start
         raw.send(bytes([byte]))
         await raw.writer.drain()
         await asyncio.sleep(0)
+    assert await raw.error() == Codes.BadTcpMessageTooLarge
+
+
+@pytest.mark.parametrize("kind", [b"HEL", b"OPN", b"MSG", b"CLO", b"ACK", b"ERR", b"RHE", b"GET"])
+async def test_nonsense_ends_its_connection_and_disturbs_nobody(
+    start: Start, folder: Path, tmp_path: Path, kind: bytes
+) -> None:
+    trust(folder, CLIENT)
+    server = await start()
+    chance = random.Random(kind)
+    async with connected(server, CLIENT, tmp_path / "client") as client:
+        for greeted in (False, True):
+            for chunk in b"FCAx":
+                raw = await Raw.to(server)
+                if greeted:
+                    await raw.greet()
+                body = chance.randbytes(chance.randrange(4, 500))
+                raw.send(kind + bytes([chunk]) + (8 + len(body)).to_bytes(4, "little") + body)
+                raw.send(b"nonsense")  # after what may have been a greeting by chance
+                await raw.said_no()
+        assert await client.get_node(SERVER_STATE).read_value() == ua.ServerState.Running
+
+
+async def test_a_client_without_a_session_cannot_fill_the_memory(start: Start) -> None:
+    raw = await Raw.to(await start())
+    await raw.greet()
+    connection = SecureConnection(SecurityPolicyNone(), TransportLimits())
+    request = ua.OpenSecureChannelRequest()
+    request.Parameters.SecurityMode = Mode.None_
+    request.Parameters.RequestedLifetime = 3_600_000
+    raw.send(connection.message_to_binary(struct_to_binary(request), ua.MessageType.SecureOpen, 1))
+    kind, body = await raw.receive()
+    assert kind == b"OPN"
+    channel = int.from_bytes(body[:4], "little")
+    connection.security_token = ua.ChannelSecurityToken(ChannelId=channel, TokenId=13)
+    raw.send(connection.message_to_binary(bytes(10_000_000), request_id=2))
     assert await raw.error() == Codes.BadTcpMessageTooLarge
 
 
