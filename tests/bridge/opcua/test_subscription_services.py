@@ -95,7 +95,7 @@ class Told:
 async def told(client: Client) -> AsyncIterator[Told]:
     one = Told(client)
     await one.create()
-    yield one
+    return one
 
 
 async def refusal(asked: Any) -> int:
