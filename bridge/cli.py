@@ -60,11 +60,35 @@ def _parser() -> argparse.ArgumentParser:
 
     user = commands.add_parser("user", help="the users of the OPC UA server")
     actions = user.add_subparsers(title="actions", required=True, metavar="ACTION")
-    for action, text in (("add", "add a user, or change its password"), ("remove", "remove a user")):
+    roles = ("observer", "operator")
+    for action, text in (
+        ("add", "add a user, or change its password"),
+        ("list", "show the users and their roles"),
+        ("set-role", "say whether a user only looks (observer) or also calls methods (operator)"),
+        ("remove", "remove a user; its sessions end"),
+    ):
         one = actions.add_parser(action, help=text)
-        one.add_argument("name", metavar="NAME")
+        if action != "list":
+            one.add_argument("name", metavar="NAME")
+        if action == "add":
+            one.add_argument("--role", choices=roles, help="default: observer, or the one that it has")
+        if action == "set-role":
+            one.add_argument("role", choices=roles, metavar="ROLE", help=" or ".join(roles))
         one.add_argument("--settings", type=Path, metavar="FILE", help="the bridge's own settings, TOML")
         one.set_defaults(run=_user, action=action)
+
+    trust = commands.add_parser("trust", help="the clients that may connect to the OPC UA server")
+    actions = trust.add_subparsers(title="actions", required=True, metavar="ACTION")
+    for action, text in (
+        ("list", "show the trusted clients, and those that were refused"),
+        ("accept", "let in a client that was refused"),
+        ("remove", "let in a client no longer; its connections end"),
+    ):
+        one = actions.add_parser(action, help=text)
+        if action != "list":
+            one.add_argument("id", metavar="ID", help="the first digits of its thumbprint, as listed")
+        one.add_argument("--settings", type=Path, metavar="FILE", help="the bridge's own settings, TOML")
+        one.set_defaults(run=_trust, action=action)
 
     pair = commands.add_parser("pair", help="take in an OctoPrint whose plugin asks to be paired")
     actions = pair.add_subparsers(title="actions", required=True, metavar="ACTION")
@@ -144,7 +168,15 @@ def _run(options: argparse.Namespace) -> int:
 def _user(options: argparse.Namespace) -> int:
     from bridge import users
 
-    return users.run(options.action, options.name, options.settings)
+    return users.run(
+        options.action, getattr(options, "name", ""), getattr(options, "role", None), options.settings
+    )
+
+
+def _trust(options: argparse.Namespace) -> int:
+    from bridge import trust
+
+    return trust.run(options.action, getattr(options, "id", None), options.settings)
 
 
 def _pair(options: argparse.Namespace) -> int:

@@ -96,6 +96,8 @@ class Service:
             host, port = await self._hear(stack, folder.path, bridge_id, https, receiver, site, verification)
             if settings.opcua.anonymous:
                 log.warning("OPC UA is open to anyone, without encryption: opcua.anonymous is true")
+            if settings.opcua.trust == "any":
+                log.warning("OPC UA takes any client's certificate: opcua.trust is any")
             if not entries and self._config.machines:
                 log.warning(
                     "no machine is served: see what is said of the entries of config.json above; an OctoPrint with the"

@@ -85,6 +85,7 @@ class PushSettings:
 class OpcUaLimits:
     """``[opcua.limits]``: how much the server does for its clients. `message_size` in bytes."""
 
+    connections: int = field(default=500, metadata=_range(1, 20_000))
     sessions: int = field(default=100, metadata=_range(1, 10_000))
     subscriptions: int = field(default=1000, metadata=_range(1, 100_000))
     subscriptions_per_session: int = field(default=100, metadata=_range(1, 100_000))
@@ -104,18 +105,21 @@ class OpcUaLimits:
 
 @dataclass(frozen=True, slots=True)
 class OpcUaSettings:
-    """``[opcua]``: the server. `minimum_publishing_interval` in milliseconds."""
+    """``[opcua]``: the server. `minimum_publishing_interval` in milliseconds, `activation_timeout` in seconds."""
 
     host: str = field(default="127.0.0.1", metadata=_HOST)
     port: int = field(default=4840, metadata=_range(0, 65535))
     announced_host: str | None = field(default=None, metadata=_HOST)
     anonymous: bool = False
+    anonymous_role: str = field(default="observer", metadata=_choice("observer", "operator"))
+    trust: str = field(default="list", metadata=_choice("list", "any"))
     instance_namespace: str = field(
         default="urn:mesbridge:machines",
         metadata={"pattern": (r"\S+:\S+", "a URI such as urn:plant:machines")},
     )
     application_name: str = "MESBridge"
     minimum_publishing_interval: float = field(default=10.0, metadata=_range(0, 60000))
+    activation_timeout: float = field(default=30.0, metadata=_range(1, 3600))
     limits: OpcUaLimits = field(default_factory=OpcUaLimits)
 
 

@@ -13,6 +13,10 @@ else:
     import fcntl
 
 
+PKI = "pki"
+"""The folder in it of the OPC UA server's certificate, and of those that it trusts."""
+
+
 class StateFolderError(Exception):
     """The folder cannot be used; the text says which, why, and what to do."""
 

@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 from bridge import settings
-from bridge.opcua import Users, UsersError
+from bridge.opcua import Role, Users, UsersError
 
 _SHORTEST_PASSWORD = 8
 
 
-def run(action: str, name: str, settings_path: Path | None) -> int:
-    """Add or remove the user `name`. 0 when done, 1 when refused, 2 when the settings cannot be used."""
+def run(action: str, name: str, role: str | None, settings_path: Path | None) -> int:
+    """Do `action` with the user `name`. 0 when done, 1 when refused, 2 when the settings cannot be used."""
     try:
         folder = settings.load(settings_path).bridge.state_folder
     except settings.SettingsError as error:
@@ -22,8 +22,14 @@ def run(action: str, name: str, settings_path: Path | None) -> int:
     path = folder / "users.json"
     try:
         users = Users(path)
+        if action == "list":
+            for one in users.names():
+                print(f"{users.role(one)}  {one}")
+            return 0
         if action == "remove":
             users.remove(name)
+        elif action == "set-role":
+            users.set_role(name, Role(role or ""))
         else:
             password = _password()
             if len(password) < _SHORTEST_PASSWORD:
@@ -33,11 +39,14 @@ def run(action: str, name: str, settings_path: Path | None) -> int:
                 )
                 return 1
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            users.add(name, password)
+            users.add(name, password, Role(role) if role else None)
     except (UsersError, OSError) as error:
         print(f"mesbridge: {error}", file=sys.stderr)
         return 1
-    print(f"{'Removed' if action == 'remove' else 'Stored'} the user {name} in {path}")
+    if action == "remove":
+        print(f"Removed the user {name} from {path}")
+    else:
+        print(f"Stored the user {name} in {path}: {users.role(name)}")
     return 0
 
 

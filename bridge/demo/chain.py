@@ -213,6 +213,7 @@ port = {push_port}
 silent_after = 15
 [opcua]
 port = {self.opcua_port}
+trust = "any"
 [identification]
 manufacturer = "OctoPrint"
 model = "Virtual printer"

@@ -14,6 +14,7 @@ How to use it::
         instance_namespace_uri="urn:example:plant-1",      # namespace of all instances; keep it for ever
         application_name="Example", certificate_folder=Path("pki"),
         users=Users(Path("users.json")), anonymous=False,
+        trust=TrustList(Path("pki")),                      # the certificates of the clients that may connect
         build_info=BuildInfo(product_uri=..., manufacturer=..., product=..., version=...),
         limits=Limits(sessions=100),                       # how much it does for its clients; all have defaults
     )
@@ -62,7 +63,8 @@ is a datetime with a time zone or an integer of 100 ns ticks since 1601-01-01 (`
 status code number (``ua.StatusCodes...``); a Bad status hides the value from clients but the instance keeps it:
 ``instance.set_status(path, status, source_time)`` changes the status alone.
 
-Errors all derive from OpcUaError: AddressUnavailable, CertificateError, UsersError, TemplateError, InstanceError.
+Errors all derive from OpcUaError: AddressUnavailable, CertificateError, UsersError, TrustError,
+TemplateError, InstanceError.
 """
 
 from .declarations import Addition
@@ -72,6 +74,7 @@ from .errors import (
     InstanceError,
     OpcUaError,
     TemplateError,
+    TrustError,
     UsersError,
 )
 from .instances import Instance
@@ -79,7 +82,8 @@ from .limits import Limits
 from .server import BuildInfo, OpcUaServer
 from .template import Template, TemplateNode
 from .times import ticks_now, to_datetime, to_ticks
-from .users import Users
+from .trust import TrustList
+from .users import Role, Users
 
 __all__ = [
     "Addition",
@@ -91,9 +95,12 @@ __all__ = [
     "Limits",
     "OpcUaError",
     "OpcUaServer",
+    "Role",
     "Template",
     "TemplateError",
     "TemplateNode",
+    "TrustError",
+    "TrustList",
     "Users",
     "UsersError",
     "ticks_now",

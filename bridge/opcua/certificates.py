@@ -1,10 +1,11 @@
-"""The application certificate (Part 6, 6.2.2): made at the first start, then read.
+"""The application certificate (Part 6, 6.2.2): made at the first start, then read, and renewed before its end.
 
 In: a folder, the application's name and URI, host names. Out: the certificate and its key. The files are
 certificate.der, which clients may have to be given, and private_key.pem, which nobody may have (mode 0600).
 
-What is there is never replaced, since clients trust exactly this certificate: one that cannot be used is refused,
-and one that will soon be refused by clients is warned of.
+Clients trust exactly this certificate, so that it is replaced only when they would soon refuse it: a self-signed one
+that ends is renewed with the same key, which makes it a change of one file that a crash cannot tear, and the old one is
+kept beside it. One that somebody else issued is left alone and warned of; one that cannot be used is refused.
 """
 
 import ipaddress
@@ -24,13 +25,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from bridge.files import write_private
 
 from .errors import CertificateError
+from .validation import is_self_signed
 
 log = structlog.get_logger(__name__)
 
 WILDCARDS = {"", "0.0.0.0", "::"}  # noqa: S104 (compared, not bound)
 KEY_BITS = 2048
 VALIDITY = timedelta(days=3650)
-WARN_BEFORE_END = timedelta(days=60)
+RENEW_BEFORE_END = timedelta(days=60)
 _LONGEST_NAME = 64  # X.520's upper bound of a common name
 
 
@@ -51,15 +53,18 @@ def host_names(host: str) -> list[str]:
 def load_or_create(
     folder: Path, application_name: str, application_uri: str | None, hosts: Sequence[str]
 ) -> Identity:
-    """The identity in this folder; made when there is none.
+    """The identity in this folder; made when there is none, and with a new certificate when the old one ends soon.
 
     Without an `application_uri` the one in the certificate stands, and a new certificate gets one of the host's
     and the application's name. CertificateError when a file is missing or unreadable, the two do not belong
-    together, the URI is another one, or the certificate has expired. Hosts that it does not name are only logged.
+    together, the URI is another one, or a certificate of somebody else has expired. Hosts that it does not name are
+    only logged.
     """
     certificate_path, key_path = folder / "certificate.der", folder / "private_key.pem"
     if certificate_path.exists() or key_path.exists():
         identity = _load(certificate_path, key_path, application_uri)
+        if _ends_soon(identity.certificate) and is_self_signed(identity.certificate):
+            identity = _renewed(certificate_path, identity, application_name, hosts)
         _warn(certificate_path, identity.certificate, hosts)
         return identity
     uri = application_uri or quote(f"urn:{socket.gethostname()}:{application_name}".replace(" ", "-"), ":")
@@ -73,11 +78,38 @@ def load_or_create(
         write_private(key_path, pem)
         write_private(certificate_path, certificate.public_bytes(serialization.Encoding.DER))
     except OSError as error:
-        raise CertificateError(
-            f"cannot write the application certificate to {folder}: {error.strerror}; "
-            "make the folder writable for this user or choose another one"
-        ) from error
+        raise _cannot_write(folder, error) from error
     return Identity(certificate, key, uri)
+
+
+def _renewed(path: Path, old: Identity, application_name: str, hosts: Sequence[str]) -> Identity:
+    """The identity with a new certificate for the same key, application and, where they are known, hosts."""
+    certificate = _self_signed(old.key, application_name, old.application_uri, hosts)
+    kept = path.with_name(f"{path.stem}-{datetime.now(UTC):%Y-%m-%d}{path.suffix}")
+    try:
+        write_private(kept, old.certificate.public_bytes(serialization.Encoding.DER))
+        write_private(path, certificate.public_bytes(serialization.Encoding.DER))
+    except OSError as error:
+        raise _cannot_write(path.parent, error) from error
+    log.warning(
+        "the OPC UA certificate was renewed since it ends: let clients trust the new one",
+        path=str(path),
+        old=str(kept),
+        ended=f"{old.certificate.not_valid_after_utc:%Y-%m-%d}",
+        expires=f"{certificate.not_valid_after_utc:%Y-%m-%d}",
+    )
+    return Identity(certificate, old.key, old.application_uri)
+
+
+def _ends_soon(certificate: x509.Certificate) -> bool:
+    return certificate.not_valid_after_utc - datetime.now(UTC) < RENEW_BEFORE_END
+
+
+def _cannot_write(folder: Path, error: OSError) -> CertificateError:
+    return CertificateError(
+        f"cannot write the application certificate to {folder}: {error.strerror}; "
+        "make the folder writable for this user or choose another one"
+    )
 
 
 def _load(certificate_path: Path, key_path: Path, application_uri: str | None) -> Identity:
@@ -93,7 +125,7 @@ def _load(certificate_path: Path, key_path: Path, application_uri: str | None) -
         ) from error
     if not isinstance(key, rsa.RSAPrivateKey) or key.public_key() != certificate.public_key():
         raise CertificateError(f"{key_path} is not the key of {certificate_path.name}; {remedy}")
-    if certificate.not_valid_after_utc < datetime.now(UTC):
+    if certificate.not_valid_after_utc < datetime.now(UTC) and not is_self_signed(certificate):
         raise CertificateError(
             f"{certificate_path} expired on {certificate.not_valid_after_utc:%Y-%m-%d}; {remedy}"
         )
@@ -116,10 +148,10 @@ def _warn(path: Path, certificate: x509.Certificate, hosts: Sequence[str]) -> No
             path=str(path),
             valid_from=f"{first:%Y-%m-%d}",
         )
-    if last - now < WARN_BEFORE_END:
+    if _ends_soon(certificate):
         log.warning(
-            "the OPC UA certificate expires soon: delete it and its key before the next start to get new ones,"
-            " then let clients trust the new one",
+            "the OPC UA certificate expires soon: have its issuer renew it, or delete it and its key before the next"
+            " start to get new ones; then let clients trust the new one",
             path=str(path),
             expires=f"{last:%Y-%m-%d}",
         )

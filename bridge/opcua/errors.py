@@ -4,6 +4,7 @@ OpcUaError
   AddressUnavailable   the server cannot listen there
   CertificateError     the application certificate or its key cannot be used
   UsersError           the users file cannot be used
+  TrustError           the trust list cannot be used
   TemplateError        a template asks for what its type does not declare
   InstanceError        an instance, a path or a value that does not fit
 """
@@ -23,6 +24,10 @@ class CertificateError(OpcUaError):
 
 class UsersError(OpcUaError):
     """The users file cannot be used, or a user cannot be added or removed."""
+
+
+class TrustError(OpcUaError):
+    """The trust list cannot be used, or a certificate cannot be accepted or removed."""
 
 
 class TemplateError(OpcUaError):

@@ -5,6 +5,7 @@ BinaryServer.
 """
 
 import asyncio
+import secrets
 import socket
 import struct
 from collections.abc import Callable
@@ -17,27 +18,30 @@ from asyncua import Node, ua
 from asyncua.common.connection import TransportLimits
 from asyncua.common.utils import ServiceError
 from asyncua.crypto.permission_rules import User, UserRole
-from asyncua.crypto.security_policies import SecurityPolicyNone
 from asyncua.server.address_space import MethodService
 from asyncua.server.binary_server_asyncio import BinaryServer
 from asyncua.server.history import HistoryManager
 from asyncua.server.internal_server import InternalServer
 from asyncua.server.internal_session import InternalSession
-from asyncua.ua.ua_binary import struct_from_binary
 
 from .attributes import LazyAttributeService
 from .audit import Audit
 from .bookkeeping import ACTIVATE_SESSION, CREATE_SESSION
 from .connections import LimitedProtocol
 from .diagnostics import Diagnostics
+from .errors import UsersError
 from .instances import InstanceNode
 from .limits import Limits
 from .logins import Logins
 from .ports import SCOPE, Scope
-from .requests import RequestProcessor, limit_decoding
+from .requests import RequestProcessor, decoded, limit_decoding
 from .sessions import Session
 from .space import LazyAddressSpace, LazyNodeManagementService
 from .subscription_services import Subscriptions
+from .transport import password_of
+from .trust import TrustList
+from .users import Role
+from .validation import CertificateRefused, application_uris, certificates_in
 from .views import LazyViewService
 
 log = structlog.get_logger(__name__)
@@ -49,6 +53,7 @@ _DISCOVERY = {  # what needs neither security nor a session (Part 4, 5.5)
     ua.NodeId(ua.ObjectIds.GetEndpointsRequest_Encoding_DefaultBinary),
     ua.NodeId(ua.ObjectIds.CloseSecureChannelRequest_Encoding_DefaultBinary),
 }
+_SHORTEST_NONCE = 32  # bytes (Part 4, 5.7.2)
 _REGISTRATION = {  # this is no discovery server: nobody registers others here
     ua.NodeId(ua.ObjectIds.RegisterServerRequest_Encoding_DefaultBinary),
     ua.NodeId(ua.ObjectIds.RegisterServer2Request_Encoding_DefaultBinary),
@@ -97,11 +102,14 @@ class LazyInternalServer(InternalServer):
         anonymous: bool,
         shortest_interval: float,
         limits: Limits,
+        trust: TrustList,
     ) -> None:
         super().__init__(user_manager=logins)
         limit_decoding()
         self.logins = logins
         self.limits = limits
+        self.trust = trust
+        self.connections: list[GuardedProtocol] = []  # all, whatever their port
         self.max_connections = limits.connections
         self.max_subscriptions = limits.subscriptions
         self.max_monitored_item_queue_size = limits.queue_size
@@ -143,9 +151,39 @@ class LazyInternalServer(InternalServer):
         """A session of a client."""
         return Session(self, name)
 
+    def register_external_session(self, session: InternalSession) -> None:
+        """As asyncua's, under a token that nobody can guess (Part 4, 7.36)."""
+        session.auth_token = ua.NodeId(secrets.token_bytes(32), 0, ua.NodeIdType.ByteString)
+        super().register_external_session(session)
+
     def may_administer(self, user: User) -> bool:
-        """Whether the user may see what is about other users; no client's user is an administrator."""
-        return user.role is UserRole.Admin
+        """Whether the user may see what is about other users."""
+        return self.logins.role(user) is Role.OPERATOR
+
+    def decrypt_user_token(
+        self, isession: InternalSession, token: ua.UserNameIdentityToken
+    ) -> tuple[str, str]:
+        """In place of asyncua's, which takes weak encryption and passwords recorded in other sessions."""
+        return token.UserName or "", password_of(token, self.private_key, isession.nonce or b"")
+
+    async def recheck_certificates(self) -> None:
+        """End the connections of clients whose certificate may not be used any more."""
+        for connection in list(self.connections):
+            if connection.processor is not None:
+                await connection.processor.recheck()
+
+    async def end_sessions(self) -> None:
+        """End those whose user was removed or has another password."""
+        for session in list(self._external_sessions.values()):
+            try:
+                current = self.logins.credential(session.user)
+            except UsersError:
+                return  # nobody can tell who may stay; new ones are refused, and that is logged
+            if session.is_activated() and current != session.credential:
+                log.info("an OPC UA session ends: its user was removed or changed", user=session.user.name)
+                await session.close_session(True)
+                if session.processor is not None and session.processor.session is session:
+                    session.processor.refuse(ua.StatusCodes.BadSecureChannelClosed)
 
     async def make_room(self) -> None:
         """For one more session: of too many, the oldest that is not activated goes (Part 4, 5.6.2)."""
@@ -163,9 +201,12 @@ class LazyInternalServer(InternalServer):
         raise ServiceError(ua.StatusCodes.BadTooManySessions)
 
     def note_connections(self, count: int) -> None:
-        """Say once that connections are refused for their number; again when half of them were gone meanwhile."""
+        """Say once that there are too many connections; again when half of them were gone meanwhile."""
         if count >= self.max_connections and not self._crowded:
-            log.warning("OPC UA connections are refused: there are too many", limit=self.max_connections)
+            log.warning(
+                "there are too many OPC UA connections: those without a session make room, more are refused",
+                limit=self.max_connections,
+            )
             self._crowded = True
         elif count < self.max_connections // 2:
             self._crowded = False
@@ -192,7 +233,7 @@ class LazyInternalServer(InternalServer):
 
 
 class GuardedProcessor(RequestProcessor):
-    """Refuses what asyncua lets through: sessions on unsecured channels, and registrations of other servers.
+    """Refuses what asyncua lets through: unsecured sessions, those of others, and registrations of other servers.
 
     What a request finds of the instances is what its port's scope says.
     """
@@ -208,29 +249,57 @@ class GuardedProcessor(RequestProcessor):
         """Raise ServiceError for what is not to be served."""
         if typeid in _REGISTRATION:
             raise ServiceError(ua.StatusCodes.BadServiceUnsupported)
-        unsecured = self._connection.security_policy.URI == SecurityPolicyNone.URI
-        if unsecured and not self.iserver.anonymous and typeid not in _DISCOVERY:
+        if not self.secured and not self.iserver.anonymous and typeid not in _DISCOVERY:
             raise ServiceError(ua.StatusCodes.BadSecurityPolicyRejected)
+        await super().admit(typeid, requesthdr, body)
         if typeid == CREATE_SESSION:
+            self._check_client(decoded(ua.CreateSessionParameters, body))
             if self.session is not None and not self.session.is_activated():
                 await self.session.close_session()  # nobody would: asyncua forgets it with the next one
             await self.iserver.make_room()
-        if typeid == ACTIVATE_SESSION and not await self._let_in(requesthdr, body):
-            raise ServiceError(ua.StatusCodes.BadUserAccessDenied)
+        if typeid == ACTIVATE_SESSION:
+            session = self.session or self.iserver.lookup_external_session(requesthdr.AuthenticationToken)
+            await self._let_in(
+                session, decoded(ua.ActivateSessionParameters, body).UserIdentityToken
+            )
 
-    async def _let_in(self, requesthdr: Any, body: Any) -> bool:
-        """Whether the user may come in; asyncua asks again, and gets the same answer at once."""
-        token = struct_from_binary(ua.ActivateSessionParameters, body).UserIdentityToken
-        session = self.session or self.iserver.lookup_external_session(requesthdr.AuthenticationToken)
-        if session is None or not isinstance(token, ua.UserNameIdentityToken):
-            return True  # for asyncua to judge
+    def _check_client(self, params: ua.CreateSessionParameters) -> None:
+        """The certificate is the channel's, and the application the one that it names (Part 4, 5.7.2)."""
+        if not self.secured:
+            return
+        if len(params.ClientNonce or b"") < _SHORTEST_NONCE:
+            raise ServiceError(ua.StatusCodes.BadNonceInvalid)
         try:
-            name, password = self.iserver.decrypt_user_token(session, token)
-        except (ValueError, TypeError, struct.error):
-            raise ServiceError(ua.StatusCodes.BadIdentityTokenInvalid) from None
-        address = self.name[0] if self.name else "unknown"
-        logins: Logins = self.iserver.logins
-        return await logins.admit(address, name or "", password or "")
+            own = certificates_in(self.policy.peer_certificate)[0]
+            said = certificates_in(params.ClientCertificate or b"")[0]
+        except CertificateRefused as refused:
+            raise ServiceError(refused.status) from None
+        if said != own:
+            raise ServiceError(ua.StatusCodes.BadSecurityChecksFailed)
+        if params.ClientDescription.ApplicationUri not in application_uris(own):
+            log.warning(
+                "an OPC UA client is refused: its application URI is not the one in its certificate",
+                address=self._address,
+                uri=str(params.ClientDescription.ApplicationUri)[:256],
+                certificate=application_uris(own),
+            )
+            raise ServiceError(ua.StatusCodes.BadCertificateUriInvalid)
+
+    async def _let_in(self, session: Session, token: Any) -> None:
+        """Refuse who may not come in; asyncua asks for the password again, and gets the same answer at once."""
+        name = None
+        if isinstance(token, ua.UserNameIdentityToken):
+            if not token.EncryptionAlgorithm and self.policy.Mode != ua.MessageSecurityMode.SignAndEncrypt:
+                raise ServiceError(ua.StatusCodes.BadIdentityTokenInvalid)  # a password for all to read
+            try:
+                name, password = self.iserver.decrypt_user_token(session, token)
+            except (ValueError, TypeError, struct.error):
+                raise ServiceError(ua.StatusCodes.BadIdentityTokenInvalid) from None
+            logins: Logins = self.iserver.logins
+            if not await logins.admit(self._address, name, password):
+                raise ServiceError(ua.StatusCodes.BadUserAccessDenied)
+        if session.is_activated() and session.processor is not self and session.user.name != name:
+            raise ServiceError(ua.StatusCodes.BadIdentityChangeNotSupported)
 
 
 class GuardedProtocol(LimitedProtocol):
@@ -243,20 +312,21 @@ class GuardedProtocol(LimitedProtocol):
         self.iserver.note_connections(len(self.clients))
         super().connection_made(transport)
         if self in self.clients:  # it was not refused for being one too many
-            processor = GuardedProcessor(self.iserver, self.transport, self.limits)
+            processor = GuardedProcessor(self.iserver, self.transport, self.limits, self.iserver.trust)
             processor.scope = self.scope
             processor.set_policies(self.policies)
-            self.processor: RequestProcessor = processor
+            self.processor = processor
 
 
 class GuardedBinaryServer(BinaryServer):
     """Serves a socket that is bound already, so that a taken port is found before anything else is set up."""
 
     def __init__(
-        self, iserver: InternalServer, listening: socket.socket, limits: TransportLimits, scope: Scope
+        self, iserver: LazyInternalServer, listening: socket.socket, limits: TransportLimits, scope: Scope
     ) -> None:
         host, port = listening.getsockname()[:2]
         super().__init__(iserver, host, port, limits)
+        self.clients = iserver.connections
         self._socket = listening
         self._scope = scope
 

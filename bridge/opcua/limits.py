@@ -21,6 +21,7 @@ class Limits:
     connection is cut off when `unsent` bytes wait for a client that does not take them.
     """
 
+    connections: int = 500
     sessions: int = 100
     subscriptions: int = 1000
     subscriptions_per_session: int = 100
@@ -36,11 +37,6 @@ class Limits:
     references_examined: int = 200_000
     message_size: int = 4 * KILOBYTE * KILOBYTE
     array_length: int = 100_000
-
-    @property
-    def connections(self) -> int:
-        """One for each session, and some for those who only ask for the endpoints."""
-        return self.sessions + 50
 
     @property
     def transport(self) -> TransportLimits:

@@ -13,7 +13,7 @@ import structlog
 from asyncua.crypto.permission_rules import User, UserRole
 
 from .errors import UsersError
-from .users import Users
+from .users import Role, Users
 
 log = structlog.get_logger(__name__)
 
@@ -38,9 +38,10 @@ class Logins:
     was right before needs none, so that known clients come back whatever else goes on.
     """
 
-    def __init__(self, users: Users, anonymous: bool) -> None:
+    def __init__(self, users: Users, anonymous: bool, anonymous_role: Role = Role.OBSERVER) -> None:
         self._users = users
         self._anonymous = anonymous
+        self._anonymous_role = anonymous_role
         self._tries: dict[str, _Tries] = {}
         self._fault: str | None = None
         self._hashing = ThreadPoolExecutor(1, thread_name_prefix="passwords")  # its thread starts when needed
@@ -87,6 +88,19 @@ class Logins:
                     address=address,
                 )
             return False
+
+    def role(self, user: User) -> Role | None:
+        """The role that the user has now; None when it is no user any more, or that cannot be told."""
+        if user.name is None:
+            return self._anonymous_role if self._anonymous else None
+        try:
+            return self._users.role(user.name)
+        except UsersError:
+            return None
+
+    def credential(self, user: User) -> str | None:
+        """What stays the same as long as the user's sessions may go on. Raises UsersError."""
+        return None if user.name is None else self._users.credential(user.name)
 
     def get_user(
         self,

@@ -15,12 +15,12 @@ import structlog
 from asyncua import ua
 from asyncua.common.utils import Buffer, NotEnoughData, ServiceError
 from asyncua.server import uaprocessor
-from asyncua.server.uaprocessor import UaProcessor
 from asyncua.ua import ua_binary
 from asyncua.ua.ua_binary import struct_from_binary
 
 from .bookkeeping import ACTIVATE_SESSION, note
 from .sessions import Session
+from .transport import StrictProcessor
 
 if TYPE_CHECKING:
     from .internal import LazyInternalServer
@@ -75,7 +75,7 @@ def _shaped(flat: list[Any], dimensions: list[int]) -> list[Any]:
     return _reshape(flat, dimensions) if flat else []
 
 
-def _decoded(kind: Any, body: Any) -> Any:
+def decoded(kind: Any, body: Any) -> Any:
     """The structure; UaStatusCodeError BadDecodingError for bytes that are none."""
     try:
         return struct_from_binary(kind, body)
@@ -90,9 +90,9 @@ _reshape = ua_binary._reshape
 
 def limit_decoding() -> None:
     """Make asyncua's decoders keep to limits: without, some bytes that claim to be an array could fill the memory."""
-    if uaprocessor.struct_from_binary is _decoded:
+    if uaprocessor.struct_from_binary is decoded:
         return
-    uaprocessor.struct_from_binary = _decoded
+    uaprocessor.struct_from_binary = decoded
     ua_binary._reshape = _shaped
     ua_binary._create_uatype_array_deserializer = _counted(ua_binary._create_uatype_array_deserializer)
     ua_binary._create_list_deserializer = _counted(ua_binary._create_list_deserializer)
@@ -100,33 +100,14 @@ def limit_decoding() -> None:
     ua_binary._create_dataclass_deserializer.cache_clear()
 
 
-class RequestProcessor(UaProcessor):
+class RequestProcessor(StrictProcessor):
     """asyncua's, for requests within limits, of the connection's own session; with the services it lacks."""
 
     iserver: "LazyInternalServer"
     session: Session | None
 
-    async def process(self, header: Any, body: Any) -> bool:
-        """As asyncua's; what breaks the rules of the transport or of the secure channel ends the connection.
-
-        Before its session is activated, a client may send no message of several chunks.
-        """
-        try:
-            if header.ChunkType == ua.ChunkType.Intermediate and not self._is_activated():
-                raise ua.UaStatusCodeError(Codes.BadTcpMessageTooLarge)
-            return bool(await super().process(header, body))
-        except Exception as error:  # noqa: BLE001 (bytes of strangers may cause any)
-            log.debug("an OPC UA connection is ended", address=self.name, reason=str(error))
-            code = error.code if isinstance(error, ua.UaStatusCodeError) else Codes.BadSecurityChecksFailed
-            refusal = ua.ErrorMessage(ua.StatusCode(code))
-            self._transport.write(ua_binary.uatcp_to_binary(ua.MessageType.Error, refusal))
-            return False
-
-    def _is_activated(self) -> bool:
-        return self.session is not None and self.session.is_activated()
-
     def open_secure_channel(self, algohdr: Any, seqhdr: Any, body: Any) -> None:
-        """As asyncua's."""
+        """As before, decoded within limits."""
         super().open_secure_channel(algohdr, seqhdr, self._limited(body))
 
     async def process_message(self, seqhdr: Any, body: Any) -> bool:
@@ -146,7 +127,14 @@ class RequestProcessor(UaProcessor):
         await super().close()
 
     async def admit(self, typeid: ua.NodeId, requesthdr: Any, body: Any) -> None:
-        """Raise ServiceError for a request that is not to be served; here all are."""
+        """Raise ServiceError for a request that is not to be served; here, for one of another session."""
+        session = self.session
+        if session is None and typeid == ACTIVATE_SESSION:
+            self._check_move(requesthdr.AuthenticationToken)
+        elif typeid not in _WITHOUT_SESSION and (
+            session is None or requesthdr.AuthenticationToken != session.auth_token
+        ):
+            raise ServiceError(Codes.BadSessionIdInvalid)
 
     async def _process_message(self, typeid: ua.NodeId, requesthdr: Any, seqhdr: Any, body: Any) -> Any:
         as_it_came = body.copy()
@@ -162,11 +150,7 @@ class RequestProcessor(UaProcessor):
 
     async def _serve(self, typeid: ua.NodeId, requesthdr: Any, seqhdr: Any, body: Any) -> Any:
         session = self.session
-        if session is None and typeid == ACTIVATE_SESSION:
-            self._check_move(requesthdr.AuthenticationToken)
-        elif typeid not in _WITHOUT_SESSION:
-            if session is None or requesthdr.AuthenticationToken != session.auth_token:
-                raise ServiceError(Codes.BadSessionIdInvalid)
+        if session is not None and typeid not in _WITHOUT_SESSION:
             session.audit_entry = requesthdr.AuditEntryId or ""
             if typeid == _CLOSE_SESSION:
                 session.end_cause = "CloseSession"
@@ -192,12 +176,12 @@ class RequestProcessor(UaProcessor):
     def _check_move(self, token: ua.NodeId) -> None:
         """A session may come to another channel only with the certificate it was created with (Part 4, 5.7.3)."""
         session = self.iserver.lookup_external_session(token)
-        policy = self._connection.security_policy
-        if session is not None and session.security_policy is not None:
-            held = session.security_policy
-            same = held.URI == policy.URI and held.Mode == policy.Mode
-            if not same or held.peer_certificate != policy.peer_certificate:
-                raise ServiceError(Codes.BadSecurityChecksFailed)
+        if session is None:
+            raise ServiceError(Codes.BadSessionIdInvalid)
+        held, policy = session.security_policy, self.policy
+        same = held is not None and (held.URI, held.Mode) == (policy.URI, policy.Mode)
+        if not same or held.peer_certificate != policy.peer_certificate:
+            raise ServiceError(Codes.BadSecurityChecksFailed)
 
     def send_response(
         self, requesthandle: Any, seqhdr: Any, response: Any, msgtype: Any = ua.MessageType.SecureMessage
@@ -217,22 +201,22 @@ class RequestProcessor(UaProcessor):
 
 
 async def _browse_next(session: Session, body: Any) -> Any:
-    params = _decoded(ua.BrowseNextParameters, body)
+    params = decoded(ua.BrowseNextParameters, body)
     return ua.BrowseNextResponse(Parameters=ua.BrowseNextResult(Results=await session.browse_next(params)))
 
 
 async def _register_nodes(session: Session, body: Any) -> Any:
-    nodes = await session.register_nodes(_decoded(ua.RegisterNodesParameters, body).NodesToRegister)
+    nodes = await session.register_nodes(decoded(ua.RegisterNodesParameters, body).NodesToRegister)
     return ua.RegisterNodesResponse(Parameters=ua.RegisterNodesResult(RegisteredNodeIds=nodes))
 
 
 async def _unregister_nodes(session: Session, body: Any) -> Any:
-    await session.unregister_nodes(_decoded(ua.UnregisterNodesParameters, body).NodesToUnregister)
+    await session.unregister_nodes(decoded(ua.UnregisterNodesParameters, body).NodesToUnregister)
     return ua.UnregisterNodesResponse()
 
 
 async def _set_triggering(session: Session, body: Any) -> Any:
-    params = _decoded(ua.SetTriggeringParameters, body)
+    params = decoded(ua.SetTriggeringParameters, body)
     return ua.SetTriggeringResponse(Parameters=await session.set_triggering(params))
 
 

@@ -4,6 +4,7 @@ In: its settings, templates, instances, events. Out: a listening endpoint. See t
 use it.
 """
 
+import asyncio
 import errno
 import socket
 from collections.abc import Iterable, Mapping
@@ -32,15 +33,22 @@ from .quiet import tame_asyncua
 from .space import LazyAddressSpace
 from .template import Template, make_template
 from .times import EPOCH, ticks_now, to_ticks
+from .trust import TrustList
 from .typetable import TypeTable
-from .users import Users
+from .users import Role, Users
 
 log = structlog.get_logger(__name__)
 
 SECURE = [
+    ua.SecurityPolicyType.Aes256Sha256RsaPss_SignAndEncrypt,
+    ua.SecurityPolicyType.Aes256Sha256RsaPss_Sign,
     ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt,
     ua.SecurityPolicyType.Basic256Sha256_Sign,
+    ua.SecurityPolicyType.Aes128Sha256RsaOaep_SignAndEncrypt,
+    ua.SecurityPolicyType.Aes128Sha256RsaOaep_Sign,
 ]
+ACTIVATION_TIMEOUT = 30.0  # s
+_LOOK_EVERY_S = 2.0
 MIN_PUBLISHING_INTERVAL = 10.0  # ms
 DEFAULT_LIMITS = Limits()
 
@@ -106,6 +114,9 @@ class OpcUaServer:
         users: Users,
         build_info: BuildInfo,
         anonymous: bool = False,
+        anonymous_role: Role = Role.OBSERVER,
+        trust: TrustList | None = None,
+        activation_timeout: float = ACTIVATION_TIMEOUT,
         application_uri: str | None = None,
         announced_host: str | None = None,
         min_publishing_interval: float = MIN_PUBLISHING_INTERVAL,
@@ -125,9 +136,12 @@ class OpcUaServer:
         self.namespaces = Namespaces(table, instance_namespace_uri)
         self.instances = Instances(self.namespaces.own)
         self.space = LazyAddressSpace(table, self.instances)
+        self._trust = trust or TrustList(certificate_folder)
+        logins = Logins(users, anonymous, anonymous_role)
         self._iserver = LazyInternalServer(
-            self.space, Logins(users, anonymous), anonymous, min_publishing_interval, limits
+            self.space, logins, anonymous, min_publishing_interval, limits, self._trust
         )
+        self._iserver.max_pending_activation_seconds = activation_timeout
         self._min_publishing_interval = min_publishing_interval
         self.instances.space = self.space
         self._planner = Planner(self.space, self.namespaces.name)
@@ -136,6 +150,7 @@ class OpcUaServer:
         self._server: Server | None = None
         self._ports = Ports()
         self._binaries: list[GuardedBinaryServer] = []
+        self._watching: asyncio.Task[None] | None = None
         self._describe_namespace(instance_namespace_uri)
         changes = ModelChanges(self.space, self.namespaces.own, self._emit_model_change)
         self.instances.model_changed = changes.tell
@@ -250,6 +265,7 @@ class OpcUaServer:
                 certificates.host_names(self.announced_host or self.host),
             )
             self.application_uri = self._iserver.audit.server_id = identity.application_uri
+            self._trust.make_folders()
             self._server = await self._prepared_server(identity)
             await self._iserver.start()
             for port, bound in listening.items():
@@ -259,6 +275,7 @@ class OpcUaServer:
                 binary.set_policies(self._server._policies)
                 self._binaries.append(binary)
                 await binary.start()
+            self._watching = asyncio.create_task(self._watch())
         except BaseException:
             for bound in listening.values():
                 bound.close()
@@ -274,11 +291,23 @@ class OpcUaServer:
 
     async def stop(self) -> None:
         """Close all sessions and stop listening."""
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+            self._watching = None
         while self._binaries:
             await self._binaries.pop().stop()
         if self._server is not None:
             await self._iserver.stop()
             self._server = None
+
+    async def _watch(self) -> None:
+        """End connections of clients and sessions of users that an administrator wants here no more."""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            if self._trust.refresh():
+                await self._iserver.recheck_certificates()
+            await self._iserver.end_sessions()
 
     def _describe_namespace(self, uri: str) -> None:
         plan = self._planner.plan(ua.NodeId(ua.ObjectIds.NamespaceMetadataType), (), ())

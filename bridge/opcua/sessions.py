@@ -1,10 +1,10 @@
-"""Sessions of clients (Part 4, 5.7): each with continuation points of its own, and within the server's limits.
+"""Sessions of clients (Part 4, 5.7): each with continuation points of its own, within limits and its user's role.
 
-In: requests as decoded. Out: what the services answer, or the status code for a request that asks too much.
+In: requests as decoded. Out: what the services answer; the status code for a request that asks too much, or for a
+method that is not for the user's role.
 """
 
 import asyncio
-import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -15,14 +15,18 @@ from asyncua.server.internal_session import InternalSession, SessionState
 
 from .audit import Caller
 from .diagnostics import RequestCounts
+from .errors import UsersError
+from .instances import InstanceNode
 from .limits import Limits, check_operations
 from .subscription_services import SessionSubscriptions
+from .users import Role
 from .views import ContinuationPoints
 
 if TYPE_CHECKING:
     from .internal import LazyInternalServer
     from .requests import RequestProcessor
 
+DENIED = ua.CallMethodResult(ua.StatusCode(ua.StatusCodes.BadUserAccessDenied))
 _REMEMBERED_USERS = 10
 Service = Callable[..., Awaitable[Any]]
 
@@ -38,11 +42,13 @@ def _limited(service: Service, field: str | None = None) -> Service:
 
 
 class Session(InternalSession):
-    """A client's session. Each service checks the number of operations before it does any of them."""
+    """A client's session. Each service checks the number of operations before it does any of them.
+
+    Roles are asked for at each call, so that a change counts at once.
+    """
 
     def __init__(self, server: "LazyInternalServer", name: Any) -> None:
         super().__init__(server, server.aspace, server.subscription_service, name, external=True)
-        self._become_unguessable()
         self.limits: Limits = server.limits
         self.subscription_service = SessionSubscriptions(server.subscription_service, self)
         self.continuation_points = ContinuationPoints(self.limits.continuation_points)
@@ -51,25 +57,29 @@ class Session(InternalSession):
         self.counts = RequestCounts()
         self.user_names: deque[str] = deque(maxlen=_REMEMBERED_USERS)
         self.processor: RequestProcessor | None = None
-        self.security_policy: Any = None
+        self.security_policy: Any = None  # of the channel; the certificate stays that of the creation
+        self.credential: str | None = None  # what `Logins.credential` was when the user came in
         self.channel_id = 0
         self.audit_entry = ""  # of the request that is served now
         self.end_cause = "Terminated"  # or Timeout, CloseSession
 
-    def _become_unguessable(self) -> None:
-        """asyncua counts its authentication tokens; they shall be random (Part 4, 7.36)."""
-        self.iserver.unregister_external_session(self)
-        self.auth_token = ua.NodeId(secrets.token_bytes(32), 0)
-        self.iserver.register_external_session(self)
-
     def use(self, processor: "RequestProcessor") -> None:
-        """The session is at this connection now, and no longer at the one before (Part 4, 5.7.3)."""
+        """The session is at this connection now, and no longer at the one before (Part 4, 5.7.3); note for whom."""
         if self.processor is not None and self.processor is not processor:
             self.processor.session = None
         connection = processor._connection
         self.processor = processor
         self.security_policy = connection.security_policy
         self.channel_id = connection.security_token.ChannelId
+        try:
+            self.credential = self.iserver.logins.credential(self.user)
+        except UsersError:
+            self.credential = None  # the file broke this moment: the session ends when it can be read again
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether the user may call the methods of machines."""
+        return self.iserver.logins.role(self.user) is Role.OPERATOR
 
     def caller(self, claimed_user: str = "") -> Caller:
         """For audit events: the session's user, or else the one that the client claims to be."""
@@ -130,10 +140,20 @@ class Session(InternalSession):
     transfer_subscriptions = _limited(InternalSession.transfer_subscriptions, "SubscriptionIds")
 
     async def read(self, params: ua.ReadParameters) -> list[ua.DataValue]:
-        """Read (Part 4, 5.11.2)."""
+        """Read (Part 4, 5.11.2). UserExecutable (Part 3, 5.7) is what `call` would do."""
         check_operations(params.NodesToRead, self.limits.operations)
         with self.iserver.diagnostics.read_by(self):
             values: list[ua.DataValue] = self.iserver.attribute_service.read(params)
+        asked = [
+            index
+            for index, item in enumerate(params.NodesToRead)
+            if item.AttributeId == ua.AttributeIds.UserExecutable
+        ]
+        if asked and not self.is_operator:
+            for index in asked:
+                value = values[index].Value
+                if value is not None and value.Value and self._of_instance(params.NodesToRead[index].NodeId):
+                    values[index] = ua.DataValue(ua.Variant(False))
         return values
 
     async def browse(self, params: ua.BrowseParameters) -> list[ua.BrowseResult]:
@@ -151,13 +171,25 @@ class Session(InternalSession):
         return results
 
     async def call(self, params: list[ua.CallMethodRequest]) -> list[ua.CallMethodResult]:
-        """Call (Part 4, 5.12.2)."""
+        """Call (Part 4, 5.12.2); methods of instances are for operators, those of the server itself for all."""
         check_operations(params, self.limits.method_calls)
-        results: list[ua.CallMethodResult] = await super().call(params)
+        results: list[ua.CallMethodResult]
+        if self.is_operator:
+            results = await super().call(params)
+        else:
+            results = [
+                DENIED
+                if self._of_instance(request.ObjectId)
+                else (await super(Session, self).call([request]))[0]
+                for request in params
+            ]
         for request, result in zip(params, results, strict=True):
             outputs = result.OutputArguments or []
             self.iserver.audit.method_called(self.caller(), request, result.StatusCode, outputs)
         return results
+
+    def _of_instance(self, node_id: ua.NodeId) -> bool:
+        return isinstance(self.aspace.get(node_id), InstanceNode)
 
     async def set_triggering(self, params: ua.SetTriggeringParameters) -> ua.SetTriggeringResult:
         """SetTriggering (Part 4, 5.13.5)."""

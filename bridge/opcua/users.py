@@ -1,6 +1,6 @@
-"""Who may open a session: names with salted scrypt hashes in a JSON file that only its owner can read.
+"""Who may open a session: names with a role and salted scrypt hashes in a JSON file that only its owner can read.
 
-In: a file, and names with passwords. Out: yes or no, in a time that does not tell whether the name exists.
+In: a file, and names with passwords. Out: yes or no, in a time that does not tell whether the name exists; and roles.
 """
 
 import base64
@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import json
 import secrets
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,15 @@ _SALT_BYTES = 16
 _HASH_BYTES = 32
 _FIELDS = {"n", "r", "p", "salt", "hash"}
 _LARGEST_COST = 2**17
+
+
+class Role(StrEnum):
+    """What a user may do; named after two of the standard's well-known roles (Part 3, 4.9.2)."""
+
+    OBSERVER = "observer"
+    """Browses, reads, subscribes."""
+    OPERATOR = "operator"
+    """Calls the methods of machines too."""
 
 
 def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
@@ -56,24 +66,47 @@ class Users:
         self._refresh()
         return sorted(self._users)
 
-    def add(self, name: str, password: str) -> None:
-        """Add a user, or give one another password."""
+    def role(self, name: str) -> Role | None:
+        """The user's role; None when there is no such user."""
+        self._refresh()
+        entry = self._users.get(name)
+        return None if entry is None else Role(entry.get("role", Role.OBSERVER))
+
+    def credential(self, name: str) -> str | None:
+        """What is another one as soon as the user has another password; None when there is no such user."""
+        self._refresh()
+        entry = self._users.get(name)
+        return None if entry is None else str(entry["hash"])
+
+    def add(self, name: str, password: str, role: Role | None = None) -> None:
+        """Add a user, or give one another password. Without a `role` it keeps its own; a new one is an observer."""
         if not name or not password:
             raise UsersError("a user needs a name and a password that is not empty")
         self._refresh()
+        role = role or self.role(name) or Role.OBSERVER
         salt = secrets.token_bytes(_SALT_BYTES)
-        self._users[name] = _entry(salt, _scrypt(password, salt, _COST, _BLOCK_SIZE, _PARALLEL))
+        entry = _entry(salt, _scrypt(password, salt, _COST, _BLOCK_SIZE, _PARALLEL))
+        self._users[name] = {"role": str(role), **entry}
+        self._write()
+
+    def set_role(self, name: str, role: Role) -> None:
+        """Give a user another role; UsersError when there is none of that name."""
+        self._users[name] = {**self._known(name), "role": str(role)}
         self._write()
 
     def remove(self, name: str) -> None:
         """Remove a user; UsersError when there is none of that name."""
+        self._known(name)
+        del self._users[name]
+        self._write()
+
+    def _known(self, name: str) -> dict[str, Any]:
         self._refresh()
         if name not in self._users:
             raise UsersError(
                 f"{self.path}: there is no user {name!r}; there are {', '.join(self.names()) or 'none'}"
             )
-        del self._users[name]
-        self._write()
+        return self._users[name]
 
     def verify(self, name: str, password: str) -> bool:
         """Whether this is the user's password; costs a hash, except for one that was right before."""
@@ -142,8 +175,10 @@ class Users:
 
 
 def _fault(entry: Any) -> str | None:
-    if not isinstance(entry, dict) or entry.keys() != _FIELDS:
-        return f"needs exactly {', '.join(sorted(_FIELDS))}"
+    if not isinstance(entry, dict) or entry.keys() - {"role"} != _FIELDS:
+        return f"needs exactly {', '.join(sorted(_FIELDS))}, and may have a role"
+    if entry.get("role", Role.OBSERVER) not in list(Role):
+        return f"has a role that is none of {', '.join(Role)}"
     n, r, p = entry["n"], entry["r"], entry["p"]
     if not all(type(number) is int and number > 0 for number in (n, r, p)):
         return "has an n, r or p that is not a positive number"

@@ -19,9 +19,10 @@ from asyncua.ua.object_ids import ObjectIds
 import bridge
 from bridge.machine import Machine, Transition
 from bridge.occupancy import PRODUCT_URI
-from bridge.opcua import BuildInfo, Instance, Limits, OpcUaServer, Template, Users
+from bridge.opcua import BuildInfo, Instance, Limits, OpcUaServer, Role, Template, TrustList, Users
 from bridge.opcua.names import escaped
 from bridge.settings import IdentificationSettings, OpcUaSettings
+from bridge.state import PKI
 from bridge.umati import template
 from bridge.umati.events import Message, messages
 from bridge.umati.identification import Identification, identify
@@ -83,9 +84,16 @@ class UmatiServer:
             port=settings.port,
             instance_namespace_uri=settings.instance_namespace,
             application_name=settings.application_name,
-            certificate_folder=state_folder / "pki",
+            certificate_folder=state_folder / PKI,
             users=self._users,
+            trust=TrustList(
+                state_folder / PKI,
+                accept_any=settings.trust == "any",
+                remedy="if you know this client: `mesbridge trust accept {id}`",
+            ),
             anonymous=settings.anonymous,
+            anonymous_role=Role(settings.anonymous_role),
+            activation_timeout=settings.activation_timeout,
             announced_host=settings.announced_host,
             min_publishing_interval=settings.minimum_publishing_interval,
             limits=Limits(**asdict(settings.limits)),

@@ -57,6 +57,37 @@ def test_a_user_is_added_changed_and_removed(tmp_path: Path) -> None:
     assert (again.returncode, "no user 'observer'" in again.stderr) == (1, True)
 
 
+def test_a_user_has_a_role_that_can_be_changed_and_listed(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text('[bridge]\nstate_folder = "state"\n')
+    options = ("--settings", "settings.toml")
+
+    def done(*arguments: str) -> str:
+        ran = mesbridge("user", *arguments, *options, given="a long password\n", folder=tmp_path)
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout
+
+    assert "observer" in done("add", "ann")
+    assert "operator" in done("add", "olga", "--role", "operator")
+    assert done("list").split() == ["observer", "ann", "operator", "olga"]
+    done("add", "olga")  # another password keeps the role
+    done("set-role", "ann", "operator")
+    assert done("list").split() == ["operator", "ann", "operator", "olga"]
+    missing = mesbridge("user", "set-role", "bob", "operator", *options, folder=tmp_path)
+    assert (missing.returncode, "no user 'bob'; there are ann, olga" in missing.stderr) == (1, True)
+
+
+def test_trust_is_listed_and_what_is_not_there_cannot_be_accepted_or_removed(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text('[bridge]\nstate_folder = "state"\n[opcua]\ntrust = "any"\n')
+    options = ("--settings", "settings.toml")
+    listed = mesbridge("trust", "list", *options, folder=tmp_path)
+    assert listed.returncode == 0
+    assert "Any client is accepted" in listed.stdout
+    assert "No client is trusted yet" in listed.stdout
+    for action in ("accept", "remove"):
+        ran = mesbridge("trust", action, "0123456789", *options, folder=tmp_path)
+        assert (ran.returncode, "there are none" in ran.stderr) == (1, True)
+
+
 def test_a_short_password_is_refused(tmp_path: Path) -> None:
     (tmp_path / "settings.toml").write_text('[bridge]\nstate_folder = "state"\n')
     ran = mesbridge("user", "add", "x", "--settings", "settings.toml", given="short\n", folder=tmp_path)

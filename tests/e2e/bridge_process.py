@@ -29,7 +29,8 @@ class BridgeProcess:
         (folder / "config.json").write_text(json.dumps(list(machines)))
         (folder / "settings.toml").write_text(
             f'[bridge]\nstate_folder = "state"\nlog_format = "json"\n'
-            f"[push]\nport = {self.push_port}\n[opcua]\nport = {self.opcua_port}\n{settings}"
+            f"[push]\nport = {self.push_port}\n[opcua]\nport = {self.opcua_port}\n"
+            f'trust = "any"\n{settings}'
         )
         self.process: subprocess.Popen[bytes] | None = None
 

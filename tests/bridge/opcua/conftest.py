@@ -9,7 +9,7 @@ import pytest
 from asyncua import Client, ua
 from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
 
-from bridge.opcua import Addition, BuildInfo, Instance, OpcUaServer, Template, Users
+from bridge.opcua import Addition, BuildInfo, Instance, OpcUaServer, Role, Template, TrustList, Users
 from bridge.opcua.certificates import load_or_create
 
 BUILD = BuildInfo(product_uri="urn:example:product", manufacturer="Example", product="Test", version="1.2.3")
@@ -36,6 +36,8 @@ def make_server(tmp_path: Path, pki: Path) -> Callable[..., OpcUaServer]:
                 "application_name": "Test",
                 "certificate_folder": pki,
                 "users": users,
+                "trust": TrustList(tmp_path / "trust", accept_any=True),
+                "anonymous_role": Role.OPERATOR,
                 "build_info": BUILD,
                 "anonymous": True,
                 **settings,

@@ -1,6 +1,6 @@
 // Connects with node-opcua's client and prints as JSON what came of it.
 // argv: endpoint, security mode (None, Sign, SignAndEncrypt), folder for the client's certificate,
-//       user ("" for anonymous), password, NodeId to read and browse ("" for none)
+//       user ("" for anonymous), password, NodeId to read and browse ("" for none), security policy
 "use strict";
 const path = require("path");
 const modules = path.join(__dirname, "../../e2e/node_modules");
@@ -10,13 +10,13 @@ const {
 const { OPCUACertificateManager } = require(path.join(modules, "node-opcua-certificate-manager"));
 
 async function main() {
-  const [endpoint, mode, folder, user, password, nodeId] = process.argv.slice(2);
+  const [endpoint, mode, folder, user, password, nodeId, policy = "Basic256Sha256"] = process.argv.slice(2);
   const manager = new OPCUACertificateManager({ automaticallyAcceptUnknownCertificate: true, rootFolder: folder });
   await manager.initialize();
   const client = OPCUAClient.create({
     endpointMustExist: false,
     securityMode: MessageSecurityMode[mode],
-    securityPolicy: mode === "None" ? SecurityPolicy.None : SecurityPolicy.Basic256Sha256,
+    securityPolicy: mode === "None" ? SecurityPolicy.None : SecurityPolicy[policy],
     connectionStrategy: { maxRetry: 0 },
     clientCertificateManager: manager,
     requestedSessionTimeout: 60000,

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
 from structlog.testing import capture_logs
 
 from bridge.opcua import CertificateError, certificates
 from bridge.opcua.certificates import host_names, load_or_create
+
+from . import authority
 
 URI = "urn:example:server"
 
@@ -63,19 +64,15 @@ def lose_key(folder: Path) -> None:
 
 
 def let_expire(folder: Path) -> None:
-    identity = made(folder)
-    past = datetime.now(UTC) - timedelta(days=30)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(identity.certificate.subject)
-        .issuer_name(identity.certificate.issuer)
-        .public_key(identity.certificate.public_key())
-        .serial_number(1)
-        .not_valid_before(past)
-        .not_valid_after(past + timedelta(days=1))
-    )
-    expired = builder.sign(identity.key, identity.certificate.signature_hash_algorithm)
-    (folder / "certificate.der").write_bytes(expired.public_bytes(serialization.Encoding.DER))
+    """Somebody else issued the certificate, and it has ended."""
+    issued(folder, ends_in=timedelta(days=-1))
+
+
+def issued(folder: Path, ends_in: timedelta) -> None:
+    ca = authority.issue("plant", ca=True, uri=None)
+    now = datetime.now(UTC)
+    begin = now - timedelta(days=100)
+    authority.issue("server", issuer=ca, uri=URI, begin=begin, end=now + ends_in).write(folder)
 
 
 @pytest.mark.parametrize(
@@ -126,19 +123,49 @@ def test_another_host_name_keeps_certificate_and_uri_and_is_warned_of(tmp_path: 
     assert [entry["missing"] for entry in logs] == [["new-host"]]
 
 
-@pytest.mark.parametrize(
-    ("validity", "warnings"), [(timedelta(days=30), ["expires soon"]), (timedelta(days=61), [])]
-)
-def test_the_end_of_a_certificate_is_told_in_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, validity: timedelta, warnings: list[str]
+@pytest.mark.parametrize(("days", "warnings"), [(30, ["expires soon"]), (61, [])])
+def test_a_certificate_of_somebody_else_is_kept_and_its_end_told_in_time(
+    tmp_path: Path, days: int, warnings: list[str]
 ) -> None:
-    monkeypatch.setattr(certificates, "VALIDITY", validity)
-    made(tmp_path)
+    issued(tmp_path, ends_in=timedelta(days=days))
+    before = (tmp_path / "certificate.der").read_bytes()
     with capture_logs() as logs:
-        made(tmp_path)
+        load_or_create(tmp_path, "Example", URI, ["localhost"])
+    assert (tmp_path / "certificate.der").read_bytes() == before
     assert len(logs) == len(warnings)
     for entry, text in zip(logs, warnings, strict=True):
         assert text in entry["event"]
+
+
+@pytest.mark.parametrize("left", [timedelta(days=30), timedelta(hours=-1)])
+def test_an_own_certificate_is_renewed_before_and_after_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: timedelta
+) -> None:
+    with monkeypatch.context() as short:
+        short.setattr(certificates, "VALIDITY", left)
+        old = load_or_create(tmp_path, "Example", URI, ["old-host"])
+    with capture_logs() as logs:
+        new = load_or_create(tmp_path, "Example", None, ["new-host", "192.0.2.1"])
+        again = load_or_create(tmp_path, "Example", None, ["new-host", "192.0.2.1"])
+    assert new.certificate == again.certificate != old.certificate
+    assert new.application_uri == URI
+    assert new.key.private_numbers() == old.key.private_numbers()
+    names = new.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["new-host"]
+    assert new.certificate.not_valid_after_utc > datetime.now(UTC) + certificates.RENEW_BEFORE_END
+    (kept,) = tmp_path.glob("certificate-????-??-??.der")
+    assert x509.load_der_x509_certificate(kept.read_bytes()) == old.certificate
+    (told,) = logs
+    assert "let clients trust the new one" in told["event"]
+    assert told["old"] == str(kept)
+
+
+def test_an_own_certificate_that_lasts_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(certificates, "VALIDITY", timedelta(days=61))
+    first = made(tmp_path)
+    with capture_logs() as logs:
+        assert made(tmp_path).certificate == first.certificate
+    assert logs == []
 
 
 def test_the_key_is_never_readable_by_others_not_even_while_it_is_written(

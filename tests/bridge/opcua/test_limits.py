@@ -269,18 +269,16 @@ async def test_a_client_that_takes_no_answers_is_cut_off(small: OpcUaServer, gue
 async def test_connections_are_limited_and_that_is_logged_once(
     small: OpcUaServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(small._iserver, "max_connections", 2)
+    monkeypatch.setattr(small._iserver, "max_connections", 1)
     async with Client(small.endpoint_url) as client:
-        _, held = await asyncio.open_connection("127.0.0.1", small.port)
         for _ in range(3):
             reader, writer = await asyncio.open_connection("127.0.0.1", small.port)
             assert await answer(reader) == b""
             writer.close()
         assert await client.get_namespace_array()
-        held.close()
     lines = capsys.readouterr().out.splitlines()
     (warning,) = (line for line in lines if "[warning" in line and "refused" in line.lower())
-    assert "limit=2" in warning
+    assert "limit=1" in warning
 
 
 async def test_strangers_cannot_fill_the_log(server: OpcUaServer, capsys: pytest.CaptureFixture[str]) -> None:
@@ -291,15 +289,6 @@ async def test_strangers_cannot_fill_the_log(server: OpcUaServer, capsys: pytest
         writer.close()
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if "[debug" not in line and "server listens" not in line] == []
-
-
-async def test_a_request_with_anothers_token_is_refused(guest: Client) -> None:
-    protocol = guest.uaclient.protocol
-    own = protocol.authentication_token
-    protocol.authentication_token = ua.NodeId(1001)
-    assert await refusal(guest.get_namespace_array()) == Codes.BadSessionIdInvalid
-    protocol.authentication_token = own
-    assert await guest.get_namespace_array()
 
 
 async def test_tokens_of_sessions_cannot_be_guessed(small: OpcUaServer, guest: Client) -> None:

@@ -55,7 +55,11 @@ async def test_a_wrong_password_an_unknown_user_and_anonymous_are_refused(
 async def test_only_secured_endpoints_for_users_are_offered(closed: OpcUaServer) -> None:
     endpoints = await Client(closed.endpoint_url).connect_and_get_server_endpoints()
     assert {endpoint.SecurityMode for endpoint in endpoints} == set(MODES)
-    assert {endpoint.SecurityPolicyUri.rpartition("#")[2] for endpoint in endpoints} == {"Basic256Sha256"}
+    assert {endpoint.SecurityPolicyUri.rpartition("#")[2] for endpoint in endpoints} == {
+        "Basic256Sha256",
+        "Aes128_Sha256_RsaOaep",
+        "Aes256_Sha256_RsaPss",
+    }
     tokens = {token.TokenType for endpoint in endpoints for token in endpoint.UserIdentityTokens}
     assert tokens == {ua.UserTokenType.UserName}
     assert {endpoint.EndpointUrl for endpoint in endpoints} == {closed.endpoint_url}

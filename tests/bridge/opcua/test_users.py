@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bridge.opcua import Users, UsersError
+from bridge.opcua import Role, Users, UsersError
 
 
 @pytest.fixture
@@ -55,6 +55,30 @@ def test_a_change_made_by_another_process_counts_at_once(users: Users) -> None:
     assert not users.verify("ann", "new")
 
 
+def test_who_has_no_role_in_an_older_file_observes(users: Users) -> None:
+    users.add("ann", "x", Role.OPERATOR)
+    held = json.loads(users.path.read_text())
+    del held["users"]["ann"]["role"]
+    users.path.write_text(json.dumps(held))
+    older = Users(users.path)
+    assert older.verify("ann", "x")
+    assert older.role("ann") is Role.OBSERVER
+    assert older.role("bob") is None
+
+
+def test_a_role_is_kept_by_another_password_and_a_password_by_another_role(users: Users) -> None:
+    users.add("ann", "x")
+    assert users.role("ann") is Role.OBSERVER
+    before = users.credential("ann")
+    users.set_role("ann", Role.OPERATOR)
+    assert users.credential("ann") == before
+    users.add("ann", "y")
+    assert users.credential("ann") != before
+    assert users.role("ann") is Role.OPERATOR
+    with pytest.raises(UsersError, match="no user 'bob'"):
+        users.set_role("bob", Role.OPERATOR)
+
+
 def test_an_unknown_user_cannot_be_removed_and_an_empty_password_not_set(users: Users) -> None:
     users.add("ann", "x")
     with pytest.raises(UsersError, match="no user 'bob'; there are ann"):
@@ -69,6 +93,8 @@ def test_an_unknown_user_cannot_be_removed_and_an_empty_password_not_set(users: 
         (lambda text: text[:-5], r"users.json, line \d+: "),
         (lambda text: "[]", 'line 1: an object with "users"'),
         (lambda text: text.replace('"n"', '"m"'), "line 3: user 'ann' needs exactly hash, n, p, r, salt"),
+        (lambda text: text.replace("observer", "admin"), "has a role that is none of observer, operator"),
+        (lambda text: text.replace('"observer"', "[]"), "has a role that is none of observer, operator"),
         (lambda text: text.replace("16384", "16383"), "line 3: user 'ann' has costs"),
         (lambda text: text.replace("16384", "-2"), "line 3: user 'ann' has an n, r or p"),
         (lambda text: text.replace("16384", str(2**40)), "line 3: user 'ann' has costs"),
