@@ -259,9 +259,7 @@ class GuardedProcessor(RequestProcessor):
             await self.iserver.make_room()
         if typeid == ACTIVATE_SESSION:
             session = self.session or self.iserver.lookup_external_session(requesthdr.AuthenticationToken)
-            await self._let_in(
-                session, decoded(ua.ActivateSessionParameters, body).UserIdentityToken
-            )
+            await self._let_in(session, decoded(ua.ActivateSessionParameters, body).UserIdentityToken)
 
     def _check_client(self, params: ua.CreateSessionParameters) -> None:
         """The certificate is the channel's, and the application the one that it names (Part 4, 5.7.2)."""

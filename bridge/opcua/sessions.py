@@ -173,16 +173,7 @@ class Session(InternalSession):
     async def call(self, params: list[ua.CallMethodRequest]) -> list[ua.CallMethodResult]:
         """Call (Part 4, 5.12.2); methods of instances are for operators, those of the server itself for all."""
         check_operations(params, self.limits.method_calls)
-        results: list[ua.CallMethodResult]
-        if self.is_operator:
-            results = await super().call(params)
-        else:
-            results = [
-                DENIED
-                if self._of_instance(request.ObjectId)
-                else (await super(Session, self).call([request]))[0]
-                for request in params
-            ]
+        results = [await self._call(request) for request in params]
         for request, result in zip(params, results, strict=True):
             outputs = result.OutputArguments or []
             self.iserver.audit.method_called(self.caller(), request, result.StatusCode, outputs)
@@ -190,6 +181,12 @@ class Session(InternalSession):
 
     def _of_instance(self, node_id: ua.NodeId) -> bool:
         return isinstance(self.aspace.get(node_id), InstanceNode)
+
+    async def _call(self, request: ua.CallMethodRequest) -> ua.CallMethodResult:
+        if not self.is_operator and self._of_instance(request.ObjectId):
+            return DENIED
+        own: ua.CallMethodResult | None = self.subscription_service.call(request)
+        return (await super().call([request]))[0] if own is None else own
 
     async def set_triggering(self, params: ua.SetTriggeringParameters) -> ua.SetTriggeringResult:
         """SetTriggering (Part 4, 5.13.5)."""

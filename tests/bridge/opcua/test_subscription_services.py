@@ -22,6 +22,7 @@ class Told:
     """A subscription of a client, and all that it was told."""
 
     def __init__(self, client: Client) -> None:
+        self.client = client
         self.session = client.uaclient
         self.id = 0
         self.results: list[ua.PublishResult] = []
@@ -398,6 +399,25 @@ async def test_requests_that_wait_are_answered_when_the_last_subscription_goes(c
     await session.delete_subscriptions([number])
     async with asyncio.timeout(PATIENCE):
         assert await refusal(waiting) == Codes.BadNoSubscription
+
+
+async def test_a_client_can_ask_which_items_there_are_and_for_their_values_again(
+    told: Told, server: OpcUaServer, machine: Instance
+) -> None:
+    machine.write(PROGRESS, 1.0)
+    created = await told.monitor(machine, PROGRESS, 42)
+    objects = told.client.nodes.server
+    number = ua.Variant(told.id, ua.VariantType.UInt32)
+    handles = await objects.call_method("0:GetMonitoredItems", number)
+    assert handles == [[created.MonitoredItemId], [42]]
+    await told.until(lambda: told.values)
+    await objects.call_method("0:ResendData", number)
+    await told.values_are(1.0, 1.0)
+    unknown = ua.Variant(999_999, ua.VariantType.UInt32)
+    assert await refusal(objects.call_method("0:ResendData", unknown)) == Codes.BadSubscriptionIdInvalid
+    async with Client(server.endpoint_url) as other:
+        asked = other.nodes.server.call_method("0:GetMonitoredItems", number)
+        assert await refusal(asked) == Codes.BadUserAccessDenied
 
 
 def events_of(*names: str, of_type: int | None = None) -> ua.EventFilter:
