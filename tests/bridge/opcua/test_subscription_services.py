@@ -1,7 +1,7 @@
 """The subscription and monitored item services, each as a client sees it (Part 4, 5.13 and 5.14)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -92,7 +92,7 @@ class Told:
 
 
 @pytest.fixture
-async def told(client: Client) -> AsyncIterator[Told]:
+async def told(client: Client) -> Told:
     one = Told(client)
     await one.create()
     return one
