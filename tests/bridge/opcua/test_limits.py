@@ -281,6 +281,22 @@ async def test_connections_are_limited_and_that_is_logged_once(
     assert "limit=1" in warning
 
 
+async def test_a_session_that_nobody_is_in_yet_stays_where_it_was_made(small: OpcUaServer) -> None:
+    before, after = Client(small.endpoint_url), Client(small.endpoint_url)
+    for client in (before, after):
+        await client.connect_socket()
+        await client.send_hello()
+        await client.open_secure_channel()
+    await before.create_session()
+    after.uaclient.protocol.authentication_token = before.uaclient.protocol.authentication_token
+    params = ua.ActivateSessionParameters(UserIdentityToken=ua.AnonymousIdentityToken(PolicyId="anonymous"))
+    assert await refusal(after.uaclient.activate_session(params)) == Codes.BadSessionIdInvalid
+    await before.uaclient.activate_session(params)
+    assert await before.get_namespace_array()
+    before.disconnect_socket()
+    after.disconnect_socket()
+
+
 async def test_strangers_cannot_fill_the_log(server: OpcUaServer, capsys: pytest.CaptureFixture[str]) -> None:
     for message in (b"XYZF" + struct.pack("<I", 12) + b"data", b"HELF" + struct.pack("<I", 2**31)):
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
