@@ -20,6 +20,7 @@ _SECURITY = {
     Codes.BadUserAccessDenied,
     Codes.BadIdentityTokenInvalid,
     Codes.BadIdentityTokenRejected,
+    Codes.BadIdentityChangeNotSupported,
     Codes.BadSecurityPolicyRejected,
     Codes.BadSecurityModeRejected,
     Codes.BadSecurityChecksFailed,

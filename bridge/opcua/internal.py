@@ -39,7 +39,7 @@ from .sessions import Session
 from .space import LazyAddressSpace, LazyNodeManagementService
 from .subscription_services import Subscriptions
 from .transport import password_of
-from .trust import TrustList
+from .trust import TrustList, printable
 from .users import Role
 from .validation import CertificateRefused, application_uris, certificates_in
 from .views import LazyViewService
@@ -274,14 +274,12 @@ class GuardedProcessor(RequestProcessor):
             raise ServiceError(refused.status) from None
         if said != own:
             raise ServiceError(ua.StatusCodes.BadSecurityChecksFailed)
-        if params.ClientDescription.ApplicationUri not in application_uris(own):
-            log.warning(
-                "an OPC UA client is refused: its application URI is not the one in its certificate",
-                address=self._address,
-                uri=str(params.ClientDescription.ApplicationUri)[:256],
-                certificate=application_uris(own),
-            )
-            raise ServiceError(ua.StatusCodes.BadCertificateUriInvalid)
+        uri, right = params.ClientDescription.ApplicationUri, application_uris(own)
+        if uri not in right:
+            reason = printable(f"the client says that its application URI is {uri}, not {', '.join(right)}")
+            wrong = CertificateRefused(ua.StatusCodes.BadCertificateUriInvalid, reason)
+            self.iserver.trust.tell(own, wrong, self._address)
+            raise ServiceError(wrong.status)
 
     async def _let_in(self, session: Session, token: Any) -> None:
         """Refuse who may not come in; asyncua asks for the password again, and gets the same answer at once."""

@@ -18,7 +18,8 @@ class Limits:
 
     `message_size` is in bytes, of a request and of a response alike. `array_length` counts the elements of all
     arrays of a request together, `references_examined` the references that it makes the server look through. A
-    connection is cut off when `unsent` bytes wait for a client that does not take them.
+    connection is cut off when `unsent` bytes wait for a client that does not take them. Of more than `connections`, on
+    whatever port, the oldest without a session goes.
     """
 
     connections: int = 500

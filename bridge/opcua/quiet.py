@@ -13,6 +13,7 @@ _NOISE = (
     "asyncua.server.server",
     "asyncua.server.binary_server_asyncio",
     "asyncua.common.connection",
+    "asyncua.uaprotocol",
     "asyncua.ua.uatypes",  # two models have a ProcessIrregularity: both are found by their NodeIds
 )
 

@@ -174,9 +174,9 @@ class RequestProcessor(StrictProcessor):
             self.send_response(request.requesthdr.RequestHandle, request.seqhdr, fault)
 
     def _check_move(self, token: ua.NodeId) -> None:
-        """A session may come to another channel only with the certificate it was created with (Part 4, 5.7.3)."""
+        """A session that a user is in may come to another channel with the same certificate (Part 4, 5.7.3)."""
         session = self.iserver.lookup_external_session(token)
-        if session is None:
+        if session is None or not session.is_activated():
             raise ServiceError(Codes.BadSessionIdInvalid)
         held, policy = session.security_policy, self.policy
         same = held is not None and (held.URI, held.Mode) == (policy.URI, policy.Mode)

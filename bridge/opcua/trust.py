@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 from asyncua import ua
@@ -44,6 +44,7 @@ LARGEST_FILE = 64 * 1024
 SHOWN_DIGITS = 16
 """Of a thumbprint, in lists and log lines: more than anybody could make on purpose."""
 SHORTEST_ID = 8
+LINES_FOR_AN_ADDRESS = 20  # about refused certificates, until the trust list changes
 _REMEMBERED_REFUSALS = 1000
 _REMEDY = "if you know this client, move its file from rejected/certs into trusted/certs"
 _SUFFIXES = {".der", ".cer", ".crt", ".pem", ".crl"}
@@ -72,7 +73,7 @@ class Entry:
     @property
     def application_uri(self) -> str:
         """The application's URI, as it may be shown; empty when it has none."""
-        return _printable(", ".join(application_uris(self.certificate)))
+        return printable(", ".join(application_uris(self.certificate)))
 
 
 class TrustList:
@@ -89,13 +90,14 @@ class TrustList:
         self._stores = Stores()
         self._signature: Signature | None = None
         self._told: dict[tuple[str, int], None] = {}
+        self._lines: dict[str, int] = {}  # in the log, by address
 
     def check(self, sent: bytes, address: str) -> None:
         """CertificateRefused when what a client at `address` sent may not be used; told in the log once."""
         try:
             certificates = certificates_in(sent)
         except CertificateRefused as refused:
-            self._tell((address, refused.status), refused, address=address)
+            self._tell((address, refused.status), refused, address)
             raise
         try:
             self.validate(certificates)
@@ -103,16 +105,18 @@ class TrustList:
             certificate = certificates[0]
             kept = refused.status == ua.StatusCodes.BadCertificateUntrusted and self._reject(certificate)
             shown = thumbprint(certificate)[:SHOWN_DIGITS]
-            hint = {"hint": self._remedy.format(id=shown)} if kept else {}
-            self._tell(
-                (thumbprint(certificate), refused.status),
-                refused,
-                address=address,
-                client=shown_name(certificate),
-                id=shown,
-                **hint,
+            self.tell(
+                certificate, refused, address, **{"hint": self._remedy.format(id=shown)} if kept else {}
             )
             raise
+
+    def tell(
+        self, certificate: x509.Certificate, refused: CertificateRefused, address: str, **more: str
+    ) -> None:
+        """Say in the log that a client's certificate is refused; once, and not too often for one address."""
+        known = thumbprint(certificate)
+        about = {"client": shown_name(certificate), "id": known[:SHOWN_DIGITS], **more}
+        self._tell((known, refused.status), refused, address, **about)
 
     def validate(self, certificates: list[x509.Certificate]) -> None:
         """CertificateRefused when the first of these, followed by issuers, may not be used now."""
@@ -130,6 +134,7 @@ class TrustList:
             return False
         self._signature = signature
         self._told.clear()
+        self._lines.clear()
         self._stores = Stores(
             trusted=tuple(entry.certificate for entry in self._entries("trusted")),
             issuers=tuple(entry.certificate for entry in self._entries("issuers")),
@@ -218,17 +223,26 @@ class TrustList:
             return False
         return True
 
-    def _tell(self, key: tuple[str, int], refused: CertificateRefused, **about: str) -> None:
-        if key in self._told:
+    def _tell(self, key: tuple[str, int], refused: CertificateRefused, address: str, **about: str) -> None:
+        lines = self._lines.get(address, 0)
+        if key in self._told or lines >= LINES_FOR_AN_ADDRESS:
             return
         self._told[key] = None
-        if len(self._told) > _REMEMBERED_REFUSALS:
-            del self._told[next(iter(self._told))]
+        self._lines[address] = lines + 1
+        _forget_oldest(self._told)
+        _forget_oldest(self._lines)
+        what = "of this" if lines + 1 < LINES_FOR_AN_ADDRESS else "from there"
         log.warning(
-            "an OPC UA client is refused because of its certificate; more of this are not logged",
+            f"an OPC UA client is refused because of its certificate; more {what} are not logged",
             reason=str(refused),
+            address=address,
             **about,
         )
+
+
+def _forget_oldest(remembered: dict[Any, Any]) -> None:
+    if len(remembered) > _REMEMBERED_REFUSALS:
+        del remembered[next(iter(remembered))]
 
 
 def thumbprint(certificate: x509.Certificate) -> str:
@@ -239,10 +253,11 @@ def thumbprint(certificate: x509.Certificate) -> str:
 def shown_name(certificate: x509.Certificate) -> str:
     """The common name, as it may stand in a log: whoever asks chose it."""
     names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return _printable(str(names[0].value)) if names else ""
+    return printable(str(names[0].value)) if names else ""
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """As it may stand in a log."""
     return "".join(c if c.isprintable() else "?" for c in text[:128])
 
 

@@ -71,8 +71,8 @@ class Raw:
         self.writer = writer
 
     @classmethod
-    async def to(cls, server: OpcUaServer) -> "Raw":
-        return cls(*await asyncio.open_connection("127.0.0.1", server.port))
+    async def to(cls, server: OpcUaServer, port: int = 0) -> "Raw":
+        return cls(*await asyncio.open_connection("127.0.0.1", port or server.port))
 
     def send(self, data: bytes) -> None:
         self.writer.write(data)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from asyncua import Client, ua
 
-from bridge.opcua import OpcUaServer, Template
+from bridge.opcua import OpcUaServer, Role, Template
 from bridge.opcua.audit import thumbprint, without_secret
 
 from .conftest import PASSWORD, machine_template, secure_client
@@ -156,6 +156,7 @@ async def test_a_call_is_told_with_its_arguments_and_how_it_ended(closed: OpcUaS
         ua.CallMethodRequest(owner, machine.node_id(METHOD), [ua.Variant(text, ua.VariantType.String)])
         for text in ("job", "none", long)
     ]
+    closed._iserver.logins._users.set_role("ann", Role.OPERATOR)
     await ann.uaclient.call(calls)
     done, failed, large = await told.next(), await told.next(), await told.next()
     assert (done.SourceNode, done.SourceName, done.MethodId) == (
@@ -177,6 +178,17 @@ async def test_the_clients_own_entry_id_is_kept(closed: OpcUaServer, ann: Client
     request.Parameters.MethodsToCall = [ua.CallMethodRequest(ua.NodeId(Ids.Server), ua.NodeId(Ids.Server))]
     await ann.uaclient.protocol.send_request(request)
     assert (await told.next()).ClientAuditEntryId == "entry 42"
+
+
+async def test_a_call_that_is_not_for_the_users_role_is_told_too(closed: OpcUaServer, ann: Client) -> None:
+    machine = closed.add_instance("m1", "One", machine_template(closed), closed.node_id("mach", 1001))
+    told = await listen(ann, Ids.AuditUpdateMethodEventType)
+    owner, method = machine.node_id(METHOD.rpartition(".")[0]), machine.node_id(METHOD)
+    (result,) = await ann.uaclient.call([ua.CallMethodRequest(owner, method)])
+    assert result.StatusCode.value == Codes.BadUserAccessDenied
+    denied = await told.next()
+    assert (denied.SourceNode, denied.MethodId, denied.Status) == (owner, method, False)
+    assert denied.StatusCodeId.value == Codes.BadUserAccessDenied
 
 
 async def test_who_has_no_name_learns_nothing(closed: OpcUaServer, ann: Client) -> None:

@@ -128,13 +128,15 @@ async def test_a_certificate_that_may_not_be_used_is_refused_though_it_is_truste
     assert await refusal(await prepared(server, client, tmp_path / "client")) == expected
 
 
-async def test_another_application_uri_than_in_the_certificate_is_refused(
-    start: Start, folder: Path, tmp_path: Path
+async def test_another_application_uri_than_in_the_certificate_is_refused_and_told_once(
+    start: Start, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trust(folder, CLIENT)
     server = await start()
-    client = await prepared(server, CLIENT, tmp_path / "client", uri="urn:example:other")
-    assert await refusal(client) == Codes.BadCertificateUriInvalid
+    for _ in range(2):
+        client = await prepared(server, CLIENT, tmp_path / "client", uri="urn:example:other")
+        assert await refusal(client) == Codes.BadCertificateUriInvalid
+    assert capsys.readouterr().out.count("application URI is urn:example:other") == 1
 
 
 async def test_a_client_of_an_authority_gets_in_until_it_is_revoked(

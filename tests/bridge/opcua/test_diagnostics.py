@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from asyncua import Client, ua
 
-from bridge.opcua import Limits, OpcUaServer
+from bridge.opcua import Limits, OpcUaServer, Role
 
 from .conftest import PASSWORD, secure_client
 
@@ -137,9 +137,7 @@ async def test_monitored_diagnostics_are_told(server: OpcUaServer, client: Clien
         assert await asyncio.wait_for(told.queue.get(), PATIENCE) == 2
 
 
-async def test_what_is_about_users_is_for_administrators_alone(
-    make_server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_is_about_users_is_for_operators_alone(make_server, tmp_path: Path) -> None:
     server: OpcUaServer = make_server(anonymous=False)
     server._iserver.logins._users.add("ann", PASSWORD)
     await server.start()
@@ -152,7 +150,7 @@ async def test_what_is_about_users_is_for_administrators_alone(
         subscription = await client.create_subscription(10, told)
         await subscription.subscribe_data_change(client.get_node(ua.NodeId(SECURITY)))
         assert await asyncio.wait_for(told.queue.get(), PATIENCE) is None
-        monkeypatch.setattr(server._iserver, "may_administer", lambda user: user.name == "ann")
+        server._iserver.logins._users.set_role("ann", Role.OPERATOR)
         (session,) = await read(client, SECURITY)
         assert (session.ClientUserIdOfSession, session.ClientUserIdHistory) == ("ann", ["ann"])
         assert (session.AuthenticationMechanism, session.TransportProtocol) == ("UserName", "opc.tcp")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from asyncua import Client, ua
+from asyncua.common.connection import SecureConnection, TransportLimits
+from asyncua.crypto.security_policies import SecurityPolicyNone
 from asyncua.ua import ua_binary
 
 from bridge.opcua import Limits, OpcUaServer
@@ -185,9 +187,13 @@ async def test_a_session_that_is_not_activated_may_send_one_chunk_only(small: Op
     assert len(small._iserver._external_sessions) == 0
 
 
-def hello() -> bytes:
+def hello(largest_message: int = 0) -> bytes:
     message = ua.Hello(
-        ProtocolVersion=0, ReceiveBufferSize=65535, SendBufferSize=65535, EndpointUrl="opc.tcp://x"
+        ProtocolVersion=0,
+        ReceiveBufferSize=65535,
+        SendBufferSize=65535,
+        MaxMessageSize=largest_message,
+        EndpointUrl="opc.tcp://x",
     )
     return ua_binary.uatcp_to_binary(ua.MessageType.Hello, message)
 
@@ -281,10 +287,34 @@ async def test_connections_are_limited_and_that_is_logged_once(
     assert "limit=1" in warning
 
 
+async def test_a_session_that_nobody_is_in_yet_stays_where_it_was_made(small: OpcUaServer) -> None:
+    before, after = Client(small.endpoint_url), Client(small.endpoint_url)
+    for client in (before, after):
+        await client.connect_socket()
+        await client.send_hello()
+        await client.open_secure_channel()
+    await before.create_session()
+    after.uaclient.protocol.authentication_token = before.uaclient.protocol.authentication_token
+    params = ua.ActivateSessionParameters(UserIdentityToken=ua.AnonymousIdentityToken(PolicyId="anonymous"))
+    assert await refusal(after.uaclient.activate_session(params)) == Codes.BadSessionIdInvalid
+    await before.uaclient.activate_session(params)
+    assert await before.get_namespace_array()
+    before.disconnect_socket()
+    after.disconnect_socket()
+
+
 async def test_strangers_cannot_fill_the_log(server: OpcUaServer, capsys: pytest.CaptureFixture[str]) -> None:
-    for message in (b"XYZF" + struct.pack("<I", 12) + b"data", b"HELF" + struct.pack("<I", 2**31)):
+    channel = SecureConnection(SecurityPolicyNone(), TransportLimits()).message_to_binary(
+        ua_binary.struct_to_binary(ua.OpenSecureChannelRequest()), ua.MessageType.SecureOpen
+    )
+    nonsense = b"XYZF" + struct.pack("<I", 12) + b"data"
+    for message in (
+        hello() + nonsense,
+        hello() + b"HELF" + struct.pack("<I", 2**31),
+        hello(largest_message=1) + channel + nonsense,
+    ):
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        writer.write(hello() + message)
+        writer.write(message)
         await answer(reader)
         writer.close()
     lines = capsys.readouterr().out.splitlines()

@@ -9,8 +9,9 @@ import pytest
 from asyncua import Client, ua
 from structlog.testing import capture_logs
 
-from bridge.opcua import OpcUaServer
+from bridge.opcua import Limits, OpcUaServer
 
+from .clients import Raw
 from .conftest import machine_template
 
 PATH = "Production.ActiveProgram.Progress"
@@ -55,6 +56,18 @@ async def test_a_port_of_its_own_shows_that_machine_and_the_common_one_the_other
     async with Client(server.endpoint_url) as common, Client(server.endpoint_url_of("own")) as own:
         assert await machines(common) == ["a", "b"]
         assert await machines(own) == ["own"]
+
+
+async def test_connections_are_limited_over_all_ports(
+    make_server: Callable[..., OpcUaServer], port: int
+) -> None:
+    server = make_server(limits=Limits(connections=1))
+    server.give_port("own", port)
+    await server.start()
+    async with Client(server.endpoint_url) as common:
+        await (await Raw.to(server, port)).ended()
+        assert await common.get_namespace_array()
+    await server.stop()
 
 
 async def test_nodes_of_another_port_do_not_exist_by_whatever_service(server: OpcUaServer) -> None:

@@ -57,6 +57,19 @@ def test_a_stranger_is_refused_kept_and_told_once_with_the_command_that_lets_it_
     assert trust_list.trusted() == []
 
 
+def test_one_address_cannot_fill_the_log_with_ever_new_certificates(
+    trust_list: TrustList, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trust, "LINES_FOR_AN_ADDRESS", 2)
+    with capture_logs() as logs:
+        for n in range(4):
+            status(trust_list, issue("client", uri=f"urn:example:{n}").der)
+        with pytest.raises(CertificateRefused):
+            trust_list.check(CLIENT.der, "192.0.2.8")
+    assert [told["address"] for told in logs] == [ADDRESS, ADDRESS, "192.0.2.8"]
+    assert "more from there are not logged" in logs[1]["event"]
+
+
 def test_accepting_and_removing_count_at_once_for_everybody(trust_list: TrustList) -> None:
     command = TrustList(trust_list.folder)
     assert status(trust_list, CLIENT.der) == ua.StatusCodes.BadCertificateUntrusted

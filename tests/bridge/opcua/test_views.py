@@ -222,13 +222,13 @@ async def test_a_node_that_is_reached_by_two_references_is_one_target(
 
 
 async def test_references_that_make_too_large_a_response_are_refused(make_server) -> None:
-    server: OpcUaServer = make_server(limits=Limits(message_size=10_000))
+    server: OpcUaServer = make_server(limits=Limits(message_size=20_000))
     await server.start()
     async with Client(server.endpoint_url) as client:
         with pytest.raises(ua.UaStatusCodeError) as refused:
-            await browse(client, request(*[description(OBJECT_TYPES)] * 10))
+            await browse(client, request(*[description(OBJECT_TYPES)] * 20))
         assert refused.value.code == Codes.BadResponseTooLarge
-        await browse(client, request(*[description(OBJECT_TYPES)] * 10, portion=5))
+        await browse(client, request(*[description(OBJECT_TYPES)] * 20, portion=5))
     await server.stop()
 
 
