@@ -16,20 +16,15 @@ from datetime import datetime
 from typing import NamedTuple
 
 from asyncua import ua
-from asyncua.ua.status_codes import StatusCodes
 
 from bridge.machine import Heater, Job, Link, Machine, Transition
 from bridge.machine.transition import CONNECTED_STATES
+from bridge.umati.counters import counter_changes, counters
 from bridge.umati.identification import Identification
 from bridge.umati.profile import Profile
 from bridge.umati.program import ProgramState, program_state, steps
+from bridge.umati.readings import GOOD, INITIAL, LAST_USABLE, NO_COMMUNICATION, WAITING, Reading, Write
 from bridge.umati.states import ItemState, Mode, OperationMode, Situation, State, situation_of
-
-GOOD = 0
-WAITING = int(StatusCodes.BadWaitingForInitialData)
-NO_COMMUNICATION = int(StatusCodes.BadNoCommunication)
-LAST_USABLE = int(StatusCodes.UncertainLastUsableValue)
-INITIAL = int(StatusCodes.UncertainInitialValue)
 
 ITEM_STATE = "MachineryBuildingBlocks.MachineryItemState"
 MODE = "MachineryBuildingBlocks.MachineryOperationMode"
@@ -40,17 +35,6 @@ PROGRESS = f"{ACTIVE_PROGRAM}.Progress"
 
 Type = ua.VariantType
 NodeIdOf = Callable[[str, int], ua.NodeId]
-
-
-class Reading(NamedTuple):
-    """A value, when it came to be so at its source, and its status code."""
-
-    value: ua.Variant
-    time: datetime
-    status: int = GOOD
-
-
-Write = tuple[str, Reading]
 
 
 class _Quality(NamedTuple):
@@ -87,6 +71,7 @@ class Projection:
             *_names(job, since),
             *self._state(PROGRAM_STATE, program_state(job), _program_time(job, program_state(job), time)),
             (PROGRESS, _number(*_progress(machine), since)),
+            *counters(machine, since),
         ]
         quality = _quality(machine)
         for name, *paths in profile.heater_paths:
@@ -110,6 +95,7 @@ class Projection:
         if after.job is not before.job or requalified:
             yield from self._program_changes(before, transition)
             yield from _progress_changes(before, after, time)
+        yield from counter_changes(before, after, time)
         situation, previous = situation_of(after), situation_of(before)
         if situation is not previous:
             yield from self._situation(situation, time, previous)

@@ -11,6 +11,7 @@ from asyncua import ua
 from asyncua.ua.object_ids import ObjectIds
 
 from bridge.opcua import Addition, OpcUaServer, Template
+from bridge.umati.counters import CYCLES
 from bridge.umati.profile import Profile, heater_path, heater_title, is_tool
 from bridge.umati.projection import PROGRESS
 
@@ -33,6 +34,7 @@ NOTIFIERS = ("", MESSAGES)
 """Where a machine's events are seen: at the machine itself, and where OPC 40501-1 puts them."""
 
 _ANALOG_UNIT_RANGE_TYPE = ua.NodeId(ua.Int32(ObjectIds.AnalogUnitRangeType))
+_UINT32 = ua.NodeId(ua.Int32(ObjectIds.UInt32))
 _DOUBLE = ua.NodeId(ua.Int32(ObjectIds.Double))
 
 _IDENTIFICATION = (
@@ -49,7 +51,12 @@ _INCLUDE = (
     *(f"di:Identification/{name}" for name in _IDENTIFICATION),
     "mach:MachineryBuildingBlocks/mach:MachineryItemState/CurrentState/Number",
     "mach:MachineryBuildingBlocks/mach:MachineryOperationMode/CurrentState/Number",
+    *(
+        f"mach:MachineryBuildingBlocks/di:OperationCounters/di:{name}"
+        for name in ("PowerOnDuration", "OperationDuration", "OperationCycleCounter")
+    ),
     "mt:Monitoring/mach:Process",
+    "mt:Monitoring/mt:MachineTool/mt:PowerOnDuration",
     "mt:Notification/mt:Messages",
     "mt:Production/mt:ActiveProgram/mt:JobIdentifier",
 )
@@ -72,7 +79,7 @@ def build(server: OpcUaServer, profile: Profile) -> Template:
         f"{PROGRESS}.EngineeringUnits": PERCENT,
         f"{PROGRESS}.EURange": PROGRESS_RANGE,
     }
-    data_types: dict[str, ua.NodeId] = {}
+    data_types = {CYCLES: _UINT32}
     for name in profile.heaters:
         additions.append(
             Addition(

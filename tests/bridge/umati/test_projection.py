@@ -104,7 +104,8 @@ def test_only_what_differs_is_written() -> None:
     story.tell(wire.HEATERS, heaters={**HEATERS, "bed": {"actual": 60.1, "target": 60.0}})
     assert [path for path, _ in changes(story.transitions[-1], profile)] == [f"{BED}.AnalogSignal"]
     story.tell(wire.PROGRESS)
-    assert [path for path, _ in changes(story.transitions[-1], profile)] == [f"{PROGRAM}.Progress"]
+    written = [path for path, _ in changes(story.transitions[-1], profile)]
+    assert written == [f"{PROGRAM}.Progress", "MachineryBuildingBlocks.OperationCounters.OperationDuration"]
 
 
 def test_a_program_begins_and_ends_when_its_job_did() -> None:

@@ -19,6 +19,12 @@ from tests.bridge.opcua.walker import walk
 
 URL = "http://pi.plant:5000"
 NAME = "octoprint-1"
+COUNTERS = (
+    "MachineryBuildingBlocks.OperationCounters.OperationCycleCounter",
+    "MachineryBuildingBlocks.OperationCounters.OperationDuration",
+    "MachineryBuildingBlocks.OperationCounters.PowerOnDuration",
+    "Monitoring.MachineTool.PowerOnDuration",
+)
 SECONDS = 10  # until a notification counts as lost
 
 
@@ -84,6 +90,7 @@ async def test_every_value_is_good_or_says_that_it_is_not_known(tmp_path: Path) 
     assert unsure == {
         "Identification.YearOfConstruction": "UncertainInitialValue",
         "Production.ActiveProgram.Progress": "BadWaitingForInitialData",
+        **dict.fromkeys(COUNTERS, "BadWaitingForInitialData"),
     }
 
 
