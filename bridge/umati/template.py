@@ -17,6 +17,7 @@ from bridge.umati.projection import PROGRESS
 
 MACHINE_TYPE = ("am", 1005)
 PROCESS_VALUE_TYPE = ("am", 1002)
+JOB_END_PROGNOSIS_TYPE = ("mt", 37)
 
 PROCESS_MONITORING = 2  # am:SensorCategory
 INFO = 0  # am:SensorSeverity
@@ -58,6 +59,7 @@ _INCLUDE = (
     "mt:Monitoring/mach:Process",
     "mt:Monitoring/mt:MachineTool/mt:PowerOnDuration",
     "mt:Notification/mt:Messages",
+    "mt:Notification/mt:Prognoses",
     "mt:Production/mt:ActiveProgram/mt:JobIdentifier",
 )
 
@@ -70,7 +72,12 @@ def build(server: OpcUaServer, profile: Profile) -> Template:
             browse_name="own:Progress",
             type_id=_ANALOG_UNIT_RANGE_TYPE,
             data_type=_DOUBLE,
-        )
+        ),
+        Addition(
+            parent="mt:Notification/mt:Prognoses",
+            browse_name="own:JobEnd",
+            type_id=server.node_id(*JOB_END_PROGNOSIS_TYPE),
+        ),
     ]
     constants: dict[str, Any] = {
         "Identification.AMTechnologyIdentifier": "MEX",
