@@ -12,45 +12,31 @@ because "not available" is then the truth.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from asyncua import ua
-from asyncua.ua.status_codes import StatusCodes
 
 from bridge.machine import Heater, Job, Link, Machine, Transition
 from bridge.machine.transition import CONNECTED_STATES
+from bridge.opcua.times import EPOCH
+from bridge.umati.counters import counter_changes, counters
 from bridge.umati.identification import Identification
 from bridge.umati.profile import Profile
 from bridge.umati.program import ProgramState, program_state, steps
+from bridge.umati.readings import GOOD, INITIAL, LAST_USABLE, NO_COMMUNICATION, WAITING, Reading, Write
 from bridge.umati.states import ItemState, Mode, OperationMode, Situation, State, situation_of
-
-GOOD = 0
-WAITING = int(StatusCodes.BadWaitingForInitialData)
-NO_COMMUNICATION = int(StatusCodes.BadNoCommunication)
-LAST_USABLE = int(StatusCodes.UncertainLastUsableValue)
-INITIAL = int(StatusCodes.UncertainInitialValue)
 
 ITEM_STATE = "MachineryBuildingBlocks.MachineryItemState"
 MODE = "MachineryBuildingBlocks.MachineryOperationMode"
 OPERATION_MODE = "Monitoring.MachineTool.OperationMode"
 ACTIVE_PROGRAM = "Production.ActiveProgram"
 PROGRAM_STATE = f"{ACTIVE_PROGRAM}.State"
+JOB_END = "Notification.Prognoses.JobEnd"
 PROGRESS = f"{ACTIVE_PROGRAM}.Progress"
 
 Type = ua.VariantType
 NodeIdOf = Callable[[str, int], ua.NodeId]
-
-
-class Reading(NamedTuple):
-    """A value, when it came to be so at its source, and its status code."""
-
-    value: ua.Variant
-    time: datetime
-    status: int = GOOD
-
-
-Write = tuple[str, Reading]
 
 
 class _Quality(NamedTuple):
@@ -62,6 +48,7 @@ class _Quality(NamedTuple):
 
 _GOOD = _Quality(GOOD, None)
 _UNKNOWN = ua.Variant(0.0, Type.Double)
+_NO_TIME = ua.Variant(EPOCH, Type.DateTime)
 
 
 class Projection:
@@ -87,6 +74,8 @@ class Projection:
             *_names(job, since),
             *self._state(PROGRAM_STATE, program_state(job), _program_time(job, program_state(job), time)),
             (PROGRESS, _number(*_progress(machine), since)),
+            *_prognosis(machine, since),
+            *counters(machine, since),
         ]
         quality = _quality(machine)
         for name, *paths in profile.heater_paths:
@@ -110,6 +99,8 @@ class Projection:
         if after.job is not before.job or requalified:
             yield from self._program_changes(before, transition)
             yield from _progress_changes(before, after, time)
+            yield from _prognosis_changes(before, after, time)
+        yield from counter_changes(before, after, time)
         situation, previous = situation_of(after), situation_of(before)
         if situation is not previous:
             yield from self._situation(situation, time, previous)
@@ -219,6 +210,35 @@ def _progress_changes(before: Machine, after: Machine, time: datetime) -> Iterat
     now, moment, quality = _progress(after)
     if now != was or (now is not None and quality.status != earlier.status):
         yield PROGRESS, _number(now, moment, quality, time)
+
+
+def _prognosis(machine: Machine, otherwise: datetime) -> Iterator[Write]:
+    """When the active job will end, and which it is (OPC 40501-1, 8.6.10); Bad while that is not known."""
+    job, quality = machine.active_job, _quality(machine)
+    end = None if job is None else _predicted_end(job)
+    if job is None or end is None:
+        run, value, time, status = "", _NO_TIME, otherwise, WAITING
+    else:
+        run, value = job.run, ua.Variant(end, Type.DateTime)
+        time, status = quality.since or job.progress_time or otherwise, quality.status
+    yield f"{JOB_END}.PredictedTime", Reading(value, time, status)
+    yield f"{JOB_END}.SourceIdentifier", Reading(ua.Variant(run, Type.String), time, status)
+
+
+def _predicted_end(job: Job) -> datetime | None:
+    if job.progress_time is None or job.print_time_left is None:
+        return None
+    try:
+        return job.progress_time + timedelta(seconds=job.print_time_left)
+    except OverflowError:  # after the year 9999
+        return None
+
+
+def _prognosis_changes(before: Machine, after: Machine, time: datetime) -> Iterator[Write]:
+    shown = dict(_prognosis(before, time))
+    for path, reading in _prognosis(after, time):
+        if (reading.value.Value, reading.status) != (shown[path].value.Value, shown[path].status):
+            yield path, reading
 
 
 def _state_values(state: State, node_id: NodeIdOf) -> tuple[ua.Variant, ua.Variant, ua.Variant]:

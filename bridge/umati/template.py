@@ -11,11 +11,13 @@ from asyncua import ua
 from asyncua.ua.object_ids import ObjectIds
 
 from bridge.opcua import Addition, OpcUaServer, Template
+from bridge.umati.counters import CYCLES
 from bridge.umati.profile import Profile, heater_path, heater_title, is_tool
 from bridge.umati.projection import PROGRESS
 
 MACHINE_TYPE = ("am", 1005)
 PROCESS_VALUE_TYPE = ("am", 1002)
+JOB_END_PROGNOSIS_TYPE = ("mt", 37)
 
 PROCESS_MONITORING = 2  # am:SensorCategory
 INFO = 0  # am:SensorSeverity
@@ -33,6 +35,7 @@ NOTIFIERS = ("", MESSAGES)
 """Where a machine's events are seen: at the machine itself, and where OPC 40501-1 puts them."""
 
 _ANALOG_UNIT_RANGE_TYPE = ua.NodeId(ua.Int32(ObjectIds.AnalogUnitRangeType))
+_UINT32 = ua.NodeId(ua.Int32(ObjectIds.UInt32))
 _DOUBLE = ua.NodeId(ua.Int32(ObjectIds.Double))
 
 _IDENTIFICATION = (
@@ -49,8 +52,14 @@ _INCLUDE = (
     *(f"di:Identification/{name}" for name in _IDENTIFICATION),
     "mach:MachineryBuildingBlocks/mach:MachineryItemState/CurrentState/Number",
     "mach:MachineryBuildingBlocks/mach:MachineryOperationMode/CurrentState/Number",
+    *(
+        f"mach:MachineryBuildingBlocks/di:OperationCounters/di:{name}"
+        for name in ("PowerOnDuration", "OperationDuration", "OperationCycleCounter")
+    ),
     "mt:Monitoring/mach:Process",
+    "mt:Monitoring/mt:MachineTool/mt:PowerOnDuration",
     "mt:Notification/mt:Messages",
+    "mt:Notification/mt:Prognoses",
     "mt:Production/mt:ActiveProgram/mt:JobIdentifier",
 )
 
@@ -63,7 +72,12 @@ def build(server: OpcUaServer, profile: Profile) -> Template:
             browse_name="own:Progress",
             type_id=_ANALOG_UNIT_RANGE_TYPE,
             data_type=_DOUBLE,
-        )
+        ),
+        Addition(
+            parent="mt:Notification/mt:Prognoses",
+            browse_name="own:JobEnd",
+            type_id=server.node_id(*JOB_END_PROGNOSIS_TYPE),
+        ),
     ]
     constants: dict[str, Any] = {
         "Identification.AMTechnologyIdentifier": "MEX",
@@ -72,7 +86,7 @@ def build(server: OpcUaServer, profile: Profile) -> Template:
         f"{PROGRESS}.EngineeringUnits": PERCENT,
         f"{PROGRESS}.EURange": PROGRESS_RANGE,
     }
-    data_types: dict[str, ua.NodeId] = {}
+    data_types = {CYCLES: _UINT32}
     for name in profile.heaters:
         additions.append(
             Addition(

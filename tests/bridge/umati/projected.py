@@ -10,7 +10,8 @@ from bridge.machine import Machine, Transition
 from bridge.settings import IdentificationSettings
 from bridge.umati.identification import identify
 from bridge.umati.profile import Profile, profile_of
-from bridge.umati.projection import Projection, Reading
+from bridge.umati.projection import Projection
+from bridge.umati.readings import Reading
 from tests.bridge.events import START
 
 NAMESPACES = {"mach": 4, "mt": 11}

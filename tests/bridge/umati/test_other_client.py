@@ -60,6 +60,8 @@ async def test_node_opcua_reads_every_node_and_finds_the_state_by_its_browse_pat
     assert values["Production/ActiveProgram/Progress"] == ("Double", 50, "Good")
     assert values["Monitoring/MachineTool/OperationMode"] == ("Int32", 1, "Good")
     assert values["Monitoring/Process/Tool 0/AnalogSignal"] == ("Double", 210.1, "Good")
+    assert values["Notification/Prognoses/JobEnd/SourceIdentifier"] == ("String", "run-1", "Good")
+    assert values["MachineryBuildingBlocks/OperationCounters/OperationCycleCounter"] == ("UInt32", 1, "Good")
     assert found["Monitoring/Process/Tool 0/AnalogSignal/EURange"]["value"] == {"low": 0, "high": 500}
     unknown = ("Null", None, "BadWaitingForInitialData")
     assert values["Monitoring/Process/Chamber/AnalogSignal"] == unknown

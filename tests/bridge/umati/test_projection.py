@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from asyncua import ua
 from asyncua.ua import ua_binary
@@ -11,6 +13,8 @@ from bridge.umati.profile import Profile, profile_of
 from tests.bridge.events import HEATERS, JOB, START, Story, printing
 from tests.bridge.umati.projected import BED, PROGRAM, TOOL, changes, shown, whole
 
+PREDICTED = "Notification.Prognoses.JobEnd.PredictedTime"
+END_OF = "Notification.Prognoses.JobEnd.SourceIdentifier"
 WAITING = ua.StatusCodes.BadWaitingForInitialData
 NO_COMMUNICATION = ua.StatusCodes.BadNoCommunication
 LAST_USABLE = ua.StatusCodes.UncertainLastUsableValue
@@ -104,7 +108,44 @@ def test_only_what_differs_is_written() -> None:
     story.tell(wire.HEATERS, heaters={**HEATERS, "bed": {"actual": 60.1, "target": 60.0}})
     assert [path for path, _ in changes(story.transitions[-1], profile)] == [f"{BED}.AnalogSignal"]
     story.tell(wire.PROGRESS)
-    assert [path for path, _ in changes(story.transitions[-1], profile)] == [f"{PROGRAM}.Progress"]
+    written = [path for path, _ in changes(story.transitions[-1], profile)]
+    assert written == [
+        f"{PROGRAM}.Progress",
+        PREDICTED,
+        END_OF,
+        "MachineryBuildingBlocks.OperationCounters.OperationDuration",
+    ]
+
+
+def test_the_end_of_a_job_is_predicted_from_its_last_report_and_only_while_the_time_left_is_known() -> None:
+    story = printing()
+    assert {whole(story.machine)[path].status for path in (PREDICTED, END_OF)} == {WAITING}
+    told = story.tell(wire.PROGRESS, print_time_left=290.0).record.time
+    readings = whole(story.machine)
+    end = told + timedelta(seconds=290)
+    assert (readings[PREDICTED].value.Value, readings[PREDICTED].time) == (end, told)
+    assert readings[END_OF].value.Value == "run-1"
+    assert {readings[path].status for path in (PREDICTED, END_OF)} == {0}
+    story.tell(wire.PROGRESS, print_time_left=None)
+    assert whole(story.machine)[PREDICTED].status == WAITING
+
+
+def test_a_time_left_that_no_calendar_holds_is_unknown() -> None:
+    story = printing()
+    for left in (1e12, 1e300):
+        story.tell(wire.PROGRESS, print_time_left=left)
+        assert whole(story.machine)[PREDICTED].status == WAITING
+
+
+def test_the_end_of_a_job_is_not_predicted_when_it_is_over_or_out_of_reach() -> None:
+    story = printing()
+    story.tell(wire.PROGRESS)
+    profile = profile_of(story.machine)
+    lost = dict(changes(story.link("lost"), profile))
+    assert (lost[PREDICTED].status, lost[END_OF].status) == (NO_COMMUNICATION, NO_COMMUNICATION)
+    story.link("up")
+    ended = dict(changes(story.tell(wire.JOB_ENDED), profile))
+    assert (ended[PREDICTED].status, ended[END_OF].status) == (WAITING, WAITING)
 
 
 def test_a_program_begins_and_ends_when_its_job_did() -> None:

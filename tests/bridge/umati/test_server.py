@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,16 @@ from tests.bridge.opcua.walker import walk
 
 URL = "http://pi.plant:5000"
 NAME = "octoprint-1"
+COUNTERS = (
+    "MachineryBuildingBlocks.OperationCounters.OperationCycleCounter",
+    "MachineryBuildingBlocks.OperationCounters.OperationDuration",
+    "MachineryBuildingBlocks.OperationCounters.PowerOnDuration",
+    "Monitoring.MachineTool.PowerOnDuration",
+)
+JOB_END = (
+    "Notification.Prognoses.JobEnd.PredictedTime",
+    "Notification.Prognoses.JobEnd.SourceIdentifier",
+)
 SECONDS = 30  # until a notification counts as lost
 
 
@@ -84,6 +95,7 @@ async def test_every_value_is_good_or_says_that_it_is_not_known(tmp_path: Path) 
     assert unsure == {
         "Identification.YearOfConstruction": "UncertainInitialValue",
         "Production.ActiveProgram.Progress": "BadWaitingForInitialData",
+        **dict.fromkeys((*COUNTERS, *JOB_END), "BadWaitingForInitialData"),
     }
 
 
@@ -342,3 +354,16 @@ async def test_a_users_file_that_cannot_be_used_stops_the_start_in_words(tmp_pat
     with pytest.raises(UsersError, match=r"users\.json, line 1: .*correct it, or delete the file"):
         await server.start()
     await server.stop()
+
+
+async def test_a_client_sees_when_the_job_will_end(tmp_path: Path) -> None:
+    told = story()
+    told.tell(wire.JOB_STARTED)
+    told.states("printing")
+    predicted, source = JOB_END
+    async with serving(tmp_path, told) as server, Client(server.endpoint_url) as client:
+        heard = told.tell(wire.PROGRESS, print_time_left=290.0)
+        server.handle(heard)
+        end = heard.record.time + timedelta(seconds=290)
+        assert await value(client, predicted) == end
+        assert await value(client, source) == "run-1"
