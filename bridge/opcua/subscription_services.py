@@ -340,6 +340,7 @@ class SessionSubscriptions:
         result = ua.SetTriggeringResult()
         result.RemoveResults = each(params.LinksToRemove, item.links.discard, linked=True)
         result.AddResults = each(params.LinksToAdd, item.links.add, linked=False)
+        subscription.linking.add(item)
         return result
 
     def delete_monitored_items(self, params: ua.DeleteMonitoredItemsParameters) -> list[ua.StatusCode]:
@@ -351,8 +352,6 @@ class SessionSubscriptions:
             if item is not None:
                 self._all.release(item)
                 subscription.forget(item)
-                for other in subscription.items.values():
-                    other.links.discard(item)
             results.append(_code(Codes.Good if item else Codes.BadMonitoredItemIdInvalid))
         return results
 

@@ -61,6 +61,7 @@ class Subscription:
         self.terms = terms
         self.enabled = enabled
         self.items: dict[int, MonitoredItem] = {}
+        self.linking: set[MonitoredItem] = set()  # those that make others report
         self.unacknowledged: dict[int, ua.NotificationMessage] = {}
         self._expire = expire
         self._ready: dict[MonitoredItem, None] = {}  # items with something to report, in order
@@ -101,8 +102,11 @@ class Subscription:
         self._ready[item] = None
 
     def forget(self, item: MonitoredItem) -> None:
-        """What this item had to report is reported no more."""
+        """What this item had to report is reported no more, nor does it make others report."""
         self._ready.pop(item, None)
+        self.linking.discard(item)
+        for other in self.linking:
+            other.links.discard(item)
 
     def hand_over(self, session: Session) -> None:
         """Belong to another session from now on (Part 4, 5.14.7)."""
