@@ -43,7 +43,6 @@ class ServerCounts:
     RejectedSessionCount: int = 0
     SessionTimeoutCount: int = 0
     SessionAbortCount: int = 0
-    CumulatedSubscriptionCount: int = 0
     SecurityRejectedRequestsCount: int = 0
     RejectedRequestsCount: int = 0
 
@@ -102,6 +101,7 @@ class Diagnostics:
         return ua.ServerDiagnosticsSummaryDataType(
             CurrentSessionCount=len(self._sessions()),
             CurrentSubscriptionCount=len(subscriptions),
+            CumulatedSubscriptionCount=self._server.subscription_service.created,
             PublishingIntervalCount=len({held.terms.interval for held in subscriptions}),
             **asdict(self.counts),
         )

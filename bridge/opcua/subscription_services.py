@@ -5,10 +5,8 @@ In: requests as decoded. Out: subscriptions and items within the server's limits
 
 from __future__ import annotations
 
-import logging
-import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from asyncua import ua
 from asyncua.common.utils import ServiceError
@@ -16,15 +14,13 @@ from asyncua.server.subscription_service import SubscriptionService
 
 from .changes import Change
 from .events import SERVER, Event
+from .filters import Filters, refused
 from .limits import Limits
-from .monitored import DataItem, EventItem, MonitoredItem, WhereClause
+from .monitored import DataItem, EventItem, MonitoredItem
 from .ports import SCOPE, Scope
 from .ranges import parse
 from .space import LazyAddressSpace
-from .subscriptions import Subscription, Terms, items_of
-
-if TYPE_CHECKING:
-    from .sessions import Session
+from .subscriptions import Owner, Subscription, Terms, items_of
 
 Codes = ua.StatusCodes
 Id = ua.AttributeIds
@@ -35,11 +31,6 @@ LONGEST_LIFE = 3_600_000.0  # ms without a sign of the client
 SHORTEST_INTERVAL = 1.0  # ms: the clock of the event loop
 LONGEST_INTERVAL = 3_600_000.0  # ms
 _BINARY = "Default Binary"
-_NUMBERS = {
-    ua.VariantType[name]
-    for name in ("SByte", "Byte", "Int16", "UInt16", "Int32", "UInt32", "Int64", "UInt64", "Float", "Double")
-}
-_EU_RANGE = ua.QualifiedName("EURange", 0)
 
 
 class Subscriptions(SubscriptionService):
@@ -52,6 +43,7 @@ class Subscriptions(SubscriptionService):
         self.limits = limits
         self.shortest_interval = max(shortest_interval, SHORTEST_INTERVAL)
         self._listening: dict[ua.NodeId, dict[EventItem, None]] = {}  # event items, by what they listen to
+        self.created = 0  # since the start
         self._identifiers = 0
 
     def new_identifier(self) -> int:
@@ -94,10 +86,11 @@ class Subscriptions(SubscriptionService):
 class SessionSubscriptions:
     """What asyncua's session and processor ask of a subscription service, for one session."""
 
-    def __init__(self, all_subscriptions: Subscriptions, session: Session) -> None:
+    def __init__(self, all_subscriptions: Subscriptions, session: Owner) -> None:
         self._all = all_subscriptions
         self._session = session
         self._space: LazyAddressSpace = all_subscriptions.aspace
+        self._filters = Filters(self._space, all_subscriptions.limits)
 
     @property
     def subscriptions(self) -> Mapping[int, Subscription]:
@@ -123,7 +116,7 @@ class SessionSubscriptions:
         )
         self._all.subscriptions[subscription.id] = subscription
         subscription.start()
-        self._session.iserver.diagnostics.counts.CumulatedSubscriptionCount += 1
+        self._all.created += 1
         return ua.CreateSubscriptionResult(
             subscription.id, terms.interval, ua.Counter(terms.lifetime), ua.Counter(terms.keep_alive)
         )
@@ -235,7 +228,7 @@ class SessionSubscriptions:
         for request in params.ItemsToCreate:
             try:
                 if room <= 0:
-                    raise _refused(Codes.BadTooManyMonitoredItems)
+                    raise refused(Codes.BadTooManyMonitoredItems)
                 results.append(self._create(subscription, request, params.TimestampsToReturn))
                 room -= 1
             except ua.UaStatusCodeError as error:
@@ -246,6 +239,8 @@ class SessionSubscriptions:
         self, subscription: Subscription, request: ua.MonitoredItemCreateRequest, timestamps: Any
     ) -> ua.MonitoredItemCreateResult:
         what, wanted = request.ItemToMonitor, request.RequestedParameters
+        if what.NodeId not in self._space:
+            raise refused(Codes.BadNodeIdUnknown)
         identifier = self._all.new_identifier()
         item: MonitoredItem
         if what.AttributeId == Id.EventNotifier:
@@ -253,18 +248,18 @@ class SessionSubscriptions:
                 identifier, request, subscription.tell, _hearing(subscription, SCOPE.get())
             )
             self._check_notifier(what.NodeId)
-            self._filter_events(event_item, wanted.Filter)
+            self._filters.of_events(event_item, wanted.Filter)
         else:
             data_item = item = DataItem(identifier, request, subscription.tell)
             self._check_encoding(what)
-            self._filter_data(data_item, wanted.Filter)
+            self._filters.of_changes(data_item, wanted.Filter)
             data_item.index_range = what.IndexRange or ""
             data_item.timestamps = int(timestamps)
         size = self._sized(item, wanted)
         if isinstance(item, DataItem):
             status, item.handle = self._space.add_datachange_callback(what.NodeId, what.AttributeId, item)
             if not status.is_good():
-                raise _refused(status.value)
+                raise refused(status.value)
             item.push(self._present(item))
         else:
             self._all.listen(item)
@@ -289,12 +284,12 @@ class SessionSubscriptions:
             result = ua.MonitoredItemModifyResult()
             try:
                 if item is None:
-                    raise _refused(Codes.BadMonitoredItemIdInvalid)
+                    raise refused(Codes.BadMonitoredItemIdInvalid)
                 if isinstance(item, DataItem):
-                    self._filter_data(item, wanted.Filter)
+                    self._filters.of_changes(item, wanted.Filter)
                     item.timestamps = int(params.TimestampsToReturn)
                 elif isinstance(item, EventItem):
-                    self._filter_events(item, wanted.Filter)
+                    self._filters.of_events(item, wanted.Filter)
                 result.RevisedSamplingInterval = 0.0
                 result.RevisedQueueSize = ua.Counter(self._sized(item, wanted))
             except ua.UaStatusCodeError as error:
@@ -401,68 +396,17 @@ class SessionSubscriptions:
         return size
 
     def _check_notifier(self, node_id: ua.NodeId) -> None:
-        if node_id not in self._space:
-            raise _refused(Codes.BadNodeIdUnknown)
         notifier = self._space.value(node_id, Id.EventNotifier)
         if notifier is None:
-            raise _refused(Codes.BadAttributeIdInvalid)
+            raise refused(Codes.BadAttributeIdInvalid)
         if not notifier & SUBSCRIBE_TO_EVENTS:
-            raise _refused(Codes.BadNotSupported)
+            raise refused(Codes.BadNotSupported)
 
     def _check_encoding(self, what: ua.ReadValueId) -> None:
         if what.IndexRange:
             parse(what.IndexRange)
         if what.DataEncoding.Name and (what.AttributeId != Id.Value or what.DataEncoding.Name != _BINARY):
-            raise _refused(Codes.BadDataEncodingInvalid)
-
-    def _filter_events(self, item: EventItem, wanted: Any) -> None:
-        wanted = _decoded(wanted)
-        if not hasattr(wanted, "SelectClauses"):
-            raise _refused(Codes.BadFilterNotAllowed if wanted is not None else Codes.BadEventFilterInvalid)
-        limits = self._all.limits
-        elements = (wanted.WhereClause and wanted.WhereClause.Elements) or ()
-        if len(wanted.SelectClauses or ()) > limits.select_clauses or len(elements) > limits.where_elements:
-            raise _refused(Codes.BadMonitoredItemFilterInvalid)
-        where = WhereClause(logging.getLogger(__name__), self._space, wanted.WhereClause)
-        item.filter(wanted.SelectClauses or [], where)
-
-    def _filter_data(self, item: DataItem, wanted: Any) -> None:
-        wanted = _decoded(wanted)
-        if wanted is None:
-            item.trigger, item.deadband = ua.DataChangeTrigger.StatusValue, 0.0
-            return
-        if not hasattr(wanted, "DeadbandType"):
-            supported = hasattr(wanted, "AggregateType")
-            raise _refused(
-                Codes.BadMonitoredItemFilterUnsupported if supported else Codes.BadFilterNotAllowed
-            )
-        item.trigger, item.deadband = wanted.Trigger, self._deadband(item, wanted)
-
-    def _deadband(self, item: DataItem, wanted: ua.DataChangeFilter) -> float:
-        if wanted.DeadbandType == ua.DeadbandType.None_:
-            return 0.0
-        present = self._space.read_attribute_value(item.node_id, item.attribute).Value
-        is_number = present is None or present.VariantType in _NUMBERS | {ua.VariantType.Null}
-        if item.attribute != Id.Value or not is_number:
-            raise _refused(Codes.BadFilterNotAllowed)
-        width = float(wanted.DeadbandValue)
-        if not (width >= 0 and math.isfinite(width)):
-            raise _refused(Codes.BadDeadbandFilterInvalid)
-        if wanted.DeadbandType == ua.DeadbandType.Absolute:
-            return width
-        eu_range = self._eu_range(item.node_id)
-        if wanted.DeadbandType != ua.DeadbandType.Percent or eu_range is None:
-            raise _refused(Codes.BadMonitoredItemFilterUnsupported)
-        if width > 100:
-            raise _refused(Codes.BadDeadbandFilterInvalid)
-        return float(width / 100 * (eu_range.High - eu_range.Low))
-
-    def _eu_range(self, node_id: ua.NodeId) -> ua.Range | None:
-        for reference in self._space.node(node_id).references:
-            if reference.IsForward and reference.BrowseName == _EU_RANGE:
-                found = self._space.value(reference.NodeId, Id.Value)
-                return found if isinstance(found, ua.Range) else None
-        return None
+            raise refused(Codes.BadDataEncodingInvalid)
 
 
 def _hearing(subscription: Subscription, scope: Scope | None) -> Callable[[Event], bool]:
@@ -475,15 +419,6 @@ def _hearing(subscription: Subscription, scope: Scope | None) -> Callable[[Event
     return hears
 
 
-def _decoded(wanted: Any) -> Any:
-    """A filter, or None: clients may send an extension object with nothing in it."""
-    if isinstance(wanted, ua.ExtensionObject):
-        if not wanted.Body and wanted.TypeId.is_null():
-            return None
-        raise _refused(Codes.BadMonitoredItemFilterInvalid)
-    return wanted
-
-
 def _check_timestamps(wanted: Any) -> None:
     if wanted not in tuple(ua.TimestampsToReturn)[:4]:
         raise ServiceError(Codes.BadTimestampsToReturnInvalid)
@@ -491,7 +426,3 @@ def _check_timestamps(wanted: Any) -> None:
 
 def _code(number: int) -> ua.StatusCode:
     return ua.StatusCode(ua.UInt32(number))
-
-
-def _refused(number: int) -> ua.UaStatusCodeError:
-    return ua.UaStatusCodeError(number)

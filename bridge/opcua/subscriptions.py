@@ -10,15 +10,13 @@ import asyncio
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import structlog
 from asyncua import ua
+from asyncua.crypto.permission_rules import User
 
 from .monitored import DataItem, MonitoredItem
-
-if TYPE_CHECKING:
-    from .sessions import Session
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +30,17 @@ _NO_DIAGNOSTICS = _COUNT(-1)
 _LAST_SEQUENCE_NUMBER = 2**32 - 1
 
 PublishRequest = Any  # asyncua's
+
+
+class Owner(Protocol):
+    """The session that a subscription belongs to."""
+
+    session_id: ua.NodeId
+    user: User
+
+    def take_publish_request(self, subscription_id: int) -> PublishRequest | None: ...
+
+    async def answer(self, result: ua.PublishResult, request: PublishRequest) -> None: ...
 
 
 @dataclass(slots=True)
@@ -51,7 +60,7 @@ class Subscription:
     def __init__(
         self,
         identifier: int,
-        session: Session,
+        session: Owner,
         terms: Terms,
         enabled: bool,
         expire: Callable[[Subscription], None],
@@ -108,7 +117,7 @@ class Subscription:
         for other in self.linking:
             other.links.discard(item)
 
-    def hand_over(self, session: Session) -> None:
+    def hand_over(self, session: Owner) -> None:
         """Belong to another session from now on (Part 4, 5.14.7)."""
         self.session = session
         self.heard()

@@ -197,6 +197,7 @@ async def test_a_percent_deadband_is_of_the_range(told: Told, machine: Instance)
         (PROGRESS, ua.DeadbandType.Absolute, -1.0, Codes.BadDeadbandFilterInvalid),
         (PROGRESS, ua.DeadbandType.Absolute, float("nan"), Codes.BadDeadbandFilterInvalid),
         (PROGRESS, ua.DeadbandType.Percent, 101.0, Codes.BadDeadbandFilterInvalid),
+        ("Nowhere", ua.DeadbandType.Percent, 1.0, Codes.BadNodeIdUnknown),
     ],
 )
 async def test_a_deadband_that_makes_no_sense_is_refused(
