@@ -83,7 +83,8 @@ class Filters:
         return float(width / 100 * (eu_range.High - eu_range.Low))
 
     def _eu_range(self, node_id: ua.NodeId) -> ua.Range | None:
-        for reference in self._space.node(node_id).references:
+        node = self._space.get(node_id)
+        for reference in [] if node is None else node.references:  # it may have gone since
             if reference.IsForward and reference.BrowseName == _EU_RANGE:
                 found = self._space.value(reference.NodeId, Id.Value)
                 return found if isinstance(found, ua.Range) else None
