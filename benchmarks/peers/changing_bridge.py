@@ -16,7 +16,7 @@ from tests.bridge.umati.test_server import story
 PATHS = [
     f"Monitoring.Process.{heater}.{value}"
     for heater in ("Tool 0", "Bed")
-    for value in ("AnalogSignal", "Setpoint")
+    for value in ("AnalogSignal", "ProcessValueSetpoint")
 ]
 
 
@@ -25,12 +25,11 @@ async def main(items: int, rate: float) -> None:
         server = UmatiServer(OpcUaSettings(port=0, anonymous=True), Path(folder))
         machine = story().machine
         written = []
-        for number in range(items // 4):
+        for number in range(items // len(PATHS)):
             identity = MachineIdentity(f"Printer {number}", f"http://pi/{number}", IdentificationSettings())
             server.add_machine(f"machine-{number}", identity, machine)
             instance = server._served[f"machine-{number}"].instance
-            paths = [path for path in instance.template.paths if path in PATHS] or PATHS
-            written += [(instance, path) for path in paths]
+            written += [(instance, path) for path in PATHS]
         await server.start()
         nodes = [instance.node_id(path).to_string() for instance, path in written]
         print(json.dumps({"url": server.endpoint_url, "nodes": nodes}), flush=True)

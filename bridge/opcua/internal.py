@@ -111,8 +111,6 @@ class LazyInternalServer(InternalServer):
         self.trust = trust
         self.connections: list[GuardedProtocol] = []  # all, whatever their port
         self.max_connections = limits.connections
-        self.max_subscriptions = limits.subscriptions
-        self.max_monitored_item_queue_size = limits.queue_size
         self.allow_remote_admin = False
         self.anonymous = anonymous
         self.disabled_clock = True  # ours below can be stopped at once

@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import structlog
 from asyncua import ua
 from asyncua.server.monitored_item_service import WhereClauseEvaluator
 from asyncua.ua import ua_binary
@@ -19,8 +18,6 @@ from .changes import OVERFLOW, Change
 from .events import Event, overflow_event
 from .ranges import part_of
 from .space import supertypes
-
-log = structlog.get_logger(__name__)
 
 Mode = ua.MonitoringMode
 

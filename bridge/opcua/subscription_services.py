@@ -159,8 +159,10 @@ class SessionSubscriptions:
         results = []
         for ack in acks:
             subscription = own.get(ack.SubscriptionId)
-            known = Codes.BadSubscriptionIdInvalid
-            results.append(_code(subscription.acknowledge(ack.SequenceNumber) if subscription else known))
+            code = Codes.BadSubscriptionIdInvalid
+            if subscription is not None:
+                code = subscription.acknowledge(ack.SequenceNumber)
+            results.append(_code(code))
         for subscription in own.values():
             subscription.heard()
         return len(own), results
@@ -176,7 +178,7 @@ class SessionSubscriptions:
     async def transfer_subscriptions(
         self, params: ua.TransferSubscriptionsParameters, session_id: ua.NodeId, callback: Any
     ) -> list[ua.TransferResult]:
-        """TransferSubscriptions (Part 4, 5.14.7), from another session of the same user."""
+        """TransferSubscriptions (Part 4, 5.14.7), from another session of the same user, who has a name."""
         return [self._transfer(number, params.SendInitialValues) for number in params.SubscriptionIds]
 
     def _transfer(self, number: int, with_values: bool) -> ua.TransferResult:
@@ -184,7 +186,7 @@ class SessionSubscriptions:
         subscription = self._all.subscriptions.get(number)
         if subscription is None:
             result.StatusCode = _code(Codes.BadSubscriptionIdInvalid)
-        elif subscription.session.user != self._session.user:
+        elif not self._session.user.name or subscription.session.user.name != self._session.user.name:
             result.StatusCode = _code(Codes.BadUserAccessDenied)
         elif subscription.session is not self._session:
             subscription.hand_over(self._session)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ from asyncua import Client, ua
 from asyncua.ua.ua_binary import struct_from_binary
 
 from bridge.opcua import Instance, OpcUaServer
+
+from .conftest import PASSWORD, machine_template, secure_client
 
 PROGRESS = "Production.ActiveProgram.Progress"
 SIGNAL = "Monitoring.Process.Tool 0.AnalogSignal"
@@ -369,6 +372,51 @@ async def test_a_subscription_is_nobody_elses(told: Told, server: OpcUaServer, m
         assert await refusal(stranger.monitor(machine, PROGRESS)) == Codes.BadSubscriptionIdInvalid
     machine.write(PROGRESS, 4.0)
     await told.values_are(0.0, 4.0)
+
+
+async def test_a_subscription_goes_to_another_session_of_the_same_user_alone(
+    make_server: Callable[..., OpcUaServer], tmp_path: Path
+) -> None:
+    server = make_server()
+    for name in ("ann", "bob"):
+        server._iserver.logins._users.add(name, PASSWORD)
+    await server.start()
+    machine = server.add_instance("m1", "One", machine_template(server), server.node_id("mach", 1001))
+    mode = ua.MessageSecurityMode.SignAndEncrypt
+    try:
+        async with (
+            secure_client(server, tmp_path / "1", mode, "ann", PASSWORD) as first,
+            secure_client(server, tmp_path / "2", mode, "ann", PASSWORD) as second,
+            secure_client(server, tmp_path / "3", mode, "bob", PASSWORD) as other,
+            Client(server.endpoint_url) as nobody,
+        ):
+            told, unnamed = Told(first), Told(nobody)
+            for one in (told, unnamed):
+                await one.create()
+            await told.monitor(machine, PROGRESS)
+            await told.until(lambda: told.values)
+            for thief in (other, nobody):
+                (denied,) = await transferred(thief, told.id)
+                assert denied.StatusCode.value == Codes.BadUserAccessDenied
+            (denied,) = await transferred(nobody, unnamed.id)
+            assert denied.StatusCode.value == Codes.BadUserAccessDenied
+            heir = Told(second)
+            await heir.create()
+            second.uaclient.session._subscription_callbacks[told.id] = heir._take
+            (given,) = await transferred(second, told.id)
+            assert given.StatusCode.value == Codes.Good
+            machine.write(PROGRESS, 8.0)
+            await heir.until(lambda: any(value == 8.0 for _, value, _ in heir.values))
+            assert all(value != 8.0 for _, value, _ in told.values)
+    finally:
+        await server.stop()
+
+
+async def transferred(client: Client, number: int) -> list[ua.TransferResult]:
+    """What TransferSubscriptions answers, with the present values asked for."""
+    params = ua.TransferSubscriptionsParameters(SubscriptionIds=[number], SendInitialValues=True)
+    results: list[ua.TransferResult] = await client.uaclient.transfer_subscriptions(params)
+    return results
 
 
 async def test_a_subscription_whose_client_asks_no_more_ends(client: Client, server: OpcUaServer) -> None:

@@ -13,7 +13,7 @@ from bridge.opcua import Instance, InstanceError, OpcUaServer
 
 SIGNAL = "Monitoring.Process.Tool 0.AnalogSignal"
 THEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-PATIENCE = 10  # seconds, only for a test that fails
+PATIENCE = 30  # seconds, only for a test that fails
 
 
 class Recorder:
