@@ -33,6 +33,7 @@ VERSION = 1
 PATH = "/push"
 MAX_BODY_BYTES = 1 << 20
 MAX_EVENTS = 500
+MAX_FILES = 100
 TOLERANCE_S = 300
 
 KEY_ID_HEADER = "MESBridge-Key-Id"
@@ -66,11 +67,13 @@ JOB_RESUMED = "job_resumed"
 JOB_ENDED = "job_ended"
 PROGRESS = "progress"
 HEATERS = "heaters"
+FILES = "files"
+FEEDSTOCK = "feedstock"
 FILAMENT_CHANGE = "filament_change"
 ERROR = "error"
 SHUTDOWN = "shutdown"
 
-COALESCED = frozenset({PROGRESS, HEATERS})
+COALESCED = frozenset({PROGRESS, HEATERS, FILES, FEEDSTOCK})
 """Kinds of which only the newest waiting event matters; all others are kept, in order."""
 
 
@@ -197,12 +200,22 @@ def _table(check_value: _Check, limit: int = 64) -> _Check:
     return check
 
 
+def _list(check_item: _Check, limit: int) -> _Check:
+    def check(value: Any, where: str) -> list[Any]:
+        if not isinstance(value, list) or len(value) > limit:
+            raise WireError(f"{where}: a list of at most {limit} entries is expected")
+        return [check_item(item, f"{where}[{index}]") for index, item in enumerate(value)]
+
+    return check
+
+
 _LONGEST = 1e9
 _seconds = _number(0, _LONGEST)
 _percent = _number(0, 100)
 _celsius = _number(-300, 5000)
 _name = _text(512)
 _run = _text(64)
+_layer = _whole(0, 1 << 31)
 
 _heaters = _table(_record(actual=_optional(_celsius), target=_optional(_celsius)))
 _filament = _table(_record(length=_optional(_number(0, _LONGEST)), volume=_optional(_number(0, _LONGEST))))
@@ -221,6 +234,22 @@ _progress = _record(
     completion=_optional(_percent),
     print_time=_optional(_seconds),
     print_time_left=_optional(_seconds),
+    layer=_optional(_layer),
+    layers=_optional(_layer),
+)
+_file = _record(
+    path=_text(4096),
+    size=_optional(_whole(0, 1 << 53)),
+    date=_optional(_time),
+    estimated_print_time=_optional(_seconds),
+    filament=_optional(_filament),
+)
+_spool = _record(
+    identifier=_optional(_name),
+    name=_optional(_name),
+    material=_optional(_name),
+    manufacturer=_optional(_name),
+    remaining=_optional(_number(-_LONGEST, _LONGEST)),
 )
 _profile = _record(
     name=_optional(_name),
@@ -262,15 +291,20 @@ PAYLOADS: Mapping[str, _Check] = {
     ),
     PROGRESS: _progress,
     HEATERS: _record(heaters=_heaters),
+    FILES: _record(files=_list(_file, MAX_FILES)),
+    FEEDSTOCK: _record(tools=_table(_spool, 32)),
     FILAMENT_CHANGE: _record(run=_optional(_run)),
     ERROR: _record(text=_text(2048)),
     SHUTDOWN: _record(),
 }
-"""Per kind, the check of its data. Units: seconds, percent, degrees Celsius, bytes, mm and cm³ of filament.
+"""Per kind, the check of its data. Units: seconds, percent, degrees Celsius, bytes; of filament mm, cm³ and g.
 
 ``job.run`` is made new by the plugin for each print and names it for ever; ``job.started`` is when the print
 began, by the clock of the machine that runs OctoPrint. ``heaters`` are OctoPrint's own names (``tool0``,
 ``bed``, ``chamber``). ``printer.uuid`` stays the same for the life of an OctoPrint installation.
+``files`` are the newest of the files that the printer can print, at most `MAX_FILES`; ``layer`` is the layer that is
+being printed, from 1, of ``layers``; ``tools`` are the spools that are mounted, by OctoPrint's name of the tool.
+A snapshot says nothing of files and spools: they follow it, where they are known.
 """
 
 

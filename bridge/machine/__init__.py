@@ -5,7 +5,10 @@ In flow records of the log, out flow transitions: the machine before and after, 
 
 from bridge.machine.model import (
     ACTIVE_JOB_STATES,
+    HISTORY,
     Counters,
+    Filament,
+    File,
     Heater,
     Job,
     JobState,
@@ -13,6 +16,7 @@ from bridge.machine.model import (
     Machine,
     Printer,
     Result,
+    Spool,
 )
 from bridge.machine.transition import (
     Change,
@@ -30,9 +34,12 @@ from bridge.machine.transition import (
 
 __all__ = [
     "ACTIVE_JOB_STATES",
+    "HISTORY",
     "Change",
     "Counters",
+    "Filament",
     "FilamentChangeRequested",
+    "File",
     "Heater",
     "Job",
     "JobEnded",
@@ -46,6 +53,7 @@ __all__ = [
     "Printer",
     "PrinterError",
     "Result",
+    "Spool",
     "StateChanged",
     "Transition",
     "apply",

@@ -31,6 +31,8 @@ def _plain(value: Any) -> Any:
         return wire.format_time(value)
     if isinstance(value, StrEnum):
         return value.value
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if is_dataclass(value):
@@ -53,6 +55,9 @@ def _typed(hint: Any, value: Any) -> Any:
     if typing.get_origin(hint) is Mapping:
         item_hint = typing.get_args(hint)[1]
         return {key: _typed(item_hint, item) for key, item in value.items()}
+    if typing.get_origin(hint) is tuple:
+        item_hint = typing.get_args(hint)[0]
+        return tuple(_typed(item_hint, item) for item in value)
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return hint(value)
     if is_dataclass(hint):

@@ -59,7 +59,8 @@ class Job:
     """One print. `run` names it for ever; durations in seconds, sizes in bytes, `completion` in percent.
 
     `started` and `ended` are true times, by the clock of the machine that runs OctoPrint;
-    `progress_time` is when completion, print time and time left were true.
+    `progress_time` is when completion, print time, time left and layer were true. The `layer` that is being
+    printed counts from 1.
     """
 
     run: str
@@ -74,6 +75,8 @@ class Job:
     completion: float | None = None
     print_time: float | None = None
     print_time_left: float | None = None
+    layer: int | None = None
+    layers: int | None = None
     progress_time: datetime | None = None
     ended: datetime | None = None
     result: Result | None = None
@@ -83,6 +86,29 @@ class Job:
     def active(self) -> bool:
         """Whether the job has begun and not ended."""
         return self.state in ACTIVE_JOB_STATES
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file that the printer can print; its `path` names it. Size in bytes, time in seconds."""
+
+    path: str
+    size: int | None = None
+    date: datetime | None = None
+    estimated_print_time: float | None = None
+    filament: Mapping[str, Filament] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Spool:
+    """The filament that a tool is fed with; `remaining` in grams, less than 0 when more was used than was known of."""
+
+    identifier: str | None = None
+    name: str | None = None
+    material: str | None = None
+    manufacturer: str | None = None
+    remaining: float | None = None
+    time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +126,10 @@ class Printer:
     heated_bed: bool
     heated_chamber: bool
     identity: Mapping[str, str]
+
+
+HISTORY = 20
+"""How many ended jobs of a machine are remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +150,8 @@ class Machine:
 
     `error` is what the last error said, None when it said nothing, and `error_since` when it came; both stay until
     the printer is connected again or a job starts. `heard` is the time of the newest event from the printer's
-    side.
+    side. `finished` are the last jobs that ended, at most `HISTORY`, the newest last. `files` are None until the
+    printer told of them; `spools` are by OctoPrint's name of the tool.
     """
 
     link: Link = Link.UNKNOWN
@@ -130,8 +161,12 @@ class Machine:
     error: str | None = None
     error_since: datetime | None = None
     job: Job | None = None
+    finished: tuple[Job, ...] = ()
     heaters: Mapping[str, Heater] = field(default_factory=dict)
     printer: Printer | None = None
+    files: tuple[File, ...] | None = None
+    files_since: datetime | None = None
+    spools: Mapping[str, Spool] = field(default_factory=dict)
     counters: Counters = Counters()
     heard: datetime | None = None
 

@@ -9,7 +9,19 @@ from typing import Any
 
 from bridge import wire
 from bridge.log import Record
-from bridge.machine.model import Filament, Heater, Job, JobState, Link, Machine, Printer, Result
+from bridge.machine.model import (
+    HISTORY,
+    Filament,
+    File,
+    Heater,
+    Job,
+    JobState,
+    Link,
+    Machine,
+    Printer,
+    Result,
+    Spool,
+)
 
 LINK = "link"
 """The bridge's own kind of event: ``{"link": "up" | "lost", "detail": text}``."""
@@ -184,9 +196,7 @@ class _Step:
             origin=data["origin"],
             size=data["size"],
             estimated_print_time=data["estimated_print_time"],
-            filament={
-                tool: Filament(use["length"], use["volume"]) for tool, use in (data["filament"] or {}).items()
-            },
+            filament=_filament(data["filament"]),
         )
         counters = replace(self.machine.counters, jobs_started=self.machine.counters.jobs_started + 1)
         self.clear_error()
@@ -210,7 +220,8 @@ class _Step:
             printing=counters.printing + (job.print_time or 0.0),
             **{field: getattr(counters, field) + 1},
         )
-        self.machine = replace(self.machine, job=job, counters=counters)
+        finished = (*self.machine.finished, job)[-HISTORY:]
+        self.machine = replace(self.machine, job=job, finished=finished, counters=counters)
         self.changes.append(JobEnded(job))
 
     def end_lost_job(self) -> None:
@@ -226,6 +237,8 @@ class _Step:
             completion=data["completion"],
             print_time=data["print_time"],
             print_time_left=data["print_time_left"],
+            layer=data.get("layer"),
+            layers=data.get("layers") or job.layers,
             progress_time=self.time,
         )
         self.machine = replace(self.machine, job=job)
@@ -293,6 +306,26 @@ def _heaters(step: _Step, data: Mapping[str, Any]) -> None:
     step.set_heaters(data["heaters"])
 
 
+def _files(step: _Step, data: Mapping[str, Any]) -> None:
+    files = tuple(
+        File(
+            path=one["path"],
+            size=one["size"],
+            date=None if one["date"] is None else wire.parse_time(one["date"]),
+            estimated_print_time=one["estimated_print_time"],
+            filament=_filament(one["filament"]),
+        )
+        for one in data["files"]
+    )
+    if files != step.machine.files:
+        step.machine = replace(step.machine, files=files, files_since=step.time)
+
+
+def _feedstock(step: _Step, data: Mapping[str, Any]) -> None:
+    spools = {tool: Spool(**spool, time=step.time) for tool, spool in data["tools"].items()}
+    step.machine = replace(step.machine, spools=spools)
+
+
 def _filament_change(step: _Step, data: Mapping[str, Any]) -> None:
     step.changes.append(FilamentChangeRequested(step.machine.active_job))
 
@@ -316,6 +349,10 @@ def _link(step: _Step, data: Mapping[str, Any]) -> None:
 def _is_active(step: _Step, data: Mapping[str, Any]) -> bool:
     job = step.machine.active_job
     return job is not None and job.run == data["run"]
+
+
+def _filament(data: Mapping[str, Any] | None) -> Mapping[str, Filament]:
+    return {tool: Filament(use["length"], use["volume"]) for tool, use in (data or {}).items()}
 
 
 def _printer(data: Mapping[str, Any]) -> Printer:
@@ -344,6 +381,8 @@ _HANDLERS: Mapping[str, Callable[[_Step, Mapping[str, Any]], None]] = {
     wire.JOB_ENDED: _job_ended,
     wire.PROGRESS: _progress,
     wire.HEATERS: _heaters,
+    wire.FILES: _files,
+    wire.FEEDSTOCK: _feedstock,
     wire.FILAMENT_CHANGE: _filament_change,
     wire.ERROR: _error,
     wire.SHUTDOWN: _shutdown,

@@ -64,8 +64,37 @@ DATA: Mapping[str, Mapping[str, Any]] = {
         "print_time": 580.0,
         "completion": 100.0,
     },
-    wire.PROGRESS: {"run": "run-1", "completion": 50.0, "print_time": 290.0, "print_time_left": 290.0},
+    wire.PROGRESS: {
+        "run": "run-1",
+        "completion": 50.0,
+        "print_time": 290.0,
+        "print_time_left": 290.0,
+        "layer": 60,
+        "layers": 120,
+    },
     wire.HEATERS: {"heaters": HEATERS},
+    wire.FILES: {
+        "files": [
+            {
+                "path": "models/benchy.gcode",
+                "size": 12345,
+                "date": wire.format_time(START),
+                "estimated_print_time": 600.0,
+                "filament": {"tool0": {"length": 1200.5, "volume": 2.9}},
+            }
+        ]
+    },
+    wire.FEEDSTOCK: {
+        "tools": {
+            "tool0": {
+                "identifier": "17",
+                "name": "Galaxy Black",
+                "material": "PLA",
+                "manufacturer": "Prusament",
+                "remaining": 412.5,
+            }
+        }
+    },
     wire.FILAMENT_CHANGE: {"run": "run-1"},
     wire.ERROR: {"text": "thermal runaway"},
     wire.SHUTDOWN: {},

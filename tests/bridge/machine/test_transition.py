@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -7,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge import wire
-from bridge.machine import JobState, Link, Machine, Result, codec
+from bridge.log import Record
+from bridge.machine import HISTORY, JobState, Link, Machine, Result, apply, codec
 from tests.bridge.events import DATA, JOB, START, Story, printing
 
 
@@ -178,6 +180,53 @@ def test_whatever_happens_jobs_start_once_and_end_at_most_once(
     counters = story.machine.counters
     ended = counters.jobs_completed + counters.jobs_cancelled + counters.jobs_failed
     assert counters.jobs_started == ended + (running is not None)
+
+
+def test_the_last_jobs_that_ended_are_remembered_newest_last_and_no_more_than_the_history() -> None:
+    story = printing()
+    for number in range(HISTORY + 5):
+        story.tell(wire.JOB_STARTED, run=f"run {number}")
+    ended = [job.run for job in story.machine.finished]
+    assert ended == [f"run {number}" for number in range(4, HISTORY + 4)]
+    assert story.machine.active_job is not None
+    assert story.machine.active_job.run not in ended
+
+
+def test_a_layer_is_known_while_it_is_told_and_how_many_there_are_stays_known() -> None:
+    story = printing()
+    story.tell(wire.PROGRESS, layer=3, layers=120)
+    story.tell(wire.PROGRESS, layer=None, layers=None)
+    job = story.machine.job
+    assert job is not None
+    assert (job.layer, job.layers) == (None, 120)
+
+
+def test_files_and_spools_are_what_was_told_last() -> None:
+    story = Story()
+    assert story.machine.files is None
+    told = story.tell(wire.FILES).after
+    again = story.tell(wire.FILES).after
+    assert told.files is not None
+    assert [file.path for file in told.files] == ["models/benchy.gcode"]
+    assert again.files_since == told.files_since
+    assert story.tell(wire.FILES, files=[]).after.files == ()
+    assert story.tell(wire.FEEDSTOCK).after.spools["tool0"].remaining == 412.5
+    assert story.tell(wire.FEEDSTOCK, tools={}).after.spools == {}
+
+
+def test_what_an_older_bridge_wrote_is_still_read() -> None:
+    story = printing()
+    plain = json.loads(codec.dump({"m": story.machine}))
+    for name in ("finished", "files", "files_since", "spools"):
+        del plain["m"][name]
+    for name in ("layer", "layers"):
+        del plain["m"]["job"][name]
+    assert codec.load(json.dumps(plain)) == {"m": story.machine}
+    story.tell(wire.PROGRESS)
+    del story.transitions
+    old = {name: value for name, value in DATA[wire.PROGRESS].items() if not name.startswith("layer")}
+    record = Record(99, "m", "i", 99, story.now, wire.PROGRESS, old)
+    assert apply(story.machine, record).after.job is not None
 
 
 @given(st.lists(telling(), max_size=30))
