@@ -55,12 +55,24 @@ class Filament:
 
 
 @dataclass(frozen=True, slots=True)
+class Spool:
+    """The filament that a tool is fed with; `remaining` in grams, less than 0 when more was used than was known of."""
+
+    identifier: str | None = None
+    name: str | None = None
+    material: str | None = None
+    manufacturer: str | None = None
+    remaining: float | None = None
+    time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One print. `run` names it for ever; durations in seconds, sizes in bytes, `completion` in percent.
 
     `started` and `ended` are true times, by the clock of the machine that runs OctoPrint;
     `progress_time` is when completion, print time, time left and layer were true. The `layer` that is being
-    printed counts from 1.
+    printed counts from 1. `spools` are those it was printed from, once it has ended.
     """
 
     run: str
@@ -81,6 +93,7 @@ class Job:
     ended: datetime | None = None
     result: Result | None = None
     reason: str | None = None
+    spools: Mapping[str, Spool] = field(default_factory=dict)
 
     @property
     def active(self) -> bool:
@@ -97,18 +110,6 @@ class File:
     date: datetime | None = None
     estimated_print_time: float | None = None
     filament: Mapping[str, Filament] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Spool:
-    """The filament that a tool is fed with; `remaining` in grams, less than 0 when more was used than was known of."""
-
-    identifier: str | None = None
-    name: str | None = None
-    material: str | None = None
-    manufacturer: str | None = None
-    remaining: float | None = None
-    time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

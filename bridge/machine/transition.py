@@ -211,7 +211,8 @@ class _Step:
             return
         state = JobState.ENDED if result is Result.COMPLETED else JobState.ABORTED
         facts = {name: value for name, value in known.items() if value is not None}
-        job = replace(job, state=state, result=result, ended=max(ended, job.started), **facts)
+        spools = self.machine.spools
+        job = replace(job, state=state, result=result, ended=max(ended, job.started), spools=spools, **facts)
         job = replace(job, print_time_left=0.0 if result is Result.COMPLETED else None)
         counters = self.machine.counters
         field = f"jobs_{result.value}"

@@ -8,13 +8,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from asyncua import ua
+from asyncua.server.address_space import NodeData
 
 from .declarations import Planner
 from .errors import InstanceError
-from .space import LazyAddressSpace
+from .space import HAS_SUBTYPE, LazyAddressSpace
 from .times import ticks_now, to_datetime
+from .typetable import SharedValue, good
 from .values import ValueType, value_type
 
+Id = ua.AttributeIds
 SERVER = ua.NodeId(ua.ObjectIds.Server)
 
 
@@ -25,6 +28,7 @@ class EventTypes:
         self._space = space
         self._planner = planner
         self._fields: dict[ua.NodeId, dict[str, ValueType]] = {}
+        self._derived = 0  # how many, and the NodeId of the newest
 
     def fields(self, event_type: ua.NodeId) -> dict[str, ValueType]:
         """The fields that events of this type may have, inherited ones too."""
@@ -35,6 +39,35 @@ class EventTypes:
                 known["/".join(name for _, name in path)] = value_type(self._space, data_type, rank)
             self._fields[event_type] = known
         return known
+
+    def derive(self, name: str, supertype: ua.NodeId, namespace: int) -> ua.NodeId:
+        """Add a type of the server's own: an abstract one has no events itself (Part 3, 4.7.2)."""
+        self._derived += 1
+        node_id, browse_name = ua.NodeId(self._derived, namespace), ua.QualifiedName(name, namespace)
+        display_name, node_class = ua.LocalizedText(name), ua.NodeClass.ObjectType
+        node = NodeData(node_id)
+        for attribute, value, kind in (
+            (Id.NodeId, node_id, ua.VariantType.NodeId),
+            (Id.NodeClass, node_class, ua.VariantType.Int32),
+            (Id.BrowseName, browse_name, ua.VariantType.QualifiedName),
+            (Id.DisplayName, display_name, ua.VariantType.LocalizedText),
+            (Id.IsAbstract, False, ua.VariantType.Boolean),
+            (Id.WriteMask, 0, ua.VariantType.UInt32),
+            (Id.UserWriteMask, 0, ua.VariantType.UInt32),
+        ):
+            node.attributes[attribute] = SharedValue(good(ua.Variant(value, kind)))
+        above = self._space.node(supertype)
+        names = (self._space.value(supertype, attribute) for attribute in (Id.BrowseName, Id.DisplayName))
+        node.references.append(
+            ua.ReferenceDescription(HAS_SUBTYPE, False, supertype, *names, node_class, ua.NodeId())
+        )
+        above.references.append(
+            ua.ReferenceDescription(
+                HAS_SUBTYPE, True, node_id, browse_name, display_name, node_class, ua.NodeId()
+            )
+        )
+        self._space.put(node)
+        return node_id
 
     def variants(self, event_type: ua.NodeId, values: Mapping[str, Any]) -> dict[str, ua.Variant]:
         """The given values as Variants of their fields' types; InstanceError for a field the type lacks."""

@@ -26,6 +26,7 @@ from .typetable import good
 
 Id = ua.AttributeIds
 Verb = ua.ModelChangeStructureVerbMask
+Encoded = bytes | Callable[[], Any]  # a value as it is held: encoded, or what gives it
 ModelChanged = Callable[[str, ua.NodeId, Sequence[ModelChange]], None]  # instance, its folder, what changed
 Type = ua.VariantType
 UNWRITTEN = 0  # the time of a value that nobody wrote yet
@@ -129,7 +130,7 @@ class Instance:
 
     def _begin(self, template: Template) -> None:
         self.template = template
-        self._values = list(template.defaults)
+        self._values: list[Encoded] = list(template.defaults)
         self._times = [UNWRITTEN if node.neutral else self._created for node in template.slots]
         self._statuses: dict[int, int] = {}  # by slot, only those that are not Good
 
@@ -143,17 +144,13 @@ class Instance:
     ) -> None:
         """Give a variable a value: a Variant, or what its data type takes (e.g. a float for a Double).
 
+        A value that is costly to make may be given as a function, called once when somebody first wants the value.
         `source_time` is when the value came to be at its source (a datetime with time zone, or ticks); now if
         left out. `status` is a status code; while it is Bad, clients see no value. InstanceError for an unknown
         path, a constant or a value of another type.
         """
         node = self._variable(path)
-        assert node.value_type is not None  # noqa: S101 (mypy: a node with a slot has one)
-        try:
-            encoded = ua_binary.variant_to_binary(node.value_type.variant(value))
-        except (TypeError, ValueError, OverflowError, AttributeError, ua.UaError) as error:
-            raise InstanceError(f"{self.name}.{path} cannot hold {value!r}: {error}") from error
-        self._store(node, encoded, source_time, status)
+        self._store(node, value if callable(value) else self._encode(node, value), source_time, status)
 
     def set_status(self, path: str, status: int, source_time: datetime | int | None = None) -> None:
         """Change the status alone; the value is kept, and comes back with a status that is not Bad."""
@@ -219,8 +216,8 @@ class Instance:
             return _data_value(node.default, self._created, 0)
         time = self._times[slot]
         if time == UNWRITTEN:
-            return _data_value(self._values[slot], self._created, ua.StatusCodes.UncertainInitialValue)
-        return _data_value(self._values[slot], time, self._statuses.get(slot, 0))
+            return _data_value(self._encoded(node), self._created, ua.StatusCodes.UncertainInitialValue)
+        return _data_value(self._encoded(node), time, self._statuses.get(slot, 0))
 
     def watchers(self, path: str, attribute: int) -> Watchers:
         """The monitored items of an attribute; asyncua adds its own here."""
@@ -234,6 +231,20 @@ class Instance:
                     value = self._instances.space.read_attribute_value(self.node_id(path), attribute)
                     _tell(watchers, Change.of(value))
 
+    def _encode(self, node: TemplateNode, value: Any) -> bytes:
+        assert node.value_type is not None  # noqa: S101 (mypy: a node with a slot has one)
+        try:
+            encoded: bytes = ua_binary.variant_to_binary(node.value_type.variant(value))
+        except (TypeError, ValueError, OverflowError, AttributeError, ua.UaError) as error:
+            raise InstanceError(f"{self.name}.{node.path} cannot hold {value!r}: {error}") from error
+        return encoded
+
+    def _encoded(self, node: TemplateNode) -> bytes:
+        held = self._values[node.slot]
+        if not isinstance(held, bytes):
+            held = self._values[node.slot] = self._encode(node, held())
+        return held
+
     def _variable(self, path: str) -> TemplateNode:
         node = self.template.paths.get(path)
         if node is None or node.value_type is None:
@@ -243,11 +254,11 @@ class Instance:
         return node
 
     def _store(
-        self, node: TemplateNode, encoded: bytes, source_time: datetime | int | None, status: int
+        self, node: TemplateNode, value: Encoded, source_time: datetime | int | None, status: int
     ) -> None:
         slot = node.slot
         time = ticks_now() if source_time is None else to_ticks(source_time)
-        self._values[slot] = encoded
+        self._values[slot] = value
         self._times[slot] = time
         if status:
             self._statuses[slot] = status
@@ -256,7 +267,7 @@ class Instance:
         watched = self._watchers.get(node.path)
         watchers = watched and watched.get(Id.Value)
         if watchers:
-            _tell(watchers, Change(encoded, status, time))
+            _tell(watchers, Change(self._encoded(node), status, time))
 
     @property
     def instances(self) -> Instances:

@@ -18,7 +18,6 @@ from asyncua import Node, ua
 from asyncua.common.connection import TransportLimits
 from asyncua.common.utils import ServiceError
 from asyncua.crypto.permission_rules import User, UserRole
-from asyncua.server.address_space import MethodService
 from asyncua.server.binary_server_asyncio import BinaryServer
 from asyncua.server.history import HistoryManager
 from asyncua.server.internal_server import InternalServer
@@ -30,9 +29,9 @@ from .bookkeeping import ACTIVATE_SESSION, CREATE_SESSION
 from .connections import LimitedProtocol
 from .diagnostics import Diagnostics
 from .errors import UsersError
-from .instances import InstanceNode
 from .limits import Limits
 from .logins import Logins
+from .methods import LazyMethodService
 from .ports import SCOPE, Scope
 from .requests import RequestProcessor, decoded, limit_decoding
 from .sessions import Session
@@ -58,38 +57,6 @@ _REGISTRATION = {  # this is no discovery server: nobody registers others here
     ua.NodeId(ua.ObjectIds.RegisterServerRequest_Encoding_DefaultBinary),
     ua.NodeId(ua.ObjectIds.RegisterServer2Request_Encoding_DefaultBinary),
 }
-
-
-class LazyMethodService(MethodService):
-    """Methods of instances are their template's callbacks; called by their own id or that of their declaration."""
-
-    async def _call(self, method: ua.CallMethodRequest) -> ua.CallMethodResult:
-        owner = self._aspace.get(method.ObjectId)
-        if not isinstance(owner, InstanceNode):
-            return await super()._call(method)
-        codes = ua.StatusCodes
-        called = self._aspace.get(method.MethodId)
-        if called is None:
-            return ua.CallMethodResult(ua.StatusCode(codes.BadMethodInvalid))
-        name = called.attributes[ua.AttributeIds.BrowseName].value.Value.Value
-        node = next((child for child in owner.node.children if child.browse_name == name), None)
-        if node is None or node.node_class is not ua.NodeClass.Method:
-            return ua.CallMethodResult(ua.StatusCode(codes.BadMethodInvalid))
-        if node.method is None:
-            return ua.CallMethodResult(ua.StatusCode(codes.BadNotImplemented))
-        arguments = method.InputArguments or []
-        try:
-            result = await node.method(owner.instance, *arguments)
-        except Exception:
-            log.exception("a method failed", machine=owner.instance.name, method=node.path)
-            return ua.CallMethodResult(ua.StatusCode(codes.BadInternalError))
-        answer = ua.CallMethodResult()
-        if isinstance(result, ua.StatusCode):
-            answer.StatusCode = result
-        else:
-            answer.OutputArguments = result
-        answer.InputArgumentResults = [ua.StatusCode() for _ in arguments]
-        return answer
 
 
 class LazyInternalServer(InternalServer):

@@ -207,6 +207,10 @@ class OpcUaServer:
         """Take an instance away; its monitored items get BadNodeIdUnknown."""
         self.instances.remove(name)
 
+    def derive_event_type(self, name: str, supertype: ua.NodeId) -> ua.NodeId:
+        """A type of events in the namespace of the instances, with the fields of its supertype."""
+        return self._event_types.derive(name, supertype, self.namespaces.own)
+
     def emit_event(
         self,
         instance: Instance,

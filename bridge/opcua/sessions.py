@@ -18,6 +18,7 @@ from .diagnostics import RequestCounts
 from .errors import UsersError
 from .instances import InstanceNode
 from .limits import Limits, check_operations
+from .methods import method_of
 from .subscription_services import SessionSubscriptions
 from .users import Role
 from .views import ContinuationPoints
@@ -152,8 +153,9 @@ class Session(InternalSession):
         if asked and not self.is_operator:
             for index in asked:
                 value = values[index].Value
-                if value is not None and value.Value and self._of_instance(params.NodesToRead[index].NodeId):
-                    values[index] = ua.DataValue(ua.Variant(False))
+                node = self.aspace.get(params.NodesToRead[index].NodeId)
+                if value is not None and value.Value and isinstance(node, InstanceNode):
+                    values[index] = ua.DataValue(ua.Variant(node.node.for_observers))
         return values
 
     async def browse(self, params: ua.BrowseParameters) -> list[ua.BrowseResult]:
@@ -171,7 +173,7 @@ class Session(InternalSession):
         return results
 
     async def call(self, params: list[ua.CallMethodRequest]) -> list[ua.CallMethodResult]:
-        """Call (Part 4, 5.12.2); methods of instances are for operators, those of the server itself for all."""
+        """Call (Part 4, 5.12.2); methods of instances are for operators where they change something."""
         check_operations(params, self.limits.method_calls)
         results = [await self._call(request) for request in params]
         for request, result in zip(params, results, strict=True):
@@ -179,11 +181,9 @@ class Session(InternalSession):
             self.iserver.audit.method_called(self.caller(), request, result.StatusCode, outputs)
         return results
 
-    def _of_instance(self, node_id: ua.NodeId) -> bool:
-        return isinstance(self.aspace.get(node_id), InstanceNode)
-
     async def _call(self, request: ua.CallMethodRequest) -> ua.CallMethodResult:
-        if not self.is_operator and self._of_instance(request.ObjectId):
+        method = None if self.is_operator else method_of(self.aspace, request)
+        if method is not None and not method.for_observers:
             return DENIED
         own: ua.CallMethodResult | None = self.subscription_service.call(request)
         return (await super().call([request]))[0] if own is None else own

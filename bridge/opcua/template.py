@@ -20,7 +20,7 @@ from .values import ValueType, value_type
 
 Id = ua.AttributeIds
 Type = ua.VariantType
-Callback = Callable[..., Awaitable["list[ua.Variant] | ua.StatusCode"]]
+Callback = Callable[..., Awaitable["list[ua.Variant] | ua.StatusCode | ua.CallMethodResult"]]
 
 NO_SLOT = -1
 SUBSCRIBE_TO_EVENTS = 1  # EventNotifier bit 0 (Part 3, 8.59)
@@ -38,6 +38,7 @@ class TemplateNode:
         "default",
         "display_name",
         "extra_references",
+        "for_observers",
         "method",
         "modelling_rule",
         "neutral",
@@ -68,6 +69,7 @@ class TemplateNode:
         self.constant = False
         self.neutral = False
         self.method: Callback | None = None
+        self.for_observers = False
 
     @property
     def data_type(self) -> ua.NodeId | None:
@@ -98,15 +100,17 @@ class Template:
         """All nodes by path, parents before their children."""
         return MappingProxyType(self._nodes)
 
-    def on_call(self, path: str, callback: Callback) -> None:
+    def on_call(self, path: str, callback: Callback, for_observers: bool = False) -> None:
         """Serve this method on all instances by `await callback(instance, *variants)`.
 
-        The callback gives the output variants or a StatusCode.
+        The callback gives the output variants, a StatusCode, or a result with both; its arguments are as declared in
+        number and type. A method that changes nothing may be `for_observers`; all others are for operators alone.
         """
         node = self._nodes.get(path)
         if node is None or node.node_class is not ua.NodeClass.Method:
             raise TemplateError(f"{path!r} is not a method of this template")
         node.method = callback
+        node.for_observers = for_observers
         for attribute in (Id.Executable, Id.UserExecutable):
             node.attributes[attribute] = SharedValue(good(ua.Variant(True, Type.Boolean)))
 

@@ -12,6 +12,7 @@ from bridge.machine import Machine, Printer
 from bridge.opcua.names import joined
 
 PROCESS = "Monitoring.Process"
+FEEDSTOCK = "Equipment.Feedstock"
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,11 @@ def heater_title(name: str) -> str:
 def heater_path(name: str) -> str:
     """The path of the heater's process value."""
     return joined(PROCESS, heater_title(name))
+
+
+def feedstock_path(tool: str) -> str:
+    """The path of what the tool is fed with."""
+    return joined(FEEDSTOCK, heater_title(tool))
 
 
 def is_tool(name: str) -> bool:

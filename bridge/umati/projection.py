@@ -13,18 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
-from typing import NamedTuple
 
 from asyncua import ua
 
-from bridge.machine import Heater, Job, Link, Machine, Transition
-from bridge.machine.transition import CONNECTED_STATES
+from bridge.machine import Heater, Job, Machine, Transition
 from bridge.opcua.times import EPOCH
 from bridge.umati.counters import counter_changes, counters
 from bridge.umati.identification import Identification
 from bridge.umati.profile import Profile
 from bridge.umati.program import ProgramState, program_state, steps
-from bridge.umati.readings import GOOD, INITIAL, LAST_USABLE, NO_COMMUNICATION, WAITING, Reading, Write
+from bridge.umati.quality import ALWAYS_GOOD, Quality, quality_of
+from bridge.umati.readings import GOOD, INITIAL, WAITING, Reading, Write
 from bridge.umati.states import ItemState, Mode, OperationMode, Situation, State, situation_of
 
 ITEM_STATE = "MachineryBuildingBlocks.MachineryItemState"
@@ -39,14 +38,6 @@ Type = ua.VariantType
 NodeIdOf = Callable[[str, int], ua.NodeId]
 
 
-class _Quality(NamedTuple):
-    """The status of live values, and since when if it is not Good."""
-
-    status: int
-    since: datetime | None
-
-
-_GOOD = _Quality(GOOD, None)
 _UNKNOWN = ua.Variant(0.0, Type.Double)
 _NO_TIME = ua.Variant(EPOCH, Type.DateTime)
 
@@ -77,7 +68,7 @@ class Projection:
             *_prognosis(machine, since),
             *counters(machine, since),
         ]
-        quality = _quality(machine)
+        quality = quality_of(machine)
         for name, *paths in profile.heater_paths:
             heater = machine.heaters.get(name)
             for path, value in zip(paths, _temperatures(heater), strict=True):
@@ -87,8 +78,8 @@ class Projection:
     def changes(self, before: Machine, transition: Transition, profile: Profile) -> Iterator[Write]:
         """What is different after `transition` from what `before` showed. Paths may come more than once."""
         after, time = transition.after, transition.record.time
-        quality = _quality(after)
-        requalified = quality.status != _quality(before).status
+        quality = quality_of(after)
+        requalified = quality.status != quality_of(before).status
         if after.heaters is not before.heaters or requalified:
             for name, *paths in profile.heater_paths:
                 heater = after.heaters.get(name)
@@ -173,17 +164,7 @@ def _program_time(job: Job | None, state: ProgramState, time: datetime) -> datet
     return time
 
 
-def _quality(machine: Machine) -> _Quality:
-    if machine.link is Link.UNKNOWN:
-        return _Quality(LAST_USABLE, machine.link_since)
-    if machine.link is Link.LOST:
-        return _Quality(NO_COMMUNICATION, machine.link_since)
-    if machine.state not in CONNECTED_STATES:
-        return _Quality(NO_COMMUNICATION, machine.state_since)
-    return _GOOD
-
-
-def _number(value: float | None, time: datetime | None, quality: _Quality, otherwise: datetime) -> Reading:
+def _number(value: float | None, time: datetime | None, quality: Quality, otherwise: datetime) -> Reading:
     """A live value that was true at `time`; the last argument is the time of what has none."""
     if value is None:
         return Reading(_UNKNOWN, time or otherwise, WAITING)
@@ -195,14 +176,14 @@ def _temperatures(heater: Heater | None) -> tuple[float | None, float | None]:
     return (None, None) if heater is None else (heater.actual, heater.target)
 
 
-def _progress(machine: Machine) -> tuple[float | None, datetime | None, _Quality]:
+def _progress(machine: Machine) -> tuple[float | None, datetime | None, Quality]:
     """Percent of the job; what an ended job reached is history, and true without a connection."""
     job = machine.job
     if job is None:
-        return None, None, _GOOD
+        return None, None, ALWAYS_GOOD
     if job.active:
-        return job.completion, job.progress_time or job.started, _quality(machine)
-    return job.completion, job.ended or job.progress_time, _GOOD
+        return job.completion, job.progress_time or job.started, quality_of(machine)
+    return job.completion, job.ended or job.progress_time, ALWAYS_GOOD
 
 
 def _progress_changes(before: Machine, after: Machine, time: datetime) -> Iterator[Write]:
@@ -214,7 +195,7 @@ def _progress_changes(before: Machine, after: Machine, time: datetime) -> Iterat
 
 def _prognosis(machine: Machine, otherwise: datetime) -> Iterator[Write]:
     """When the active job will end, and which it is (OPC 40501-1, 8.6.10); Bad while that is not known."""
-    job, quality = machine.active_job, _quality(machine)
+    job, quality = machine.active_job, quality_of(machine)
     end = None if job is None else _predicted_end(job)
     if job is None or end is None:
         run, value, time, status = "", _NO_TIME, otherwise, WAITING

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from asyncua import ua
 from asyncua.ua.status_codes import StatusCodes
 
 GOOD = 0
 WAITING = int(StatusCodes.BadWaitingForInitialData)
 NO_COMMUNICATION = int(StatusCodes.BadNoCommunication)
 LAST_USABLE = int(StatusCodes.UncertainLastUsableValue)
+NOT_ACTIVE = int(StatusCodes.BadStateNotActive)
 INITIAL = int(StatusCodes.UncertainInitialValue)
 
 
 class Reading(NamedTuple):
-    """A value, when it came to be so at its source, and its status code."""
+    """A value, when it came to be so at its source, and its status code.
 
-    value: ua.Variant
+    The value is a Variant, or a function that gives it where it is costly to make.
+    """
+
+    value: Any
     time: datetime
     status: int = GOOD
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,14 @@ from bridge.opcua import BuildInfo, Instance, Limits, OpcUaServer, Role, Templat
 from bridge.opcua.names import escaped
 from bridge.settings import IdentificationSettings, OpcUaSettings
 from bridge.state import PKI
-from bridge.umati import template
+from bridge.umati import job_management, template
 from bridge.umati.events import Message, messages
 from bridge.umati.identification import Identification, identify
-from bridge.umati.profile import Profile, profile_of, refitted
+from bridge.umati.job_management import JobManagement, StatusEvent
+from bridge.umati.job_orders import FeedstockOf, JobOrders
+from bridge.umati.profile import Profile, feedstock_path, profile_of, refitted
 from bridge.umati.projection import Projection, nameplate
+from bridge.umati.readings import Reading
 from bridge.wire import utc_now
 
 log = structlog.get_logger(__name__)
@@ -105,6 +109,10 @@ class UmatiServer:
             ),
         )
         self._projection = Projection(self._server.node_id)
+        self._jobs = JobManagement(JobOrders(self._server.node_id))
+        self._job_status_event = self._server.derive_event_type(
+            "JobOrderStatusEventType", self._server.node_id(*job_management.STATUS_EVENT_TYPE)
+        )
         self._templates: dict[Profile, Template] = {}
         self._served: dict[str, _Served] = {}
 
@@ -158,12 +166,19 @@ class UmatiServer:
         if before.printer is not after.printer or before.heaters.keys() != after.heaters.keys():
             self._refit(transition.record.machine, served, transition)
         instance = served.instance
-        for path, reading in self._projection.changes(before, transition, served.profile):
+        feedstock = _feedstock_of(instance)
+        for path, reading in chain(
+            self._projection.changes(before, transition, served.profile),
+            self._jobs.changes(transition, feedstock),
+        ):
             instance.write(path, *reading)
         served.machine = after
         if transition.changes:
+            time = transition.record.time
+            for event in self._jobs.events(transition, feedstock):
+                self._emit_job_status(instance, event, time)
             for message in messages(transition):
-                self._emit(instance, message, transition.record.time)
+                self._emit(instance, message, time)
 
     def _refit(self, machine_id: str, served: _Served, transition: Transition) -> None:
         """Fit the machine's nodes to what has become known of its printer; those that stay are the same ones."""
@@ -180,7 +195,7 @@ class UmatiServer:
         if profile != served.profile:
             instance.refit(self._template(profile))
             served.profile = profile
-            readings = self._projection.whole(after, profile, now, time)
+            readings = self._whole(instance, after, profile, now, time)
             for path in instance.unwritten():
                 instance.write(path, *readings[path])
             log.info("the machine has other nodes now", machine=machine_id, heaters=profile.heaters)
@@ -195,18 +210,52 @@ class UmatiServer:
             self._template(profile),
             parent=self._server.node_id(*MACHINES_FOLDER),
         )
-        readings = self._projection.whole(machine, profile, identification, since)
+        readings = self._whole(instance, machine, profile, identification, since)
         for path, reading in readings.items():
             instance.write(path, *reading)
         return _Served(identity, machine, profile, identification, instance)
 
+    def _whole(
+        self,
+        instance: Instance,
+        machine: Machine,
+        profile: Profile,
+        identification: Identification,
+        since: datetime,
+    ) -> dict[str, Reading]:
+        return self._projection.whole(machine, profile, identification, since) | dict(
+            self._jobs.whole(machine, since, _feedstock_of(instance))
+        )
+
     def _template(self, profile: Profile) -> Template:
-        if profile not in self._templates:
-            self._templates[profile] = template.build(self._server, profile)
-        return self._templates[profile]
+        known = self._templates.get(profile)
+        if known is None:
+            known = self._templates[profile] = template.build(self._server, profile)
+            known.on_call(job_management.BY_ID, self._by_id, for_observers=True)
+            known.on_call(job_management.BY_STATE, self._by_state, for_observers=True)
+        return known
+
+    async def _by_id(self, instance: Instance, job_order_id: ua.Variant) -> ua.CallMethodResult:
+        machine = self._served[instance.name].machine
+        return self._jobs.by_id(machine, _feedstock_of(instance), job_order_id.Value)
+
+    async def _by_state(self, instance: Instance, states: ua.Variant) -> ua.CallMethodResult:
+        machine = self._served[instance.name].machine
+        return self._jobs.by_state(machine, _feedstock_of(instance), states.Value)
 
     def _identify(self, machine_id: str, identity: MachineIdentity, machine: Machine) -> Identification:
         return identify(machine_id, identity.custom_name, identity.url, identity.settings, machine.printer)
+
+    def _emit_job_status(self, instance: Instance, event: StatusEvent, time: datetime) -> None:
+        fields = {**event.fields, "Message": ua.LocalizedText(event.text), "Severity": event.severity}
+        self._server.emit_event(
+            instance,
+            ("", *job_management.NOTIFIERS),
+            self._job_status_event,
+            fields,
+            source=job_management.RESULTS,
+            source_time=time,
+        )
 
     def _emit(self, instance: Instance, message: Message, time: datetime) -> None:
         fields: dict[str, Any] = {"Message": ua.LocalizedText(message.text), "Severity": message.severity}
@@ -217,3 +266,13 @@ class UmatiServer:
         self._server.emit_event(
             instance, template.NOTIFIERS, self._server.node_id(*event_type), fields, source_time=time
         )
+
+
+def _feedstock_of(instance: Instance) -> FeedstockOf:
+    """Where the machine shows what a tool is fed with, if it does."""
+
+    def find(tool: str) -> ua.NodeId | None:
+        path = feedstock_path(tool)
+        return instance.node_id(path) if path in instance.template.paths else None
+
+    return find

@@ -11,9 +11,11 @@ from asyncua import ua
 from asyncua.ua.object_ids import ObjectIds
 
 from bridge.opcua import Addition, OpcUaServer, Template
+from bridge.umati import job_management
 from bridge.umati.counters import CYCLES
 from bridge.umati.profile import Profile, heater_path, heater_title, is_tool
 from bridge.umati.projection import PROGRESS
+from bridge.umati.units import CELSIUS, PERCENT
 
 MACHINE_TYPE = ("am", 1005)
 PROCESS_VALUE_TYPE = ("am", 1002)
@@ -22,17 +24,13 @@ JOB_END_PROGNOSIS_TYPE = ("mt", 37)
 PROCESS_MONITORING = 2  # am:SensorCategory
 INFO = 0  # am:SensorSeverity
 
-_UNITS = "http://www.opcfoundation.org/UA/units/un/cefact"  # OPC 10000-8, 5.6.4.3; ids from UNECE Rec. 20
-CELSIUS = ua.EUInformation(_UNITS, 4408652, ua.LocalizedText("°C"), ua.LocalizedText("degree Celsius"))
-PERCENT = ua.EUInformation(_UNITS, 20529, ua.LocalizedText("%"), ua.LocalizedText("percent"))
-
 TOOL_RANGE = ua.Range(0.0, 500.0)
 BED_RANGE = ua.Range(0.0, 200.0)
 PROGRESS_RANGE = ua.Range(0.0, 100.0)
 
 MESSAGES = "Notification.Messages"
 NOTIFIERS = ("", MESSAGES)
-"""Where a machine's events are seen: at the machine itself, and where OPC 40501-1 puts them."""
+"""Where a machine's messages are seen: at the machine itself, and where OPC 40501-1 puts them."""
 
 _ANALOG_UNIT_RANGE_TYPE = ua.NodeId(ua.Int32(ObjectIds.AnalogUnitRangeType))
 _UINT32 = ua.NodeId(ua.Int32(ObjectIds.UInt32))
@@ -61,6 +59,7 @@ _INCLUDE = (
     "mt:Notification/mt:Messages",
     "mt:Notification/mt:Prognoses",
     "mt:Production/mt:ActiveProgram/mt:JobIdentifier",
+    *job_management.INCLUDE,
 )
 
 
@@ -85,6 +84,7 @@ def build(server: OpcUaServer, profile: Profile) -> Template:
         "Production.ActiveProgram.NumberInList": 0,
         f"{PROGRESS}.EngineeringUnits": PERCENT,
         f"{PROGRESS}.EURange": PROGRESS_RANGE,
+        **job_management.CONSTANTS,
     }
     data_types = {CYCLES: _UINT32}
     for name in profile.heaters:
@@ -111,6 +111,6 @@ def build(server: OpcUaServer, profile: Profile) -> Template:
         include=_INCLUDE,
         additions=additions,
         constants=constants,
-        notifiers=NOTIFIERS,
+        notifiers=(*NOTIFIERS, *job_management.NOTIFIERS),
         data_types=data_types,
     )
