@@ -5,7 +5,7 @@ of Declared nodes: every mandatory declaration of the type, its supertypes, its 
 children, merged with overriding ones.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from asyncua import ua
@@ -92,10 +92,22 @@ class Planner:
         self._space = space
         self._resolve = resolve
         self._hierarchical: set[ua.NodeId] | None = None
+        self._types: Mapping[str, ua.NodeId] = {}
 
-    def plan(self, type_id: ua.NodeId, include: Iterable[str], additions: Iterable[Addition]) -> Declared:
-        """The root of an instance; TemplateError when something wanted is not declared."""
+    def plan(
+        self,
+        type_id: ua.NodeId,
+        include: Iterable[str],
+        additions: Iterable[Addition],
+        types: Mapping[str, ua.NodeId] | None = None,
+    ) -> Declared:
+        """The root of an instance; TemplateError when something wanted is not declared.
+
+        `types` are subtypes, by path, for what is declared with a more general type.
+        """
+        self._types = types or {}
         root = self._instance_of(type_id, include, "the type")
+        self._types = {}
         for addition in additions:
             parent = self._at(root, addition.parent)
             child = self._instance_of(addition.type_id, addition.include, addition.browse_name)
@@ -191,10 +203,21 @@ class Planner:
             if placeholder or (child.modelling_rule != "Mandatory" and key not in wanted):
                 continue
             below = wanted.get(key, Wanted())
+            self._specialize(child, f"{path}/{key[1]}")
             child.children = self._children(child.type_definition, child.sources, below, f"{path}/{key[1]}")
             child.extra_references = list(self._interfaces_of(child.sources))
             chosen.append(child)
         return chosen
+
+    def _specialize(self, child: Declared, path: str) -> None:
+        """Give it the subtype that is wanted here, if any is."""
+        special = self._types.get(path[1:].replace("/", "."))
+        if special is None:
+            return
+        types = list(supertypes(self._space, special))
+        if child.type_definition not in types:
+            raise TemplateError(f"{path}: {special.to_string()} is not a subtype of the declared type")
+        child.type_definition, child.types = special, types
 
     def _sources(self, type_id: ua.NodeId | None, declarations: list[ua.NodeId]) -> list[ua.NodeId]:
         """Where children may be declared, the most derived first: declarations, type, supertypes, interfaces."""

@@ -189,14 +189,15 @@ class OpcUaServer:
         constants: Mapping[str, Any] | None = None,
         notifiers: Iterable[str] = (),
         data_types: Mapping[str, ua.NodeId] | None = None,
+        types: Mapping[str, ua.NodeId] | None = None,
     ) -> Template:
         """The template of instances of a type: all that is mandatory, and what is included and added.
 
         `include` and `additions` use browse paths; `constants` (values that are the same on all instances),
-        `notifiers` (objects to whose events clients may subscribe) and `data_types` (narrower than declared) use
-        paths. TemplateError for what does not exist or fit.
+        `notifiers` (objects to whose events clients may subscribe), `data_types` and `types` (narrower than
+        declared) use paths. TemplateError for what does not exist or fit.
         """
-        plan = self._planner.plan(type_id, include, additions)
+        plan = self._planner.plan(type_id, include, additions, types)
         return make_template(self.space, plan, constants or {}, notifiers, data_types or {})
 
     def add_instance(self, name: str, display_name: str, template: Template, parent: ua.NodeId) -> Instance:

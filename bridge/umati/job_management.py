@@ -31,6 +31,9 @@ INCLUDE = (
     "mach:MachineryBuildingBlocks/jobs:JobManagement",
     "mach:MachineryBuildingBlocks/jobs:JobManagement/jobs:JobOrderResults/isa:JobOrderResponseList",
 )
+CONTROL_TYPE = ("isa", 1008)
+"""ISA95JobOrderReceiverSubStatesType: the states that are told have substates."""
+
 NOTIFIERS = (CONTROL, RESULTS)
 CONSTANTS = {
     f"{CONTROL}.MaxDownloadableJobOrders": 0,

@@ -113,4 +113,5 @@ def build(server: OpcUaServer, profile: Profile) -> Template:
         constants=constants,
         notifiers=(*NOTIFIERS, *job_management.NOTIFIERS),
         data_types=data_types,
+        types={job_management.CONTROL: server.node_id(*job_management.CONTROL_TYPE)},
     )

@@ -23,6 +23,24 @@ async def test_a_written_value_is_read_with_its_source_time(client: Client, mach
     assert value.StatusCode.is_good()
 
 
+async def test_a_value_given_as_a_function_is_made_once_when_somebody_wants_it(
+    client: Client, machine: Instance
+) -> None:
+    made = []
+
+    def make() -> float:
+        made.append(210.5)
+        return 210.5
+
+    machine.write(SIGNAL, make, THEN)
+    assert made == []
+    node = client.get_node(machine.node_id(SIGNAL))
+    for _ in range(2):
+        value = await node.read_data_value()
+        assert (value.Value.Value, value.SourceTimestamp) == (210.5, THEN)
+    assert made == [210.5]
+
+
 async def test_a_value_nobody_wrote_is_neutral_and_uncertain(client: Client, machine: Instance) -> None:
     assert SIGNAL in machine.unwritten()
     value = await client.get_node(machine.node_id(SIGNAL)).read_data_value(raise_on_bad_status=False)

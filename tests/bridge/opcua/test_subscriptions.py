@@ -54,6 +54,17 @@ async def test_a_write_is_told_with_value_status_and_source_time(
     assert (value.Value.Value, value.StatusCode.value, value.SourceTimestamp) == (210.5, 0, THEN)
 
 
+async def test_a_value_given_as_a_function_is_told_like_any_other(
+    client: Client, machine: Instance, subscription: Subscription, told: Recorder
+) -> None:
+    machine.write(SIGNAL, lambda: 1.0)
+    await subscription.subscribe_data_change(client.get_node(machine.node_id(SIGNAL)))
+    assert (await told.next()).Value.Value == 1.0
+    machine.write(SIGNAL, lambda: 2.0, THEN)
+    value = await told.next()
+    assert (value.Value.Value, value.SourceTimestamp) == (2.0, THEN)
+
+
 async def test_only_a_new_value_or_status_is_told(
     client: Client, machine: Instance, subscription: Subscription, told: Recorder
 ) -> None:

@@ -52,6 +52,21 @@ def test_additions_are_instances_of_types_with_their_own_mandatory_nodes(plain: 
     assert paths["Production.ActiveProgram.Progress"].value_rank == -1
 
 
+CONTROL = "MachineryBuildingBlocks.JobManagement.JobOrderControl"
+
+
+def test_a_node_can_have_a_subtype_of_its_declared_type(plain: OpcUaServer) -> None:
+    include = ["mach:MachineryBuildingBlocks/jobs:JobManagement"]
+    special = plain.node_id("isa", 1008)
+    paths = plain.build_template(plain.node_id("am", 1005), include, types={CONTROL: special}).paths
+    assert paths[CONTROL].type_definition == special
+    assert f"{CONTROL}.JobOrderList" in paths
+    with pytest.raises(TemplateError, match="JobOrderControl: .* is not a subtype of the declared type"):
+        plain.build_template(
+            plain.node_id("am", 1005), include, types={CONTROL: ua.NodeId(ua.ObjectIds.FolderType)}
+        )
+
+
 def test_an_added_property_is_referred_to_as_a_property(plain: OpcUaServer) -> None:
     template = plain.build_template(
         plain.node_id("am", 1000),

@@ -26,7 +26,12 @@ EXPECTED = {
     ITEM: ["NotAvailable", "NotExecuting", "Executing", "NotExecuting"],
     PROGRAM: ["Initializing", "Running", "Ended"],
     COMPONENT: [NAME, "Left printer", "Right printer"],
-    "event": ["Print of benchy.gcode started", "Print of benchy.gcode completed"],
+    "event": [
+        "Job order of benchy.gcode started",
+        "Print of benchy.gcode started",
+        "Job order of benchy.gcode ended",
+        "Print of benchy.gcode completed",
+    ],
 }
 COLD = {"tool1": {"actual": 20.0, "target": 0.0}}
 SECONDS = 30  # until a notification counts as lost

@@ -73,4 +73,14 @@ async def test_node_opcua_reads_every_node_and_finds_the_state_by_its_browse_pat
         for h in ("Tool 1", "Chamber")
         for s in ("AnalogSignal", "ProcessValueSetpoint")
     }
-    assert nameless.keys() == {*silent, "Identification/YearOfConstruction"}
+    control = "MachineryBuildingBlocks/JobManagement/JobOrderControl"
+    in_no_state = {f"{control}/CurrentState", f"{control}/CurrentState/Id"}
+    untold = {f"{control}/WorkMaster", "Identification/YearOfConstruction"}
+    assert nameless.keys() == {*silent, *in_no_state, *untold}
+    orders = found[f"{control}/JobOrderList"]["value"]
+    assert [order["jobOrder"]["jobOrderID"] for order in orders] == ["run-1"]
+    assert orders[0]["state"][0]["stateText"]["text"] == "Running"
+    responses = found["MachineryBuildingBlocks/JobManagement/JobOrderResults/JobOrderResponseList"]["value"]
+    assert [response["jobOrderID"] for response in responses] == ["run-1"]
+    runs = next(one for one in responses[0]["jobResponseData"] if one["ID"] == "Runs")["value"]["value"]
+    assert (runs[0]["currentLayer"], runs[0]["remainingTime"]) == (59, 290_000)
