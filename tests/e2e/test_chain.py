@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,7 @@ def test_a_client_of_another_make_sees_a_whole_print(chain: Chain, tmp_path: Pat
             node.kill()
     assert told["programStates"] == ["Initializing", "Running", "Ended"]
     assert told["itemStates"] == ["NotExecuting", "Executing", "NotExecuting"]
+    assert told["jobStates"] == ["Running", "Ended"]
     values = told["values"]
     assert values["Identification/ComponentName"] == "Demo printer"
     assert values["Identification/Manufacturer"] == "OctoPrint"
@@ -159,6 +161,26 @@ def test_a_client_of_another_make_sees_a_whole_print(chain: Chain, tmp_path: Pat
     assert values["Production/ActiveProgram/Progress"] == 100
     assert values["Monitoring/Process/Tool 0/AnalogSignal"] > 20
     assert values["Monitoring/Process/Bed/AnalogSignal/EngineeringUnits"]["displayName"]["text"] == "°C"
-    prognosis = "Notification/Prognoses/JobEnd/"
-    assert [said for said in told["bad"] if not said.startswith(prognosis)] == []
-    assert len(told["bad"]) == 2, "once the job has ended nobody knows of an end to come"
+    management = "MachineryBuildingBlocks/JobManagement"
+    [order] = values[f"{management}/JobOrderControl/JobOrderList"]
+    [response] = values[f"{management}/JobOrderResults/JobOrderResponseList"]
+    assert order["jobOrder"]["workMasterID"][0]["ID"] == "short.gcode"
+    assert response["jobOrderID"] == order["jobOrder"]["jobOrderID"]
+    assert [state["stateText"]["text"] for state in response["jobState"]] == ["Ended", "Completed"]
+    [job] = chain.mes_state()["machines"][0]["jobs"]
+    assert parsed(response["startTime"]) == pytest.approx(parsed(job["started"]), abs=0.001)
+    in_no_state = f"{management}/JobOrderControl/CurrentState"
+    assert sorted(told["bad"]) == [
+        f"{in_no_state}/Id: BadStateNotActive",
+        f"{in_no_state}: BadStateNotActive",
+        f"{management}/JobOrderControl/WorkMaster: BadWaitingForInitialData",
+        *(  # once the job has ended nobody knows of an end to come
+            f"Notification/Prognoses/JobEnd/{name}: BadWaitingForInitialData"
+            for name in ("PredictedTime", "SourceIdentifier")
+        ),
+    ]
+
+
+def parsed(time: str) -> float:
+    """Seconds since the epoch."""
+    return datetime.fromisoformat(time).timestamp()

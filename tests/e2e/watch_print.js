@@ -3,7 +3,7 @@
 "use strict";
 const {
   OPCUAClient, MessageSecurityMode, SecurityPolicy, UserTokenType, AttributeIds, NodeClass, TimestampsToReturn,
-  makeBrowsePath,
+  constructEventFilter, makeBrowsePath,
 } = require("node-opcua-client");
 const { OPCUACertificateManager } = require("node-opcua-certificate-manager");
 
@@ -55,7 +55,15 @@ async function main() {
     requestedPublishingInterval: 10, requestedLifetimeCount: 1000, requestedMaxKeepAliveCount: 100,
     maxNotificationsPerPublish: 0, publishingEnabled: true, priority: 1,
   });
-  const told = { programStates: [], itemStates: [] };
+  const told = { programStates: [], itemStates: [], jobStates: [] };
+  const jobs = index("/Machinery/Jobs/");
+  const isa = index("/ISA95-JOBCONTROL_V2/");
+  const results = await at(`/${mach}:MachineryBuildingBlocks/${jobs}:JobManagement/${jobs}:JobOrderResults`);
+  const events = await subscription.monitor(
+    { nodeId: results, attributeId: AttributeIds.EventNotifier },
+    { samplingInterval: 0, queueSize: 20, discardOldest: true, filter: constructEventFilter([`${isa}:JobState`]) },
+    TimestampsToReturn.Both);
+  events.on("changed", ([states]) => told.jobStates.push(states.value[0].stateText.text));
   const over = new Promise((resolve) => {
     const check = () => {
       if (told.programStates.at(-1) === "Ended" && told.itemStates.at(-1) === "NotExecuting") resolve();
