@@ -91,7 +91,7 @@ class JobManagement:
         before, after, time = transition.before, transition.after, transition.record.time
         requalified = _status(before) != _status(after)
         orders_differ = requalified or _order_keys(before) != _order_keys(after)
-        if orders_differ or before.job is not after.job or before.spools is not after.spools:
+        if orders_differ or _progress(before) != _progress(after):
             for path, reading in self._lists(after, time, feedstock):
                 if orders_differ or path != ORDER_LIST:
                     yield path, reading
@@ -160,6 +160,14 @@ def _order_keys(machine: Machine) -> tuple[object, ...]:
     job: Job | None = machine.active_job
     newest = machine.finished[-1].run if machine.finished else None
     return (newest, None) if job is None else (newest, job.run, job.state, job.layers)
+
+
+def _progress(machine: Machine) -> tuple[object, ...]:
+    """When the responses are told anew: a list of many jobs is too long to be told with every report of the printer."""
+    job = machine.active_job
+    if job is None:
+        return (None,)
+    return (None if job.completion is None else int(job.completion), job.layer, *machine.spools.values())
 
 
 def _newest(machine: Machine) -> datetime | None:

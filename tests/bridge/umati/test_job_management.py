@@ -72,11 +72,13 @@ async def test_a_subscriber_of_orders_hears_of_states_and_one_of_responses_of_pr
             subscription = await client.create_subscription(10, notes)
             await subscription.subscribe_data_change(await node(client, path), queuesize=100)
             await notes.until(lambda notes=notes: notes.values)
+        server.handle(told.tell(wire.PROGRESS, run="run-2", completion=50.4))  # too little to be worth a list
         server.handle(told.tell(wire.PROGRESS, run="run-2", completion=60.0))
         server.handle(told.tell(wire.JOB_PAUSED, run="run-2"))
         await orders.until(lambda: len(orders.values) >= 2)
         await responses.until(lambda: len(responses.values) >= 3)
         assert len(orders.values) == 2
+        assert len(responses.values) == 3
 
 
 async def test_an_active_job_that_may_go_on_unseen_is_uncertain_and_history_is_not(tmp_path: Path) -> None:
