@@ -104,7 +104,7 @@ class JobManagement:
             if isinstance(change, JobStarted | JobPaused | JobResumed | JobEnded):
                 job, spools = change.job, transition.after.spools
                 fields = {
-                    "JobOrder": self._orders.order(job),
+                    "JobOrder": self._orders.order(job, feedstock),
                     "JobState": self._orders.states(job),
                     "JobResponse": self._orders.response(job, spools, feedstock),
                 }
@@ -136,7 +136,7 @@ class JobManagement:
 
     def _lists(self, machine: Machine, time: datetime, feedstock: FeedstockOf) -> Iterator[Write]:
         status, orders = _status(machine), self._orders
-        yield ORDER_LIST, Reading(partial(orders.order_list, machine), time, status)
+        yield ORDER_LIST, Reading(partial(orders.order_list, machine, feedstock), time, status)
         yield RESPONSE_LIST, Reading(partial(orders.response_list, machine, feedstock), time, status)
 
     def _work_masters(self, machine: Machine, time: datetime) -> Reading:
@@ -159,7 +159,7 @@ def _order_keys(machine: Machine) -> tuple[object, ...]:
     """What the orders and their states are made of."""
     job: Job | None = machine.active_job
     newest = machine.finished[-1].run if machine.finished else None
-    return (newest, None) if job is None else (newest, job.run, job.state, job.layers)
+    return (newest, None) if job is None else (newest, job.run, job.state, job.layers, *machine.spools)
 
 
 def _progress(machine: Machine) -> tuple[object, ...]:

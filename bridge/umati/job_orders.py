@@ -35,10 +35,10 @@ class JobOrderState(NamedTuple):
 
 
 class JobOrderStates(Enum):
-    """The states that a job can be in which has begun."""
+    """The states that a job can be in which has begun. A pause is a decision: Suspended, not Held."""
 
     RUNNING = JobOrderState("Running", 3)
-    INTERRUPTED = JobOrderState("Interrupted", 4, "InterruptedSubstates", "Held", 1)
+    INTERRUPTED = JobOrderState("Interrupted", 4, "InterruptedSubstates", "Suspended", 2)
     ENDED = JobOrderState("Ended", 5, "EndedSubstates", "Completed", 1)
     ABORTED = JobOrderState("Aborted", 6)
 
@@ -77,10 +77,10 @@ class JobOrders:
         self._order_and_state = structure("isa", 3015)
         self._run = structure("am", 3001)
 
-    def order_list(self, machine: Machine) -> ua.Variant:
+    def order_list(self, machine: Machine, feedstock: FeedstockOf) -> ua.Variant:
         """ISA95JobOrderAndStateDataType[]: the remembered jobs, the oldest first, and the one that is active."""
         return _structures(
-            self._order_and_state(self.order(job), self.states(job)) for job in jobs_of(machine)
+            self._order_and_state(self.order(job, feedstock), self.states(job)) for job in jobs_of(machine)
         )
 
     def response_list(self, machine: Machine, feedstock: FeedstockOf) -> ua.Variant:
@@ -91,8 +91,8 @@ class JobOrders:
         """ISA95WorkMasterDataType[]: the files that can be printed."""
         return _structures(self._work_master(ID=file.path, Parameters=self._of_file(file)) for file in files)
 
-    def order(self, job: Job) -> Any:
-        """The ISA95JobOrderDataType of a job: what was asked for."""
+    def order(self, job: Job, feedstock: FeedstockOf) -> Any:
+        """The ISA95JobOrderDataType of a job: what was asked for; `feedstock` is what is mounted now."""
         own = _file_of(job)
         parameters = [
             self._value("JobName", [ua.LocalizedText(job.file)], Type.LocalizedText),
@@ -108,7 +108,8 @@ class JobOrders:
             StartTime=job.started,
             JobOrderParameters=_known(parameters),
             MaterialRequirements=[
-                self._consumed(tool, amount, None, None) for tool, amount in job.filament.items()
+                self._consumed(tool, amount, None, feedstock(tool) if job.active else None)
+                for tool, amount in job.filament.items()
             ],
         )
 

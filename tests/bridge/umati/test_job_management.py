@@ -182,7 +182,7 @@ async def test_each_change_of_a_job_orders_state_is_an_event(tmp_path: Path, pat
             server.handle(transition)
         await notes.until(lambda: len(notes.events) >= 4)
         seen = [[state.StateText.Text for state in event.JobState] for event in notes.events]
-        assert seen == [["Running"], ["Interrupted", "Held"], ["Running"], ["Ended", "Completed"]]
+        assert seen == [["Running"], ["Interrupted", "Suspended"], ["Running"], ["Ended", "Completed"]]
         last = notes.events[-1]
         assert last.JobOrder.JobOrderID == last.JobResponse.JobOrderID == "run-1"
         assert last.JobResponse == (await value(client, RESPONSE_LIST))[-1]

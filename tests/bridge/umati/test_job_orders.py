@@ -65,7 +65,7 @@ def states(job: Job) -> list[tuple[str, int, list[str]]]:
 
 
 def test_an_order_says_what_was_asked_for() -> None:
-    order = ORDERS.order(job_of(half_done()))
+    order = ORDERS.order(job_of(half_done()), on)
     assert (order.JobOrderID, order.StartTime, order.WorkMasterID[0].ID) == (
         "run-1",
         START,
@@ -86,7 +86,7 @@ def test_an_order_says_what_was_asked_for() -> None:
         "1200.5",
         5066068,
     )
-    assert named(needed.Properties) == {"Tool": "tool0", "Volume": 2.9}
+    assert named(needed.Properties) == {"Tool": "tool0", "Volume": 2.9, "Feedstock": FEEDSTOCK}
 
 
 def test_a_response_says_how_far_it_is_and_of_what_it_is_made() -> None:
@@ -126,7 +126,7 @@ def test_what_nobody_knows_is_left_out() -> None:
     assert set(named(response.JobResponseData)) == {"JobName", "RunsCompleted", "JobResult", "Runs"}
     run = named(response.JobResponseData)["Runs"][0]
     assert (run.CurrentLayer, run.RemainingTime) == (None, None)
-    assert "LayersPlanned" not in named(ORDERS.order(job).JobOrderParameters)
+    assert "LayersPlanned" not in named(ORDERS.order(job, nowhere).JobOrderParameters)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_the_states_of_a_print_are_those_of_job_orders_with_their_substates() ->
     story = printing()
     assert states(job_of(story)) == [("Running", 3, [])]
     story.tell(wire.JOB_PAUSED)
-    assert states(job_of(story)) == [("Interrupted", 4, []), ("Held", 1, ["InterruptedSubstates"])]
+    assert states(job_of(story)) == [("Interrupted", 4, []), ("Suspended", 2, ["InterruptedSubstates"])]
     story.tell(wire.JOB_RESUMED)
     assert states(job_of(story)) == [("Running", 3, [])]
     story.tell(wire.JOB_ENDED)
@@ -180,7 +180,7 @@ def test_every_job_can_be_told_whatever_happened(events: list[tuple[str, dict[st
     for kind, changes in events:
         machine = story.tell(kind, **changes).after
     machine = story.machine
-    orders, responses = ORDERS.order_list(machine), ORDERS.response_list(machine, on)
+    orders, responses = ORDERS.order_list(machine, on), ORDERS.response_list(machine, on)
     decoded = [
         ua_binary.variant_from_binary(Buffer(ua_binary.variant_to_binary(variant))).Value
         for variant in (orders, responses, ORDERS.work_masters(machine.files or ()))
