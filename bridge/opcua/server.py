@@ -31,6 +31,7 @@ from .model_changes import ModelChanges
 from .ports import EVERYWHERE, MAIN, Ports, Scope
 from .quiet import tame_asyncua
 from .space import LazyAddressSpace
+from .state_machines import StateTransition, transitions
 from .template import Template, make_template
 from .times import EPOCH, ticks_now, to_ticks
 from .trust import TrustList
@@ -180,6 +181,10 @@ class OpcUaServer:
     def node_id(self, namespace: str, identifier: int | str) -> ua.NodeId:
         """A NodeId by namespace prefix or URI."""
         return ua.NodeId(identifier, self.namespaces[namespace])
+
+    def transitions(self, machine_type: ua.NodeId) -> Mapping[tuple[ua.NodeId, ua.NodeId], StateTransition]:
+        """The transitions of a type of state machines, by the NodeIds of the states they lead from and to."""
+        return transitions(self.space, machine_type)
 
     def build_template(
         self,

@@ -11,12 +11,14 @@ because "not available" is then the truth.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
+from enum import Enum
 
 from asyncua import ua
 
 from bridge.machine import Heater, Job, Machine, Transition
+from bridge.opcua.state_machines import StateTransition
 from bridge.opcua.times import EPOCH
 from bridge.umati.counters import counter_changes, counters
 from bridge.umati.identification import Identification
@@ -33,9 +35,23 @@ ACTIVE_PROGRAM = "Production.ActiveProgram"
 PROGRAM_STATE = f"{ACTIVE_PROGRAM}.State"
 JOB_END = "Notification.Prognoses.JobEnd"
 PROGRESS = f"{ACTIVE_PROGRAM}.Progress"
+STATE_MACHINES = (ITEM_STATE, MODE, PROGRAM_STATE)
+MACHINE_TYPES: Mapping[type[Enum], tuple[str, int]] = {
+    ItemState: ("mach", 1002),
+    Mode: ("mt", 1003),
+    ProgramState: ("mt", 15),
+}
 
 Type = ua.VariantType
 NodeIdOf = Callable[[str, int], ua.NodeId]
+TransitionsOf = Callable[[ua.NodeId], Mapping[tuple[ua.NodeId, ua.NodeId], StateTransition]]
+AnyState = ItemState | Mode | ProgramState
+
+_NO_TRANSITION = (
+    ua.Variant(ua.LocalizedText("")),
+    ua.Variant(ua.NodeId()),
+    ua.Variant(0, Type.UInt32),
+)
 
 
 _UNKNOWN = ua.Variant(0.0, Type.Double)
@@ -43,13 +59,27 @@ _NO_TIME = ua.Variant(EPOCH, Type.DateTime)
 
 
 class Projection:
-    """Projects machines; `node_id` gives the NodeId of a prefix and a number of the companion models."""
+    """Projects machines.
 
-    def __init__(self, node_id: NodeIdOf) -> None:
+    `node_id` gives the NodeId of a prefix and a number of the companion models, `transitions` those of a type of
+    state machines.
+    """
+
+    def __init__(self, node_id: NodeIdOf, transitions: TransitionsOf) -> None:
         self._states = {
             kind: _state_values(kind.value, node_id)
             for kinds in (ItemState, Mode, ProgramState)
             for kind in kinds
+        }
+        self._transitions = {
+            (source, target): _transition_values(
+                known[node_id(*source.value.node), node_id(*target.value.node)]
+            )
+            for kinds in (ItemState, Mode, ProgramState)
+            for known in (transitions(node_id(*MACHINE_TYPES[kinds])),)
+            for source in kinds
+            for target in kinds
+            if (node_id(*source.value.node), node_id(*target.value.node)) in known
         }
         self._operation_modes = {mode: ua.Variant(int(mode), Type.Int32) for mode in OperationMode}
 
@@ -64,6 +94,7 @@ class Projection:
             *self._situation(situation_of(machine), time),
             *_names(job, since),
             *self._state(PROGRAM_STATE, program_state(job), _program_time(job, program_state(job), time)),
+            *_no_transition_yet(since),
             (PROGRESS, _number(*_progress(machine), since)),
             *_prognosis(machine, since),
             *counters(machine, since),
@@ -98,30 +129,51 @@ class Projection:
 
     def _program_changes(self, before: Machine, transition: Transition) -> Iterator[Write]:
         run = before.job.run if before.job is not None else None
-        time = transition.record.time
+        time, previous = transition.record.time, program_state(before.job)
         for job, states in steps(before, transition):
             if job.run != run:
                 run = job.run
                 yield from _names(job, time)
             for state in states:
-                yield from self._state(PROGRAM_STATE, state, _program_time(job, state, time))
+                yield from self._state(PROGRAM_STATE, state, _program_time(job, state, time), previous)
+                previous = state
 
     def _situation(
         self, situation: Situation, time: datetime, previous: Situation | None = None
     ) -> Iterator[Write]:
         if previous is None or situation.item_state is not previous.item_state:
-            yield from self._state(ITEM_STATE, situation.item_state, time)
+            yield from self._state(ITEM_STATE, situation.item_state, time, previous and previous.item_state)
         if previous is None or situation.mode is not previous.mode:
-            yield from self._state(MODE, situation.mode, time)
+            yield from self._state(MODE, situation.mode, time, previous and previous.mode)
         if previous is None or situation.operation_mode is not previous.operation_mode:
             yield OPERATION_MODE, Reading(self._operation_modes[situation.operation_mode], time)
 
-    def _state(self, machine: str, state: ItemState | Mode | ProgramState, time: datetime) -> Iterator[Write]:
+    def _state(
+        self, machine: str, state: AnyState, time: datetime, previous: AnyState | None = None
+    ) -> Iterator[Write]:
+        if previous is not None:
+            yield from _last_transition(machine, self._transitions[previous, state], time)
         text, node_id, number = self._states[state]
-        # The text comes last: who is told of it finds the other two there already.
+        # The text comes last: who is told of it finds the others there already.
         yield f"{machine}.CurrentState.Number", Reading(number, time)
         yield f"{machine}.CurrentState.Id", Reading(node_id, time)
         yield f"{machine}.CurrentState", Reading(text, time)
+
+
+def _no_transition_yet(since: datetime) -> Iterator[Write]:
+    for machine in STATE_MACHINES:
+        yield from _last_transition(machine, _NO_TRANSITION, since, WAITING)
+
+
+def _last_transition(
+    machine: str, transition: tuple[ua.Variant, ua.Variant, ua.Variant], time: datetime, status: int = GOOD
+) -> Iterator[Write]:
+    text, node_id, number = transition
+    last = f"{machine}.LastTransition"
+    yield f"{last}.TransitionTime", Reading(ua.Variant(time, Type.DateTime), time, status)
+    yield f"{last}.Number", Reading(number, time, status)
+    yield f"{last}.Id", Reading(node_id, time, status)
+    yield last, Reading(text, time, status)
 
 
 def nameplate(identification: Identification, time: datetime) -> Iterator[Write]:
@@ -227,6 +279,14 @@ def _state_values(state: State, node_id: NodeIdOf) -> tuple[ua.Variant, ua.Varia
         _localized(state.text),
         ua.Variant(node_id(state.prefix, state.identifier), Type.NodeId),
         ua.Variant(state.number, Type.UInt32),
+    )
+
+
+def _transition_values(transition: StateTransition) -> tuple[ua.Variant, ua.Variant, ua.Variant]:
+    return (
+        ua.Variant(transition.text, Type.LocalizedText),
+        ua.Variant(transition.node_id, Type.NodeId),
+        ua.Variant(transition.number, Type.UInt32),
     )
 
 

@@ -108,7 +108,7 @@ class UmatiServer:
                 version=bridge.__version__,
             ),
         )
-        self._projection = Projection(self._server.node_id)
+        self._projection = Projection(self._server.node_id, self._server.transitions)
         self._jobs = JobManagement(JobOrders(self._server.node_id))
         self._job_status_event = self._server.derive_event_type(
             "JobOrderStatusEventType", self._server.node_id(*job_management.STATUS_EVENT_TYPE)

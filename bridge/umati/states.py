@@ -22,6 +22,11 @@ class State:
     prefix: str
     identifier: int
 
+    @property
+    def node(self) -> tuple[str, int]:
+        """What names the state in its model."""
+        return self.prefix, self.identifier
+
 
 class ItemState(Enum):
     """States of mach:MachineryItemState_StateMachineType."""

@@ -48,8 +48,19 @@ _IDENTIFICATION = (
 )
 _INCLUDE = (
     *(f"di:Identification/{name}" for name in _IDENTIFICATION),
-    "mach:MachineryBuildingBlocks/mach:MachineryItemState/CurrentState/Number",
-    "mach:MachineryBuildingBlocks/mach:MachineryOperationMode/CurrentState/Number",
+    *(
+        f"{machine}/{variable}"
+        for machine in (
+            "mach:MachineryBuildingBlocks/mach:MachineryItemState",
+            "mach:MachineryBuildingBlocks/mach:MachineryOperationMode",
+            "mt:Production/mt:ActiveProgram/mt:State",
+        )
+        for variable in (
+            "CurrentState/Number",
+            "LastTransition/Number",
+            "LastTransition/TransitionTime",
+        )
+    ),
     *(
         f"mach:MachineryBuildingBlocks/di:OperationCounters/di:{name}"
         for name in ("PowerOnDuration", "OperationDuration", "OperationCycleCounter")

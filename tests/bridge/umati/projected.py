@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from asyncua import ua
 
 from bridge.machine import Machine, Transition
+from bridge.opcua.instances import Instances
+from bridge.opcua.space import LazyAddressSpace
+from bridge.opcua.state_machines import transitions
+from bridge.opcua.typetable import TypeTable
 from bridge.settings import IdentificationSettings
 from bridge.umati.identification import identify
 from bridge.umati.profile import Profile, profile_of
@@ -14,8 +19,12 @@ from bridge.umati.projection import Projection
 from bridge.umati.readings import Reading
 from tests.bridge.events import START
 
-NAMESPACES = {"mach": 4, "mt": 11}
-PROJECTION = Projection(lambda prefix, number: ua.NodeId(number, NAMESPACES[prefix]))
+TABLE = TypeTable()
+NAMESPACES = TABLE.prefixes
+SPACE = LazyAddressSpace(TABLE, Instances(len(TABLE.namespaces)))
+PROJECTION = Projection(
+    lambda prefix, number: ua.NodeId(number, NAMESPACES[prefix]), partial(transitions, SPACE)
+)
 
 PROGRAM = "Production.ActiveProgram"
 TOOL = "Monitoring.Process.Tool 0"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bridge import wire
 from bridge.umati.profile import Profile, profile_of
+from bridge.umati.readings import Reading
 from tests.bridge.events import HEATERS, JOB, START, Story, printing
 from tests.bridge.umati.projected import BED, PROGRAM, TOOL, changes, shown, whole
 
@@ -161,6 +162,43 @@ def test_a_program_begins_and_ends_when_its_job_did() -> None:
     assert {r.time for r in texts.values()} == {START}
 
 
+def last_transition(written: list[tuple[str, Reading]], machine: str) -> list[tuple[str, int, object]]:
+    """Text, NodeId and time of each transition that was told."""
+    last = f"{machine}.LastTransition"
+    told = [dict(written[at - 3 : at + 1]) for at, (path, _) in enumerate(written) if path == last]
+    return [
+        (
+            one[last].value.Value.Text,
+            one[f"{last}.Id"].value.Value.Identifier,
+            one[f"{last}.TransitionTime"].value.Value,
+        )
+        for one in told
+    ]
+
+
+def test_each_step_names_its_transition_and_when_it_happened() -> None:
+    story = printing()
+    story.states("printing")
+    written = changes(story.tell(wire.JOB_PAUSED), Profile())
+    assert last_transition(written, f"{PROGRAM}.State") == [("RunningToInterrupted", 109, story.now)]
+    assert last_transition(written, "MachineryBuildingBlocks.MachineryItemState") == [
+        ("FromExecutingToNotExecuting", 5022, story.now)
+    ]
+    lost = changes(story.link("lost"), Profile())
+    assert last_transition(lost, "MachineryBuildingBlocks.MachineryOperationMode") == [
+        ("FromProcessingToNone", 5051, story.now)
+    ]
+
+
+def test_a_jump_is_told_as_the_transitions_on_the_way() -> None:
+    story = printing()
+    story.states("printing")
+    story.tell(wire.JOB_PAUSED)
+    written = changes(story.tell(wire.JOB_ENDED, result="completed"), Profile())
+    texts = [text for text, _, _ in last_transition(written, f"{PROGRAM}.State")]
+    assert texts == ["InterruptedToRunning", "RunningToEnded"]
+
+
 def test_the_year_of_construction_is_uncertain_when_nobody_knows_it() -> None:
     reading = whole(Story().machine)["Identification.YearOfConstruction"]
     assert (reading.value.Value, reading.status) == (0, ua.StatusCodes.UncertainInitialValue)
@@ -227,7 +265,7 @@ def test_whatever_happens_the_written_changes_add_up_to_the_whole_and_every_step
                 assert (state, following) in LEGAL
                 state = following
     for path, reading in whole(story.machine, ALL_HEATERS).items():
-        if not path.startswith("Identification."):
+        if not path.startswith("Identification.") and "LastTransition" not in path:  # those are history
             assert (nodes[path].value, nodes[path].status) == (reading.value, reading.status), path
 
 

@@ -36,6 +36,15 @@ JOB_LISTS = (
     f"{JOBS}.JobOrderControl.WorkMaster",
     f"{JOBS}.JobOrderResults.JobOrderResponseList",
 )
+LAST_TRANSITIONS = tuple(
+    f"{machine}.LastTransition{part}"
+    for machine in (
+        "MachineryBuildingBlocks.MachineryItemState",
+        "MachineryBuildingBlocks.MachineryOperationMode",
+        "Production.ActiveProgram.State",
+    )
+    for part in ("", ".Id", ".Number", ".TransitionTime")
+)
 IN_NO_STATE = (f"{JOBS}.JobOrderControl.CurrentState", f"{JOBS}.JobOrderControl.CurrentState.Id")
 SECONDS = 30  # until a notification counts as lost
 
@@ -102,7 +111,7 @@ async def test_every_value_is_good_or_says_that_it_is_not_known(tmp_path: Path) 
     assert unsure == {
         "Identification.YearOfConstruction": "UncertainInitialValue",
         "Production.ActiveProgram.Progress": "BadWaitingForInitialData",
-        **dict.fromkeys((*COUNTERS, *JOB_END, *JOB_LISTS), "BadWaitingForInitialData"),
+        **dict.fromkeys((*COUNTERS, *JOB_END, *JOB_LISTS, *LAST_TRANSITIONS), "BadWaitingForInitialData"),
         **dict.fromkeys(IN_NO_STATE, "BadStateNotActive"),
     }
 

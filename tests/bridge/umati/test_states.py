@@ -168,5 +168,5 @@ def test_states_are_good_in_every_situation(row: str) -> None:
     story = Story()
     ROWS[row][0](story)
     for path, reading in whole(story.machine).items():
-        if "State" in path or "Mode" in path:
+        if ("State" in path or "Mode" in path) and "LastTransition" not in path:
             assert reading.status == 0, path
