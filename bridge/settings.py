@@ -120,6 +120,9 @@ class OpcUaSettings:
     application_name: str = "MESBridge"
     minimum_publishing_interval: float = field(default=10.0, metadata=_range(0, 60000))
     activation_timeout: float = field(default=30.0, metadata=_range(1, 3600))
+    stacklight: bool = False
+    production_plan: bool = False
+    type_dictionaries: bool = True
     limits: OpcUaLimits = field(default_factory=OpcUaLimits)
 
 

@@ -35,6 +35,7 @@ from .state_machines import StateTransition, transitions
 from .template import Template, make_template
 from .times import EPOCH, ticks_now, to_ticks
 from .trust import TrustList
+from .type_dictionaries import hide_type_dictionaries
 from .typetable import TypeTable
 from .users import Role, Users
 
@@ -122,6 +123,7 @@ class OpcUaServer:
         announced_host: str | None = None,
         min_publishing_interval: float = MIN_PUBLISHING_INTERVAL,
         limits: Limits = DEFAULT_LIMITS,
+        type_dictionaries: bool = True,
     ) -> None:
         tame_asyncua()
         self.host = host
@@ -137,6 +139,8 @@ class OpcUaServer:
         self.namespaces = Namespaces(table, instance_namespace_uri)
         self.instances = Instances(self.namespaces.own)
         self.space = LazyAddressSpace(table, self.instances)
+        if not type_dictionaries:
+            hide_type_dictionaries(self.space)
         self._trust = trust or TrustList(certificate_folder)
         logins = Logins(users, anonymous, anonymous_role)
         self._iserver = LazyInternalServer(

@@ -109,6 +109,14 @@ class LazyAddressSpace(AddressSpace):
         """Add a node."""
         self._nodes[node.nodeid] = node
 
+    def take_out(self, node_id: ua.NodeId) -> None:
+        """Take a node of the table away, with the references that lead to it."""
+        for reference in self.node(node_id).references:
+            other = self._nodes.get(reference.NodeId)
+            if isinstance(other, NodeData):
+                other.references[:] = [back for back in other.references if back.NodeId != node_id]
+        del self._nodes[node_id]
+
     def node(self, node_id: ua.NodeId) -> NodeData:
         """The node, or KeyError."""
         node: NodeData = self._nodes[node_id]

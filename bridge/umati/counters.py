@@ -19,17 +19,21 @@ from bridge.umati.readings import GOOD, WAITING, Reading, Write
 COUNTERS = "MachineryBuildingBlocks.OperationCounters"
 CYCLES = f"{COUNTERS}.OperationCycleCounter"
 POWER_ON_HOURS = "Monitoring.MachineTool.PowerOnDuration"
+PARTS = f"{COUNTERS}.PartsProducedInLifetime"
+MONITORED = "Monitoring.MachineTool.OperationCounters"
+"""Where OPC 40501-1 declares PartsProducedInLifetime, beside another PowerOnDuration; clients look at both places."""
 
 _MINUTE = 60_000.0  # in ms, the unit of Duration (OPC 10000-3, 8.13)
 _HOUR = 3_600_000.0
 
 
 class _Counts(NamedTuple):
-    """Durations in ms; `cycles` are the times that the machine began to work."""
+    """Durations in ms; `cycles` are the times that the machine began to work, `parts` those that it completed."""
 
     power_on: float
     operation: float
     cycles: int
+    parts: int
 
 
 def counters(machine: Machine, since: datetime) -> Iterator[Write]:
@@ -42,6 +46,9 @@ def counters(machine: Machine, since: datetime) -> Iterator[Write]:
         (f"{COUNTERS}.OperationDuration", ua.Variant(counts.operation, kind.Double)),
         (CYCLES, ua.Variant(counts.cycles, kind.UInt32)),
         (POWER_ON_HOURS, ua.Variant(int(counts.power_on // _HOUR), kind.UInt32)),
+        (PARTS, ua.Variant(counts.parts, kind.UInt64)),
+        (f"{MONITORED}.PowerOnDuration", ua.Variant(counts.power_on, kind.Double)),
+        (f"{MONITORED}.PartsProducedInLifetime", ua.Variant(counts.parts, kind.UInt64)),
     ):
         yield path, Reading(value, time, status)
 
@@ -66,7 +73,7 @@ def _counts(machine: Machine) -> _Counts:
         power_on += max(0.0, (machine.heard - machine.state_since).total_seconds())
     if machine.active_job is not None:
         operation += machine.active_job.print_time or 0.0
-    return _Counts(_minutes(power_on), _minutes(operation), sums.jobs_started)
+    return _Counts(_minutes(power_on), _minutes(operation), sums.jobs_started, sums.jobs_completed)
 
 
 def _minutes(seconds: float) -> float:

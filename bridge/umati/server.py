@@ -29,9 +29,12 @@ from bridge.umati.events import Message, messages
 from bridge.umati.identification import Identification, identify
 from bridge.umati.job_management import JobManagement, StatusEvent
 from bridge.umati.job_orders import FeedstockOf, JobOrders
+from bridge.umati.part import Part
+from bridge.umati.production_plan import ProductionPlan
 from bridge.umati.profile import Profile, feedstock_path, profile_of, refitted
 from bridge.umati.projection import Projection, nameplate
 from bridge.umati.readings import Reading
+from bridge.umati.stacklight import Stacklight
 from bridge.wire import utc_now
 
 log = structlog.get_logger(__name__)
@@ -101,6 +104,7 @@ class UmatiServer:
             announced_host=settings.announced_host,
             min_publishing_interval=settings.minimum_publishing_interval,
             limits=Limits(**asdict(settings.limits)),
+            type_dictionaries=settings.type_dictionaries,
             build_info=BuildInfo(
                 product_uri=PRODUCT_URI,
                 manufacturer="MESBridge",
@@ -113,6 +117,11 @@ class UmatiServer:
         self._job_status_event = self._server.derive_event_type(
             "JobOrderStatusEventType", self._server.node_id(*job_management.STATUS_EVENT_TYPE)
         )
+        self._parts: list[Part] = []
+        if settings.stacklight:
+            self._parts.append(Stacklight(self._server.node_id))
+        if settings.production_plan:
+            self._parts.append(ProductionPlan(self._server.node_id))
         self._templates: dict[Profile, Template] = {}
         self._served: dict[str, _Served] = {}
 
@@ -170,6 +179,7 @@ class UmatiServer:
         for path, reading in chain(
             self._projection.changes(before, transition, served.profile),
             self._jobs.changes(transition, feedstock),
+            *(part.changes(transition) for part in self._parts),
         ):
             instance.write(path, *reading)
         served.machine = after
@@ -224,13 +234,18 @@ class UmatiServer:
         since: datetime,
     ) -> dict[str, Reading]:
         return self._projection.whole(machine, profile, identification, since) | dict(
-            self._jobs.whole(machine, since, _feedstock_of(instance))
+            chain(
+                self._jobs.whole(machine, since, _feedstock_of(instance)),
+                *(part.whole(machine, since) for part in self._parts),
+            )
         )
 
     def _template(self, profile: Profile) -> Template:
         known = self._templates.get(profile)
         if known is None:
-            known = self._templates[profile] = template.build(self._server, profile)
+            known = self._templates[profile] = template.build(
+                self._server, profile, [part.nodes for part in self._parts]
+            )
             known.on_call(job_management.BY_ID, self._by_id, for_observers=True)
             known.on_call(job_management.BY_STATE, self._by_state, for_observers=True)
         return known

@@ -5,6 +5,7 @@ In flows a `Profile`, out flows the declarations wanted, the nodes added, and th
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from asyncua import ua
@@ -13,6 +14,7 @@ from asyncua.ua.object_ids import ObjectIds
 from bridge.opcua import Addition, OpcUaServer, Template
 from bridge.umati import job_management
 from bridge.umati.counters import CYCLES
+from bridge.umati.part import Nodes
 from bridge.umati.profile import Profile, heater_path, heater_title, is_tool
 from bridge.umati.projection import PROGRESS
 from bridge.umati.units import CELSIUS, PERCENT
@@ -33,7 +35,9 @@ NOTIFIERS = ("", MESSAGES)
 """Where a machine's messages are seen: at the machine itself, and where OPC 40501-1 puts them."""
 
 _ANALOG_UNIT_RANGE_TYPE = ua.NodeId(ua.Int32(ObjectIds.AnalogUnitRangeType))
+_DATA_VARIABLE_TYPE = ua.NodeId(ua.Int32(ObjectIds.BaseDataVariableType))
 _UINT32 = ua.NodeId(ua.Int32(ObjectIds.UInt32))
+_UINT64 = ua.NodeId(ua.Int32(ObjectIds.UInt64))
 _DOUBLE = ua.NodeId(ua.Int32(ObjectIds.Double))
 
 _IDENTIFICATION = (
@@ -65,6 +69,7 @@ _INCLUDE = (
         f"mach:MachineryBuildingBlocks/di:OperationCounters/di:{name}"
         for name in ("PowerOnDuration", "OperationDuration", "OperationCycleCounter")
     ),
+    "mt:Monitoring/mt:MachineTool/di:OperationCounters/mt:PartsProducedInLifetime",
     "mt:Monitoring/mach:Process",
     "mt:Monitoring/mt:MachineTool/mt:PowerOnDuration",
     "mt:Notification/mt:Messages",
@@ -74,14 +79,20 @@ _INCLUDE = (
 )
 
 
-def build(server: OpcUaServer, profile: Profile) -> Template:
-    """The template of all machines of this profile."""
+def build(server: OpcUaServer, profile: Profile, parts: Iterable[Nodes] = ()) -> Template:
+    """The template of all machines of this profile, with these parts."""
     additions = [
         Addition(
             parent="mt:Production/mt:ActiveProgram",
             browse_name="own:Progress",
             type_id=_ANALOG_UNIT_RANGE_TYPE,
             data_type=_DOUBLE,
+        ),
+        Addition(
+            parent="mach:MachineryBuildingBlocks/di:OperationCounters",
+            browse_name="mt:PartsProducedInLifetime",
+            type_id=_DATA_VARIABLE_TYPE,
+            data_type=_UINT64,
         ),
         Addition(
             parent="mt:Notification/mt:Prognoses",
@@ -117,9 +128,15 @@ def build(server: OpcUaServer, profile: Profile) -> Template:
             constants[f"{signal}.EngineeringUnits"] = CELSIUS
             constants[f"{signal}.EURange"] = TOOL_RANGE if is_tool(name) else BED_RANGE
             data_types[signal] = _DOUBLE
+    include = list(_INCLUDE)
+    for part in parts:
+        include += part.include
+        additions += part.additions
+        constants |= part.constants
+        data_types |= part.data_types
     return server.build_template(
         server.node_id(*MACHINE_TYPE),
-        include=_INCLUDE,
+        include=include,
         additions=additions,
         constants=constants,
         notifiers=(*NOTIFIERS, *job_management.NOTIFIERS),

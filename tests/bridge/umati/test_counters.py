@@ -16,6 +16,10 @@ POWER_ON, OPERATION, CYCLES = (
     f"{COUNTERS}.{name}" for name in ("PowerOnDuration", "OperationDuration", "OperationCycleCounter")
 )
 HOURS = "Monitoring.MachineTool.PowerOnDuration"
+PARTS = tuple(
+    f"{place}.OperationCounters.PartsProducedInLifetime"
+    for place in ("MachineryBuildingBlocks", "Monitoring.MachineTool")
+)
 
 
 def test_counters_of_a_machine_that_was_never_heard_of_are_unknown_and_not_zero() -> None:
@@ -54,6 +58,16 @@ def test_the_time_powered_on_is_the_same_in_hours_and_does_not_grow_when_disconn
     readings = whole(told.machine)
     assert readings[POWER_ON].value.Value == 2 * 3_600_000.0
     assert readings[HOURS].value.Value == 2
+
+
+def test_a_part_is_produced_by_each_job_that_is_completed_and_by_no_other() -> None:
+    told = printing()
+    told.tell(wire.JOB_ENDED, result="cancelled")
+    assert [whole(told.machine)[path].value.Value for path in PARTS] == [0, 0]
+    told.tell(wire.JOB_STARTED, run="run-2")
+    ended = told.tell(wire.JOB_ENDED, run="run-2")
+    written = dict(changes(ended, profile_of(told.machine)))
+    assert [written[path].value.Value for path in PARTS] == [1, 1]
 
 
 def test_counters_go_on_after_a_restart() -> None:

@@ -24,6 +24,9 @@ COUNTERS = (
     "MachineryBuildingBlocks.OperationCounters.OperationCycleCounter",
     "MachineryBuildingBlocks.OperationCounters.OperationDuration",
     "MachineryBuildingBlocks.OperationCounters.PowerOnDuration",
+    "MachineryBuildingBlocks.OperationCounters.PartsProducedInLifetime",
+    "Monitoring.MachineTool.OperationCounters.PartsProducedInLifetime",
+    "Monitoring.MachineTool.OperationCounters.PowerOnDuration",
     "Monitoring.MachineTool.PowerOnDuration",
 )
 JOB_END = (
@@ -50,9 +53,11 @@ SECONDS = 30  # until a notification counts as lost
 
 
 @asynccontextmanager
-async def serving(tmp_path: Path, *stories: Story, name: str | None = "FDM 7") -> AsyncIterator[UmatiServer]:
+async def serving(
+    tmp_path: Path, *stories: Story, name: str | None = "FDM 7", **settings: Any
+) -> AsyncIterator[UmatiServer]:
     """A server with the machine of each story as it stands, to which anyone may connect."""
-    server = UmatiServer(OpcUaSettings(port=0, anonymous=True), tmp_path)
+    server = UmatiServer(OpcUaSettings(port=0, anonymous=True, **settings), tmp_path)
     for story in stories:
         server.add_machine(story.name, MachineIdentity(name, URL, IdentificationSettings()), story.machine)
     await server.start()
@@ -137,7 +142,8 @@ PROFILES: dict[str, dict[str, Any] | None] = {
 async def test_the_object_is_complete_and_valid_by_the_rules_of_opc_ua(tmp_path: Path, profile: str) -> None:
     known = PROFILES[profile]
     told = Story(name=NAME) if known is None else story(**known)
-    async with serving(tmp_path, told) as server, Client(server.endpoint_url) as client:
+    everything = {"stacklight": True, "production_plan": True}
+    async with serving(tmp_path, told, **everything) as server, Client(server.endpoint_url) as client:
         machine = (await node(client)).nodeid
         assert await walk(client, machine) == []
         if known is not None:
