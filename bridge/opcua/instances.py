@@ -144,13 +144,18 @@ class Instance:
     ) -> None:
         """Give a variable a value: a Variant, or what its data type takes (e.g. a float for a Double).
 
-        A value that is costly to make may be given as a function, called once when somebody first wants the value.
+        A value that is costly to make may be given as a function, called once when somebody first wants the value;
+        None leaves the value as it is.
         `source_time` is when the value came to be at its source (a datetime with time zone, or ticks); now if
         left out. `status` is a status code; while it is Bad, clients see no value. InstanceError for an unknown
         path, a constant or a value of another type.
         """
         node = self._variable(path)
-        self._store(node, value if callable(value) else self._encode(node, value), source_time, status)
+        if value is None:
+            value = self._values[node.slot]
+        elif not callable(value):
+            value = self._encode(node, value)
+        self._store(node, value, source_time, status)
 
     def set_status(self, path: str, status: int, source_time: datetime | int | None = None) -> None:
         """Change the status alone; the value is kept, and comes back with a status that is not Bad."""

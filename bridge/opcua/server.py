@@ -151,7 +151,7 @@ class OpcUaServer:
         self.instances.space = self.space
         self._planner = Planner(self.space, self.namespaces.name)
         self._event_types = EventTypes(self.space, self._planner)
-        self._iserver.audit = Audit(self._emit_audit, self._has_subscriptions)
+        self._iserver.audit = Audit(self._emit_audit, lambda: self.is_listened_to)
         self._server: Server | None = None
         self._ports = Ports()
         self._binaries: list[GuardedBinaryServer] = []
@@ -249,13 +249,15 @@ class OpcUaServer:
             self._iserver.subscription_service.emit(Event(node_id, variants, instance=instance.name))
 
     def _emit_model_change(self, instance: str, event_type: ua.NodeId, fields: Mapping[str, Any]) -> None:
-        if self._has_subscriptions():
+        if self.is_listened_to:
             now = ticks_now()
             values = base_fields(event_type, SERVER, "Server", now, now) | dict(fields)
             variants = self._event_types.variants(event_type, values)
             self._iserver.subscription_service.emit(Event(SERVER, variants, instance=instance))
 
-    def _has_subscriptions(self) -> bool:
+    @property
+    def is_listened_to(self) -> bool:
+        """Whether any client has a subscription: without one nobody would hear of an event."""
         return bool(self._iserver.subscription_service.subscriptions)
 
     def _emit_audit(

@@ -82,9 +82,9 @@ class JobManagement:
         """Everything; `since` is the time of what has no time of its own."""
         yield from self._lists(machine, _newest(machine) or since, feedstock)
         yield WORK_MASTERS, self._work_masters(machine, machine.files_since or since)
-        for part, nothing in (("", ua.LocalizedText("")), (".Id", ua.NodeId())):
+        for part in ("", ".Id"):
             # The state machine describes the states of orders and is in none itself (OPC 10031-4, 6.2.1.2).
-            yield f"{CONTROL}.CurrentState{part}", Reading(ua.Variant(nothing), since, NOT_ACTIVE)
+            yield f"{CONTROL}.CurrentState{part}", Reading(None, since, NOT_ACTIVE)
 
     def changes(self, transition: Transition, feedstock: FeedstockOf) -> Iterator[Write]:
         """What `transition` made different."""

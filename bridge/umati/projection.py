@@ -47,13 +47,6 @@ NodeIdOf = Callable[[str, int], ua.NodeId]
 TransitionsOf = Callable[[ua.NodeId], Mapping[tuple[ua.NodeId, ua.NodeId], StateTransition]]
 AnyState = ItemState | Mode | ProgramState
 
-_NO_TRANSITION = (
-    ua.Variant(ua.LocalizedText("")),
-    ua.Variant(ua.NodeId()),
-    ua.Variant(0, Type.UInt32),
-)
-
-
 _UNKNOWN = ua.Variant(0.0, Type.Double)
 _NO_TIME = ua.Variant(EPOCH, Type.DateTime)
 
@@ -162,18 +155,19 @@ class Projection:
 
 def _no_transition_yet(since: datetime) -> Iterator[Write]:
     for machine in STATE_MACHINES:
-        yield from _last_transition(machine, _NO_TRANSITION, since, WAITING)
+        for part in ("", ".Id", ".Number", ".TransitionTime"):
+            yield f"{machine}.LastTransition{part}", Reading(None, since, WAITING)
 
 
 def _last_transition(
-    machine: str, transition: tuple[ua.Variant, ua.Variant, ua.Variant], time: datetime, status: int = GOOD
+    machine: str, transition: tuple[ua.Variant, ua.Variant, ua.Variant], time: datetime
 ) -> Iterator[Write]:
     text, node_id, number = transition
     last = f"{machine}.LastTransition"
-    yield f"{last}.TransitionTime", Reading(ua.Variant(time, Type.DateTime), time, status)
-    yield f"{last}.Number", Reading(number, time, status)
-    yield f"{last}.Id", Reading(node_id, time, status)
-    yield last, Reading(text, time, status)
+    yield f"{last}.TransitionTime", Reading(ua.Variant(time, Type.DateTime), time)
+    yield f"{last}.Number", Reading(number, time)
+    yield f"{last}.Id", Reading(node_id, time)
+    yield last, Reading(text, time)
 
 
 def nameplate(identification: Identification, time: datetime) -> Iterator[Write]:

@@ -18,7 +18,7 @@ INITIAL = int(StatusCodes.UncertainInitialValue)
 class Reading(NamedTuple):
     """A value, when it came to be so at its source, and its status code.
 
-    The value is a Variant, or a function that gives it where it is costly to make.
+    The value is a Variant, a function that gives it where it is costly to make, or None where the status says all.
     """
 
     value: Any

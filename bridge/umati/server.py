@@ -183,7 +183,7 @@ class UmatiServer:
         ):
             instance.write(path, *reading)
         served.machine = after
-        if transition.changes:
+        if transition.changes and self._server.is_listened_to:
             time = transition.record.time
             for event in self._jobs.events(transition, feedstock):
                 self._emit_job_status(instance, event, time)

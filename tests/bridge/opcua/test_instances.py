@@ -23,6 +23,20 @@ async def test_a_written_value_is_read_with_its_source_time(client: Client, mach
     assert value.StatusCode.is_good()
 
 
+async def test_a_status_can_be_written_without_a_value(client: Client, machine: Instance) -> None:
+    node = client.get_node(machine.node_id(SIGNAL))
+    machine.write(SIGNAL, None, THEN, ua.StatusCodes.BadWaitingForInitialData)
+    assert SIGNAL not in machine.unwritten()
+    value = await node.read_data_value(raise_on_bad_status=False)
+    assert (value.StatusCode.value, value.SourceTimestamp) == (
+        ua.StatusCodes.BadWaitingForInitialData,
+        THEN,
+    )
+    machine.write(SIGNAL, 1.0)
+    machine.write(SIGNAL, None, THEN, ua.StatusCodes.UncertainLastUsableValue)
+    assert (await node.read_data_value(raise_on_bad_status=False)).Value.Value == 1.0
+
+
 async def test_a_value_given_as_a_function_is_made_once_when_somebody_wants_it(
     client: Client, machine: Instance
 ) -> None:
