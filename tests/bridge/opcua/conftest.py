@@ -13,6 +13,12 @@ from bridge.opcua import Addition, BuildInfo, Instance, OpcUaServer, Role, Templ
 from bridge.opcua.certificates import load_or_create
 
 BUILD = BuildInfo(product_uri="urn:example:product", manufacturer="Example", product="Test", version="1.2.3")
+PERCENT = ua.EUInformation(
+    "http://www.opcfoundation.org/UA/units/un/cefact",
+    20529,
+    ua.LocalizedText("%"),
+    ua.LocalizedText("percent"),
+)
 PASSWORD = "a password for tests"
 
 
@@ -83,7 +89,11 @@ def machine_template(server: OpcUaServer) -> Template:
                 data_type=ua.NodeId(ua.ObjectIds.Double),
             ),
         ],
-        constants={"Production.ActiveProgram.Progress.EURange": ua.Variant(ua.Range(0, 100))},
+        constants={
+            f"{analog}.{name}": value
+            for analog in ("Production.ActiveProgram.Progress", "Monitoring.Process.Tool 0.AnalogSignal")
+            for name, value in (("EngineeringUnits", PERCENT), ("EURange", ua.Range(0, 100)))
+        },
         data_types={"Monitoring.Process.Tool 0.AnalogSignal": ua.NodeId(ua.ObjectIds.Double)},
         notifiers=[""],
     )

@@ -1,11 +1,19 @@
 """Instances are complete and valid by OPC UA's own rules; the walker would say so if they were not."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import pytest
 from asyncua import Client, ua
+from asyncua.ua import ua_binary
 
 from bridge.opcua import Instance
+from bridge.opcua.template import TemplateNode
+from bridge.opcua.typetable import SharedValue, good
 
-from .walker import rank_allowed, walk
+from .type_system import Id
+from .value_rules import rank_allowed
+from .walker import walk
 
 
 async def test_an_instance_of_a_companion_type_is_complete_and_valid(
@@ -14,35 +22,264 @@ async def test_an_instance_of_a_companion_type_is_complete_and_valid(
     assert await walk(client, machine.node_id()) == []
 
 
-async def test_a_missing_mandatory_node_is_found(client: Client, machine: Instance) -> None:
-    production = machine.template.paths["Production"]
-    production.children.clear()
-    problems = await walk(client, machine.node_id())
-    assert problems == ["/11:Production: mandatory 11:ActiveProgram is missing"]
+Nodes = Mapping[str, TemplateNode]
+SERIAL_NUMBER = "Identification.SerialNumber"
+PROGRESS = "Production.ActiveProgram.Progress"
+STATE = "Production.ActiveProgram.State.CurrentState"
+METHOD = "MachineryBuildingBlocks.JobManagement.JobOrderResults.RequestJobResponseByJobOrderID"
+HAS_COMPONENT = ua.NodeId(ua.ObjectIds.HasComponent)
+HAS_PROPERTY = ua.NodeId(ua.ObjectIds.HasProperty)
+INT32 = ua.NodeId(ua.ObjectIds.Int32)
+STRING = ua.NodeId(ua.ObjectIds.String)
+RUNNING = ua.Variant(ua.NodeId(5041, 11))
+OWN_PROGRESS = "/11:Production/11:ActiveProgram/13:Progress"
+SHOWN = "/11:Production/11:ActiveProgram/11:State/0:CurrentState"
+CALLED = "/4:MachineryBuildingBlocks/9:JobManagement/9:JobOrderResults/8:RequestJobResponseByJobOrderID"
+MACHINERY_NAMEPLATE = ua.NodeId(1003, 4)  # mach:IMachineryItemVendorNameplateType, an interface
+FEEDSTOCK_LIST_TYPE = ua.NodeId(1001, 12)  # in am; it has a mandatory placeholder
 
 
-async def test_a_property_referred_to_as_a_component_is_found(client: Client, machine: Instance) -> None:
-    machine.template.paths["Identification.SerialNumber"].reference_type = ua.NodeId(
-        ua.ObjectIds.HasComponent
-    )
-    assert await walk(client, machine.node_id()) == [
-        "/2:Identification/2:SerialNumber: referred to by i=47, declared with i=46"
+def set_attribute(node: TemplateNode, attribute: ua.AttributeIds, value: Any, kind: ua.VariantType) -> None:
+    node.attributes[attribute] = SharedValue(good(ua.Variant(value, kind)))
+
+
+def lose(nodes: Nodes, path: str) -> None:
+    node = nodes[path]
+    assert node.parent is not None
+    node.parent.children.remove(node)
+
+
+def refer(nodes: Nodes, path: str, reference_type: ua.NodeId) -> None:
+    nodes[path].reference_type = reference_type
+
+
+def interface(nodes: Nodes, path: str) -> None:
+    nodes[path].extra_references = [
+        ua.ReferenceDescription(
+            ua.NodeId(ua.ObjectIds.HasInterface),
+            True,
+            MACHINERY_NAMEPLATE,
+            ua.QualifiedName("IMachineryItemVendorNameplateType", 4),
+            ua.LocalizedText("IMachineryItemVendorNameplateType"),
+            ua.NodeClass.ObjectType,
+            ua.NodeId(),
+        )
     ]
 
 
-async def test_a_value_of_another_type_and_a_child_of_another_type_are_found(
-    client: Client, machine: Instance
-) -> None:
-    paths = machine.template.paths
-    node = paths["Identification.SerialNumber"]
-    node.type_definition = ua.NodeId(ua.ObjectIds.AnalogUnitRangeType)
-    node.children.clear()
-    paths["Identification.Model"].value_type = paths["Identification.SerialNumber"].value_type
-    machine.write("Identification.Model", "a String where a LocalizedText belongs")
-    problems = await walk(client, machine.node_id())
-    assert "/2:Identification/2:Model: its value is String, not i=21" in problems
-    assert "/2:Identification/2:SerialNumber: its type i=17570 is not a i=68" in problems
-    assert "/2:Identification/2:SerialNumber: mandatory 0:EURange is missing" in problems
+def generates_event(nodes: Nodes, path: str) -> None:
+    nodes[path].extra_references = [
+        ua.ReferenceDescription(
+            ua.NodeId(ua.ObjectIds.GeneratesEvent),
+            True,
+            ua.NodeId(ua.ObjectIds.BaseEventType),
+            ua.QualifiedName("BaseEventType", 0),
+            ua.LocalizedText("BaseEventType"),
+            ua.NodeClass.ObjectType,
+            ua.NodeId(),
+        )
+    ]
+
+
+def retype(nodes: Nodes, path: str, type_definition: ua.NodeId) -> None:
+    nodes[path].type_definition = type_definition
+
+
+def constant(nodes: Nodes, path: str, value: Any) -> None:
+    node = nodes[path]
+    assert node.value_type is not None
+    node.default = ua_binary.variant_to_binary(node.value_type.variant(value))
+
+
+def deaf(nodes: Nodes) -> None:
+    """Nobody can subscribe to events of the machine."""
+    for node in nodes.values():
+        if node.node_class is ua.NodeClass.Object:
+            set_attribute(node, Id.EventNotifier, 0, ua.VariantType.Byte)
+
+
+VIOLATIONS: dict[str, tuple[Callable[[Nodes], None], str]] = {
+    "a missing mandatory node of the type": (
+        lambda nodes: lose(nodes, "Production.ActiveProgram"),
+        "/11:Production: mandatory 11:ActiveProgram is missing",
+    ),
+    "a missing mandatory node of a supertype": (
+        lambda nodes: lose(nodes, "Production"),
+        "ns=13;s=m1: mandatory 11:Production is missing",
+    ),
+    "a missing mandatory add-in": (
+        lambda nodes: lose(nodes, "Identification"),
+        "ns=13;s=m1: mandatory 2:Identification is missing",
+    ),
+    "a missing mandatory node of an interface of the type": (
+        lambda nodes: lose(nodes, "Identification.Manufacturer"),
+        "/2:Identification: mandatory 2:Manufacturer is missing",
+    ),
+    "a missing mandatory node of an interface of the instance": (
+        lambda nodes: interface(nodes, "Equipment"),
+        "/11:Equipment: mandatory 2:Manufacturer is missing",
+    ),
+    "a mandatory placeholder without an instance": (
+        lambda nodes: retype(nodes, "Equipment", FEEDSTOCK_LIST_TYPE),
+        "/11:Equipment: no instance of 12:<Feedstock>",
+    ),
+    "a property referred to as a component": (
+        lambda nodes: refer(nodes, SERIAL_NUMBER, HAS_COMPONENT),
+        "/2:Identification/2:SerialNumber: referred to by i=47, declared with i=46",
+    ),
+    "an add-in referred to as a component": (
+        lambda nodes: refer(nodes, "Identification", HAS_COMPONENT),
+        "/2:Identification: referred to by i=47, declared with i=17604",
+    ),
+    "a component that is organised": (
+        lambda nodes: refer(nodes, "Production.ActiveProgram", ua.NodeId(ua.ObjectIds.Organizes)),
+        "/11:Production/11:ActiveProgram: referred to by i=35, declared with i=47",
+    ),
+    "an undeclared component referred to as a property": (
+        lambda nodes: refer(nodes, PROGRESS, HAS_PROPERTY),
+        f"{OWN_PROGRESS}: referred to by i=46: HasProperty is for properties, and for them alone",
+    ),
+    "a node below a property": (
+        lambda nodes: retype(nodes, PROGRESS, ua.NodeId(ua.ObjectIds.PropertyType)),
+        f"{OWN_PROGRESS}/0:EURange: it is below a property",
+    ),
+    "a node of another class": (
+        lambda nodes: setattr(nodes["Production.ActiveProgram"], "node_class", ua.NodeClass.Variable),
+        "/11:Production/11:ActiveProgram: is Variable, not Object",
+    ),
+    "an object below a variable": (
+        lambda nodes: nodes[PROGRESS].children.append(nodes["Equipment"]),
+        f"{OWN_PROGRESS}/11:Equipment: a variable has Object below it",
+    ),
+    "a node of another type": (
+        lambda nodes: retype(nodes, SERIAL_NUMBER, ua.NodeId(ua.ObjectIds.AnalogUnitRangeType)),
+        "/2:Identification/2:SerialNumber: its type i=17570 is not a i=68",
+    ),
+    "a node of an abstract type": (
+        lambda nodes: retype(nodes, "Equipment", ua.NodeId(ua.ObjectIds.BaseConditionClassType)),
+        "/11:Equipment: its type i=11163 is abstract",
+    ),
+    "a node without a type": (
+        lambda nodes: setattr(nodes["Equipment"], "type_definition", None),
+        "/11:Equipment: has 0 type definitions",
+    ),
+    "another data type than declared": (
+        lambda nodes: set_attribute(nodes[SERIAL_NUMBER], Id.DataType, INT32, ua.VariantType.NodeId),
+        "/2:Identification/2:SerialNumber: its data type i=6 is not i=12",
+    ),
+    "another data type than the variable type allows": (
+        lambda nodes: set_attribute(nodes[PROGRESS], Id.DataType, STRING, ua.VariantType.NodeId),
+        f"{OWN_PROGRESS}: its data type i=12 is not i=26",
+    ),
+    "another value rank than declared": (
+        lambda nodes: set_attribute(nodes[SERIAL_NUMBER], Id.ValueRank, 1, ua.VariantType.Int32),
+        "/2:Identification/2:SerialNumber: its value rank 1 is not -1",
+    ),
+    "array dimensions of a single value": (
+        lambda nodes: nodes[SERIAL_NUMBER].attributes.update(
+            {Id.ArrayDimensions: SharedValue(good(ua.Variant([0], ua.VariantType.UInt32, is_array=True)))}
+        ),
+        "/2:Identification/2:SerialNumber: its value rank is -1, but it has 1 array dimensions",
+    ),
+    "an empty display name": (
+        lambda nodes: set_attribute(
+            nodes["Equipment"], Id.DisplayName, ua.LocalizedText(""), ua.VariantType.LocalizedText
+        ),
+        "/11:Equipment: its DisplayName is empty",
+    ),
+    "another display name than the reference tells": (
+        lambda nodes: setattr(nodes["Equipment"], "display_name", ua.LocalizedText("Tools")),
+        "/11:Equipment: its DisplayName differs from its reference's",
+    ),
+    "a method without its arguments": (
+        lambda nodes: lose(nodes, f"{METHOD}.InputArguments"),
+        f"{CALLED}: its InputArguments are [], not ['JobOrderID: i=12 rank -1']",
+    ),
+    "a method with other arguments": (
+        lambda nodes: constant(
+            nodes, f"{METHOD}.InputArguments", [ua.Argument(Name="JobOrderID", DataType=INT32, ValueRank=-1)]
+        ),
+        f"{CALLED}: its InputArguments are ['JobOrderID: i=6 rank -1'], not ['JobOrderID: i=12 rank -1']",
+    ),
+    "an analog item without a unit": (
+        lambda nodes: constant(nodes, f"{PROGRESS}.EngineeringUnits", ua.EUInformation()),
+        f"{OWN_PROGRESS}: its EngineeringUnits name no unit",
+    ),
+    "an analog item with a unit that has no name": (
+        lambda nodes: constant(nodes, f"{PROGRESS}.EngineeringUnits", ua.EUInformation("urn:units", 7)),
+        f"{OWN_PROGRESS}: its unit 7 has no DisplayName",
+    ),
+    "an analog item without a range": (
+        lambda nodes: constant(nodes, f"{PROGRESS}.EURange", ua.Range(5, 5)),
+        f"{OWN_PROGRESS}: its EURange is empty",
+    ),
+    "an event source that cannot be heard": (
+        deaf,
+        "/11:Notification/11:Messages: its type ns=11;i=38 generates events, but nobody can subscribe to them",
+    ),
+    "an object that says itself what events it generates": (
+        lambda nodes: generates_event(nodes, "Equipment"),
+        "/11:Equipment: an object refers to events by GeneratesEvent: that is for its type",
+    ),
+}
+
+
+@pytest.mark.parametrize("violation", VIOLATIONS)
+async def test_a_violation_is_found(client: Client, machine: Instance, violation: str) -> None:
+    violate, problem = VIOLATIONS[violation]
+    violate(machine.template.paths)
+    assert problem in await walk(client, machine.node_id())
+
+
+WRONG_VALUES: dict[str, tuple[dict[str, ua.Variant], str]] = {
+    "of another type": (
+        {"Identification.Model": ua.Variant("a String where a LocalizedText belongs")},
+        "/2:Identification/2:Model: its value is String, not i=21",
+    ),
+    "of another rank": (
+        {SERIAL_NUMBER: ua.Variant(["one", "two"])},
+        "/2:Identification/2:SerialNumber: its value does not have rank -1",
+    ),
+    "that is none": (
+        {SERIAL_NUMBER: ua.Variant()},
+        "/2:Identification/2:SerialNumber: has no value",
+    ),
+    "that the enumeration does not have": (
+        {"Monitoring.MachineTool.OperationMode": ua.Variant(6, ua.VariantType.Int32)},
+        "/11:Monitoring/11:MachineTool/11:OperationMode: its value 6 is not one of the enumeration ns=11;i=65",
+    ),
+    "of an enumeration as another integer": (
+        {"Monitoring.MachineTool.OperationMode": ua.Variant(1, ua.VariantType.UInt32)},
+        "/11:Monitoring/11:MachineTool/11:OperationMode: an enumeration's value is UInt32, not Int32",
+    ),
+    "that is a state of another state machine": (
+        {f"{STATE}.Id": ua.Variant(ua.NodeId(5006, 4))},
+        f"{SHOWN}: its Id ns=4;i=5006 is no state of ns=11;i=15",
+    ),
+    "that is another state's name": (
+        {STATE: ua.Variant(ua.LocalizedText("Ended")), f"{STATE}.Id": RUNNING},
+        f"{SHOWN}: it says 'Ended', but its Id is the state Running",
+    ),
+    "that is another state's number": (
+        {
+            STATE: ua.Variant(ua.LocalizedText("Running")),
+            f"{STATE}.Id": RUNNING,
+            f"{STATE}.Number": ua.Variant(2, ua.VariantType.UInt32),
+        },
+        f"{SHOWN}: its Number is 2, but the state Running has 1",
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_VALUES)
+async def test_a_wrong_value_is_found(client: Client, machine: Instance, wrong: str) -> None:
+    values, problem = WRONG_VALUES[wrong]
+    for path, variant in values.items():
+        node = machine.template.paths[path]
+        assert node.value_type is not None
+        node.value_type = node.value_type._replace(built_in=None, value_rank=ua.ValueRank.Any)
+        machine.write(path, variant)
+    assert problem in await walk(client, machine.node_id())
 
 
 @pytest.mark.parametrize(

@@ -5,239 +5,172 @@ It reads the type definitions from the served address space and knows nothing of
     problems = await walk(client, node_id)      # a list of sentences; empty when the object is complete and valid
 
 Checked for the object and all below it: every mandatory declaration of its type, the supertypes, interfaces and
-overriding declarations exists, with the right BrowseName, NodeClass, reference, type definition, data type and
-value rank; methods have their arguments; values fit their data type and have a source time; references lead back.
+overriding declarations exists, and so does an instance of every mandatory placeholder, with the right BrowseName,
+NodeClass, reference, type definition, data type and value rank; references are of a kind that may be between such
+nodes, and lead back; methods have the declared arguments; values fit their data type and have a source time; analog
+items have a unit and a range; state variables show states of their type; what generates events can be subscribed to.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 from asyncua import Client, ua
 
-Id = ua.AttributeIds
-HAS_SUBTYPE = ua.NodeId(ua.ObjectIds.HasSubtype)
-HAS_INTERFACE = ua.NodeId(ua.ObjectIds.HasInterface)
-HAS_MODELLING_RULE = ua.NodeId(ua.ObjectIds.HasModellingRule)
-HAS_TYPE_DEFINITION = ua.NodeId(ua.ObjectIds.HasTypeDefinition)
-HIERARCHICAL = ua.NodeId(ua.ObjectIds.HierarchicalReferences)
-MANDATORY = ua.NodeId(ua.ObjectIds.ModellingRule_Mandatory)
-PLACEHOLDERS = {
-    ua.NodeId(ua.ObjectIds.ModellingRule_MandatoryPlaceholder),
-    ua.NodeId(ua.ObjectIds.ModellingRule_OptionalPlaceholder),
-}
-ENUMERATION = ua.NodeId(ua.ObjectIds.Enumeration)
-INT32 = ua.NodeId(ua.ObjectIds.Int32)
-INSTANCES = {ua.NodeClass.Object, ua.NodeClass.Variable, ua.NodeClass.Method}
+from . import value_rules
+from .type_system import HAS_TYPE_DEFINITION, Declaration, Id, TypeSystem, key_of, placeholders
+
+HAS_ADD_IN = ua.NodeId(ua.ObjectIds.HasAddIn)
+HAS_COMPONENT = ua.NodeId(ua.ObjectIds.HasComponent)
+HAS_PROPERTY = ua.NodeId(ua.ObjectIds.HasProperty)
+GENERATES_EVENT = ua.NodeId(ua.ObjectIds.GeneratesEvent)
+PROPERTY_TYPE = ua.NodeId(ua.ObjectIds.PropertyType)
+SUBSCRIBE_TO_EVENTS = 1  # EventNotifier bit 0 (Part 3, 8.59)
 
 
-@dataclass
-class Declaration:
-    browse_name: ua.QualifiedName
+@dataclass(frozen=True)
+class Found:
+    """A node that was walked over. `rule` is that of its declaration, or of the placeholder it fills; else ""."""
+
+    node_id: ua.NodeId
     node_class: ua.NodeClass
-    reference_type: ua.NodeId
-    nodes: list[ua.NodeId]
-    mandatory: bool
-    types: list[ua.NodeId] = field(default_factory=list)
+    type_definition: ua.NodeId | None
+    rule: str
 
 
 async def walk(client: Client, node_id: ua.NodeId) -> list[str]:
     """What is wrong with this object and everything below it."""
     walker = Walker(client)
-    await walker.check(node_id, [], "")
+    await walker.walk(node_id)
     return walker.problems
 
 
 class Walker:
+    """Goes through one object. `found` are its nodes by browse path, with namespace indexes: ``/11:Production``."""
+
     def __init__(self, client: Client) -> None:
-        self.client = client
+        self.types = TypeSystem(client)
         self.problems: list[str] = []
-        self.visited: set[ua.NodeId] = set()
-        self._references: dict[ua.NodeId, list[ua.ReferenceDescription]] = {}
-        self._attributes: dict[tuple[ua.NodeId, ua.AttributeIds], object] = {}
+        self.found: dict[str, Found] = {}
+        self._visited: set[ua.NodeId] = set()
 
-    async def references(self, node_id: ua.NodeId) -> list[ua.ReferenceDescription]:
-        if node_id not in self._references:
-            self._references[node_id] = await self.client.get_node(node_id).get_references()
-        return self._references[node_id]
+    async def walk(self, node_id: ua.NodeId) -> None:
+        await self._check(node_id, [], "", heard=False)
 
-    async def attribute(self, node_id: ua.NodeId, attribute: ua.AttributeIds) -> object:
-        key = (node_id, attribute)
-        if key not in self._attributes:
-            value = await self.client.get_node(node_id).read_attribute(attribute)
-            self._attributes[key] = value.Value.Value
-        return self._attributes[key]
-
-    async def targets(self, node_id: ua.NodeId, kind: ua.NodeId, forward: bool = True) -> list[ua.NodeId]:
-        return [
-            r.NodeId
-            for r in await self.references(node_id)
-            if r.ReferenceTypeId == kind and r.IsForward == forward
-        ]
-
-    async def supertypes(self, type_id: ua.NodeId) -> list[ua.NodeId]:
-        chain = [type_id]
-        while above := await self.targets(chain[-1], HAS_SUBTYPE, forward=False):
-            chain.append(above[0])
-        return chain
-
-    async def is_a(self, type_id: ua.NodeId, ancestor: ua.NodeId) -> bool:
-        return ancestor in await self.supertypes(type_id)
-
-    async def declarations(
-        self, type_ids: list[ua.NodeId], overriding: list[ua.NodeId]
-    ) -> dict[tuple[int, str], Declaration]:
-        """What these types and overriding declarations declare, by browse name."""
-        sources = list(overriding)
-        for type_id in type_ids:
-            sources += await self.supertypes(type_id)
-        for source in list(sources):
-            for interface in await self.targets(source, HAS_INTERFACE):
-                sources += await self.supertypes(interface)
-        declared: dict[tuple[int, str], Declaration] = {}
-        for source in dict.fromkeys(sources):
-            for reference in await self.references(source):
-                if not reference.IsForward or reference.NodeClass not in INSTANCES:
-                    continue
-                if not await self.is_a(reference.ReferenceTypeId, HIERARCHICAL):
-                    continue
-                rules = await self.targets(reference.NodeId, HAS_MODELLING_RULE)
-                if PLACEHOLDERS & set(rules):
-                    continue
-                key = (reference.BrowseName.NamespaceIndex, reference.BrowseName.Name)
-                entry = declared.setdefault(
-                    key,
-                    Declaration(
-                        reference.BrowseName,
-                        reference.NodeClass,
-                        reference.ReferenceTypeId,
-                        [],
-                        mandatory=False,
-                    ),
-                )
-                if reference.NodeId not in entry.nodes:
-                    entry.nodes.append(reference.NodeId)
-                entry.mandatory |= MANDATORY in rules
-                entry.types += await self.targets(reference.NodeId, HAS_TYPE_DEFINITION)
-        return declared
-
-    async def check(self, node_id: ua.NodeId, overriding: list[ua.NodeId], path: str) -> None:
-        if node_id in self.visited:
+    async def _check(self, node_id: ua.NodeId, overriding: list[ua.NodeId], path: str, heard: bool) -> None:
+        """Check a node and all below it; `heard` is whether a node above it tells the events of this one."""
+        if node_id in self._visited:
             return
-        self.visited.add(node_id)
-        types = await self.targets(node_id, HAS_TYPE_DEFINITION)
-        node_class = ua.NodeClass(await self.attribute(node_id, Id.NodeClass))
+        self._visited.add(node_id)
         where = path or node_id.to_string()
-        if node_class is ua.NodeClass.Method:
-            if types:
-                self.problems.append(f"{where}: a method has a type definition")
-        elif len(types) != 1:
+        node_class = ua.NodeClass(await self.types.attribute(node_id, Id.NodeClass))
+        if not (await self.types.attribute(node_id, Id.DisplayName)).Text:
+            self.problems.append(f"{where}: its DisplayName is empty")
+        types = await self.types.targets(node_id, HAS_TYPE_DEFINITION)
+        if len(types) != (node_class is not ua.NodeClass.Method):
             self.problems.append(f"{where}: has {len(types)} type definitions")
             return
-        elif await self.attribute(types[0], Id.IsAbstract):
+        if types and await self.types.attribute(types[0], Id.IsAbstract):
             self.problems.append(f"{where}: its type {types[0].to_string()} is abstract")
-        declared = await self.declarations(types, overriding)
+        if node_class is ua.NodeClass.Object:
+            heard |= bool(await self.types.attribute(node_id, Id.EventNotifier) & SUBSCRIBE_TO_EVENTS)
+            await self._gather(where, self._events(node_id, types[0], heard))
+        elif node_class is ua.NodeClass.Variable:
+            await self._check_variable(node_id, types[0], where)
+        await self._check_children(node_id, types, overriding, path, heard)
+
+    async def _check_variable(self, node_id: ua.NodeId, type_id: ua.NodeId, where: str) -> None:
+        await self._gather(where, value_rules.kind_of_value(self.types, node_id, type_id))
+        await self._gather(where, value_rules.value(self.types, node_id))
+        await self._gather(where, value_rules.unit_and_range(self.types, node_id))
+
+    async def _check_children(
+        self, node_id: ua.NodeId, types: list[ua.NodeId], overriding: list[ua.NodeId], path: str, heard: bool
+    ) -> None:
+        where = path or node_id.to_string()
+        declared = await self.types.declarations(types, overriding, node_id)
         children = {}
-        for reference in await self.references(node_id):
-            if not reference.IsForward or reference.NodeClass not in INSTANCES:
-                continue
-            if not await self.is_a(reference.ReferenceTypeId, HIERARCHICAL):
-                continue
-            key = (reference.BrowseName.NamespaceIndex, reference.BrowseName.Name)
+        async for reference in self.types.children(node_id):
+            key = key_of(reference)
             if key in children and children[key].NodeId != reference.NodeId:
                 self.problems.append(f"{where}: two children are called {key[0]}:{key[1]}")
             children[key] = reference
         for key, declaration in declared.items():
-            if declaration.mandatory and key not in children:
+            if declaration.rule == "mandatory" and key not in children:
                 self.problems.append(f"{where}: mandatory {key[0]}:{key[1]} is missing")
-        if node_class is ua.NodeClass.Variable:
-            await self.check_value(node_id, where)
+        filled = {}
+        for placeholder in placeholders(declared):
+            inside = {
+                key
+                for key, reference in children.items()
+                if key not in declared and await self.types.fills(reference, placeholder)
+            }
+            if placeholder.rule == "mandatory placeholder" and not inside:
+                name = placeholder.browse_name
+                self.problems.append(f"{where}: no instance of {name.NamespaceIndex}:{name.Name}")
+            filled |= dict.fromkeys(inside, placeholder.rule)
         for key, reference in children.items():
             below = f"{path}/{key[0]}:{key[1]}"
-            await self.check_reference(node_id, reference, below)
+            await self._gather(below, self._reference(node_id, reference))
             declaration = declared.get(key)
+            rule = declaration.rule if declaration else filled.get(key, "")
+            self.found[below] = Found(
+                reference.NodeId, ua.NodeClass(reference.NodeClass), reference.TypeDefinition or None, rule
+            )
             if declaration is not None:
-                await self.check_against(reference, declaration, below)
-            await self.check(reference.NodeId, declaration.nodes if declaration else [], below)
+                await self._gather(below, self._against(reference, declaration))
+            if reference.TypeDefinition == value_rules.FINITE_STATE_VARIABLE_TYPE:
+                await self._gather(below, value_rules.state(self.types, types[0], reference.NodeId))
+            await self._check(reference.NodeId, declaration.nodes if declaration else [], below, heard)
 
-    async def check_reference(
-        self, parent: ua.NodeId, reference: ua.ReferenceDescription, where: str
-    ) -> None:
-        """What the reference says of its target is what the target says, and the target refers back."""
-        target = reference.NodeId
-        if await self.attribute(target, Id.BrowseName) != reference.BrowseName:
-            self.problems.append(f"{where}: its BrowseName differs from its reference's")
-        if await self.attribute(target, Id.NodeClass) != reference.NodeClass:
-            self.problems.append(f"{where}: its NodeClass differs from its reference's")
-        if await self.attribute(target, Id.DisplayName) != reference.DisplayName:
-            self.problems.append(f"{where}: its DisplayName differs from its reference's")
-        if parent not in await self.targets(target, reference.ReferenceTypeId, forward=False):
-            self.problems.append(f"{where}: it does not refer back to its parent")
+    async def _gather(self, where: str, problems: AsyncIterator[str]) -> None:
+        self.problems += [f"{where}: {problem}" async for problem in problems]
 
-    async def check_against(
-        self, reference: ua.ReferenceDescription, declaration: Declaration, where: str
-    ) -> None:
+    async def _events(self, node_id: ua.NodeId, type_id: ua.NodeId, heard: bool) -> AsyncIterator[str]:
+        """Only types and methods say that they generate events, and who does can be listened to (Part 3, 7.15, 5.5)."""
+        if await self.types.targets(node_id, GENERATES_EVENT):
+            yield "an object refers to events by GeneratesEvent: that is for its type"
+        for above in await self.types.supertypes(type_id):
+            if not heard and await self.types.targets(above, GENERATES_EVENT):
+                yield f"its type {above.to_string()} generates events, but nobody can subscribe to them"
+
+    async def _reference(self, parent: ua.NodeId, reference: ua.ReferenceDescription) -> AsyncIterator[str]:
+        """The reference may be between two such nodes, is true of its target, and the target refers back."""
+        target, kind = reference.NodeId, reference.ReferenceTypeId
+        for attribute in (Id.BrowseName, Id.NodeClass, Id.DisplayName):
+            if await self.types.attribute(target, attribute) != getattr(reference, attribute.name):
+                yield f"its {attribute.name} differs from its reference's"
+        if parent not in await self.types.targets(target, kind, forward=False):
+            yield "it does not refer back to its parent"
+        is_property = reference.TypeDefinition == PROPERTY_TYPE
+        if await self.types.is_a(kind, HAS_PROPERTY) != is_property:
+            yield f"referred to by {kind.to_string()}: HasProperty is for properties, and for them alone"
+        above = ua.NodeClass(await self.types.attribute(parent, Id.NodeClass))
+        if PROPERTY_TYPE in await self.types.targets(parent, HAS_TYPE_DEFINITION):
+            yield "it is below a property"
+        if above is ua.NodeClass.Variable and reference.NodeClass != ua.NodeClass.Variable:
+            yield f"a variable has {reference.NodeClass.name} below it"
+        if await self.types.is_a(kind, HAS_ADD_IN) and reference.NodeClass != ua.NodeClass.Object:
+            yield "an add-in is not an object"
+
+    async def _against(
+        self, reference: ua.ReferenceDescription, declaration: Declaration
+    ) -> AsyncIterator[str]:
+        """The node is as it was declared."""
         if reference.NodeClass != declaration.node_class:
-            self.problems.append(f"{where}: is {reference.NodeClass.name}, not {declaration.node_class.name}")
+            yield f"is {reference.NodeClass.name}, not {declaration.node_class.name}"
             return
-        if not await self.is_a(reference.ReferenceTypeId, declaration.reference_type):
-            self.problems.append(
-                f"{where}: referred to by {reference.ReferenceTypeId.to_string()}, "
+        if not await self.types.is_a(reference.ReferenceTypeId, declaration.reference_type):
+            yield (
+                f"referred to by {reference.ReferenceTypeId.to_string()}, "
                 f"declared with {declaration.reference_type.to_string()}"
             )
         for type_id in declaration.types:
-            if not await self.is_a(reference.TypeDefinition, type_id):
-                self.problems.append(
-                    f"{where}: its type {reference.TypeDefinition.to_string()} is not a {type_id.to_string()}"
-                )
-        if reference.NodeClass is not ua.NodeClass.Variable:
-            return
-        data_type = await self.attribute(reference.NodeId, Id.DataType)
-        rank = await self.attribute(reference.NodeId, Id.ValueRank)
+            if not await self.types.is_a(reference.TypeDefinition, type_id):
+                yield f"its type {reference.TypeDefinition.to_string()} is not a {type_id.to_string()}"
         for node_id in declaration.nodes:
-            wanted_type = await self.attribute(node_id, Id.DataType)
-            wanted_rank = await self.attribute(node_id, Id.ValueRank)
-            if not await self.is_a(data_type, wanted_type):
-                self.problems.append(
-                    f"{where}: its data type {data_type.to_string()} is not {wanted_type.to_string()}"
-                )
-            if not rank_allowed(rank, wanted_rank):
-                self.problems.append(f"{where}: its value rank {rank} is not {wanted_rank}")
-
-    async def check_value(self, node_id: ua.NodeId, where: str) -> None:
-        data_type = await self.attribute(node_id, Id.DataType)
-        rank = await self.attribute(node_id, Id.ValueRank)
-        value = await self.client.get_node(node_id).read_data_value(raise_on_bad_status=False)
-        if value.SourceTimestamp is None:
-            self.problems.append(f"{where}: its value has no source time")
-        if not value.StatusCode.is_good() and not value.StatusCode.is_uncertain():
-            return
-        variant = value.Value
-        if variant.VariantType is ua.VariantType.Null:
-            self.problems.append(f"{where}: has no value")
-            return
-        if not rank_allowed(1 if variant.is_array else -1, rank):
-            self.problems.append(f"{where}: its value does not have rank {rank}")
-        chain = await self.supertypes(data_type)
-        held = INT32 if ENUMERATION in chain else ua.NodeId(variant.VariantType.value)
-        if ENUMERATION in chain and variant.VariantType is not ua.VariantType.Int32:
-            self.problems.append(f"{where}: an enumeration's value is {variant.VariantType.name}, not Int32")
-        elif ENUMERATION not in chain and held not in chain and data_type not in await self.supertypes(held):
-            self.problems.append(
-                f"{where}: its value is {variant.VariantType.name}, not {data_type.to_string()}"
-            )
-        values = variant.Value if variant.is_array else [variant.Value]
-        if variant.VariantType is ua.VariantType.ExtensionObject:
-            for item in values:
-                own = getattr(item, "data_type", None)
-                if own is not None and not await self.is_a(own, data_type):
-                    self.problems.append(f"{where}: its value is a {type(item).__name__}")
-
-
-def rank_allowed(rank: int, wanted: int) -> bool:
-    """Whether a value rank is one that the declaration's value rank allows (Part 3, 5.6.2)."""
-    if wanted == ua.ValueRank.Any:
-        return True
-    if wanted == ua.ValueRank.ScalarOrOneDimension:
-        return rank in (-3, -1, 1)
-    if wanted == ua.ValueRank.OneOrMoreDimensions:
-        return rank >= 0
-    return rank == wanted
+            if reference.NodeClass is ua.NodeClass.Variable:
+                async for problem in value_rules.kind_of_value(self.types, reference.NodeId, node_id):
+                    yield problem
+        if reference.NodeClass is ua.NodeClass.Method:
+            async for problem in value_rules.arguments(self.types, reference.NodeId, declaration.nodes):
+                yield problem
