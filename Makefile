@@ -6,7 +6,7 @@ BIN := .venv/bin
 # Tests of real processes wait more than they work.
 WORKERS ?= 4
 
-.PHONY: demo test lint bench translations screenshots test-pythons clean
+.PHONY: demo test lint bench docs translations screenshots test-pythons clean
 
 demo: .venv/.bridge
 	@$(BIN)/mesbridge demo || [ $$? -eq 130 ]
@@ -21,6 +21,10 @@ lint: .venv/.dev
 
 bench: .venv/.dev benchmarks/peers/node_modules/.ready
 	$(BIN)/python -m benchmarks
+
+# docs/address-space.md, from the running server; says which node has no text yet.
+docs: .venv/.dev
+	$(BIN)/python -m tests.docs
 
 # The plugin's tests in every Python from 3.9 to 3.13 that this machine has.
 test-pythons: .venv/.dev

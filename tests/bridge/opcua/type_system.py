@@ -106,13 +106,16 @@ class TypeSystem:
         return ancestor in await self.supertypes(type_id)
 
     async def declarations(
-        self, type_ids: Iterable[ua.NodeId], overriding: Iterable[ua.NodeId], instance: ua.NodeId
+        self,
+        type_ids: Iterable[ua.NodeId],
+        overriding: Iterable[ua.NodeId],
+        instance: ua.NodeId | None = None,
     ) -> dict[NameKey, Declaration]:
         """What these types, overriding declarations and the instance's own interfaces declare, by browse name."""
         sources = list(overriding)
         for type_id in type_ids:
             sources += await self.supertypes(type_id)
-        for source in [*sources, instance]:
+        for source in [*sources, *([] if instance is None else [instance])]:
             for interface in await self.targets(source, HAS_INTERFACE):
                 sources += await self.supertypes(interface)
         declared: dict[NameKey, Declaration] = {}

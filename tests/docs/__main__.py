@@ -1,0 +1,14 @@
+"""Writes docs/address-space.md: ``make docs``."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from tests.docs.address_space import DOCUMENT, document
+from tests.docs.texts import TextsError
+
+try:
+    DOCUMENT.write_text(asyncio.run(document()), encoding="utf-8")
+except TextsError as error:
+    sys.exit(str(error))

@@ -1,0 +1,169 @@
+"""Namespaces, states and events as tables."""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum
+from typing import NamedTuple
+
+from asyncua import Client, ua
+
+from bridge.umati.events import messages
+from bridge.umati.program import LEGAL, ProgramState
+from bridge.umati.states import ItemState, Mode, OperationMode, Situation, State
+from tests.bridge.opcua.type_system import TypeSystem
+from tests.docs.example import NAME, connected, happenings, printing
+from tests.docs.notation import MODELS, Notation, table
+from tests.docs.texts import EVENTS, SITUATIONS, Texts
+
+DIFFERS = {"EventId": "unique", "ReceiveTime": "when the bridge heard of it"}
+"""Fields whose values no two runs have in common."""
+SECONDS = 30  # until an event counts as lost
+
+
+async def namespace_table(client: Client) -> str:
+    """The models, as Server/Namespaces describes them; the one of the machines has neither version nor date."""
+    types = TypeSystem(client)
+    rows = []
+    async for reference in types.children(ua.NodeId(ua.ObjectIds.Server_Namespaces)):
+        uri, version, date = [
+            (await types.value(await types.child(reference.NodeId, name))).Value.Value
+            for name in ("NamespaceUri", "NamespaceVersion", "NamespacePublicationDate")
+        ]
+        rows.append([MODELS[uri] or "(none)", f"`{uri}`", version, f"{date:%Y-%m-%d}" if version else ""])
+    return table(("prefix", "namespace", "version", "published"), rows)
+
+
+def situation_table() -> str:
+    """Which states apply when."""
+    rows = (
+        [
+            SITUATIONS[situation],
+            *(f"{kind.value.text} {kind.value.number}" for kind in (situation.item_state, situation.mode)),
+            f"{_camel(situation.operation_mode)} {situation.operation_mode.value}",
+        ]
+        for situation in Situation
+    )
+    return table(("OctoPrint", "MachineryItemState", "MachineryOperationMode", "OperationMode"), rows)
+
+
+def state_table() -> str:
+    """The states of each state machine with what `Number` and `Id` hold."""
+    machines: dict[str, type[Enum]] = {
+        "MachineryItemState": ItemState,
+        "MachineryOperationMode": Mode,
+        "ActiveProgram / State": ProgramState,
+    }
+    rows = []
+    for machine, kind in machines.items():
+        for state in kind:
+            held: State = state.value
+            following = ", ".join(after.value.text for after in LEGAL.get(state, ()))
+            rows.append(
+                [machine, held.text, str(held.number), f"`{held.prefix}:i={held.identifier}`", following]
+            )
+    return table(("state machine", "CurrentState", "Number", "Id", "followed by"), rows)
+
+
+def _camel(mode: OperationMode) -> str:
+    return "".join(word.capitalize() for word in mode.name.split("_"))
+
+
+class _Field(NamedTuple):
+    """A field of events: its browse path and data type."""
+
+    path: tuple[ua.QualifiedName, ...]
+    data_type: str
+
+
+class _Events:
+    """Takes the events of a subscription."""
+
+    def __init__(self) -> None:
+        self.seen: asyncio.Queue[list[ua.Variant]] = asyncio.Queue()
+
+    def event_notification(self, event: ua.EventNotificationResult) -> None:
+        self.seen.put_nowait(event.event_fields)
+
+
+async def event_tables(texts: Texts) -> tuple[str, str]:
+    """The events that happen to the example machine, and the fields of each type that are not null."""
+    told, taken = printing(), _Events()
+    async with connected(told) as (client, server):
+        notation = await Notation.of(client)
+        machine = ua.NodeId(NAME, await client.get_namespace_index("urn:mesbridge:machines"))
+        fields = await _fields(notation, client)
+        subscription = await client.create_subscription(10, taken)
+        await subscription.subscribe_events(machine, evfilter=_filter(fields))
+        events = []
+        for transition in happenings(told):
+            server.handle(transition)
+            for _ in messages(transition):
+                values = await asyncio.wait_for(taken.seen.get(), SECONDS)
+                events.append(dict(zip(fields, values, strict=True)))
+        await subscription.delete()
+        kinds: dict[str, list[str]] = {}
+        examples: dict[str, dict[str, ua.Variant]] = {}
+        for event in events:
+            event_type = await notation.type_name(event["EventType"].Value)
+            name = event["mt:Identifier"].Value or event["mt:ErrorCode"].Value
+            kinds[name] = [event_type, name, str(event["Severity"].Value), texts.event(name)]
+            examples.setdefault(event_type, event)
+    texts.check_events()
+    rows = [
+        [
+            name.replace("/", " / "),
+            field.data_type,
+            *(_example(notation, name, e[name]) for e in examples.values()),
+        ]
+        for name, field in fields.items()
+        if any(event[name].Value is not None for event in examples.values())
+    ]
+    return (
+        table(("type", "Identifier or ErrorCode", "severity", "when"), (kinds[name] for name in EVENTS)),
+        table(("field", "data type", *examples), rows),
+    )
+
+
+def _example(notation: Notation, field: str, variant: ua.Variant) -> str:
+    return "" if variant.Value is None else DIFFERS.get(field) or notation.value(variant.Value)
+
+
+async def _fields(notation: Notation, client: Client) -> dict[str, _Field]:
+    """All fields of the event types that the machine's messages generate, by name."""
+    fields: dict[str, _Field] = {}
+    messages_type = ua.NodeId(
+        38, await client.get_namespace_index("http://opcfoundation.org/UA/MachineTool/")
+    )
+    generated = await notation.types.targets(messages_type, ua.NodeId(ua.ObjectIds.GeneratesEvent))
+    for event_type in (ua.NodeId(ua.ObjectIds.BaseEventType), *generated):
+        await _gather(notation, [event_type], [], (), fields)
+    return fields
+
+
+async def _gather(
+    notation: Notation,
+    type_ids: list[ua.NodeId],
+    overriding: list[ua.NodeId],
+    above: tuple[ua.QualifiedName, ...],
+    fields: dict[str, _Field],
+) -> None:
+    for declaration in (await notation.types.declarations(type_ids, overriding)).values():
+        if declaration.node_class is ua.NodeClass.Variable and declaration.rule:
+            path = (*above, declaration.browse_name)
+            name = "/".join(notation.name(one.NamespaceIndex, one.Name) for one in path)
+            fields.setdefault(name, _Field(path, await notation.data_type(declaration.nodes[0])))
+            await _gather(notation, declaration.types[:1], declaration.nodes, path, fields)
+
+
+def _filter(fields: dict[str, _Field]) -> ua.EventFilter:
+    return ua.EventFilter(
+        SelectClauses=[
+            ua.SimpleAttributeOperand(
+                TypeDefinitionId=ua.NodeId(ua.ObjectIds.BaseEventType),
+                BrowsePath=list(field.path),
+                AttributeId=ua.AttributeIds.Value,
+            )
+            for field in fields.values()
+        ]
+    )
