@@ -12,6 +12,7 @@ from asyncua.server.address_space import AttributeValue, NodeData
 
 from .changes import Change
 from .space import LazyAddressSpace
+from .times import ticks_now, to_datetime
 from .typetable import good
 
 Id = ua.AttributeIds
@@ -63,7 +64,8 @@ class ModelChanges:
     def _count_up(self, folder: ua.NodeId) -> None:
         known = folder in self._versions
         number = self._versions[folder] = self._versions.get(folder, 0) + 1
-        value = good(ua.Variant(str(number), Type.String))
+        now = to_datetime(ticks_now())
+        value = ua.DataValue(ua.Variant(str(number), Type.String), ua.StatusCode(), now, now)
         if not known:
             self._add_version(folder, value)
             return

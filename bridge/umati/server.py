@@ -56,8 +56,13 @@ ALERT_FIELDS: Mapping[str, Any] = {
     "AckedState/Id": True,
     "InputNode": ua.NodeId(),
     "SuppressedOrShelved": False,
+    "Quality": ua.StatusCode(),
+    "LastSeverity": 0,
+    "Comment": ua.LocalizedText(""),
+    "ClientUserId": "",
 }
 """An alert is told once: OPC 40501-1 makes it a condition (OPC 10000-9), but nobody can acknowledge or retain it."""
+ALERT_TIMES = ("Quality/SourceTimestamp", "LastSeverity/SourceTimestamp", "Comment/SourceTimestamp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +281,7 @@ class UmatiServer:
         fields: dict[str, Any] = {"Message": ua.LocalizedText(message.text), "Severity": message.severity}
         if message.alert:
             event_type, fields = ALERT_TYPE, {**ALERT_FIELDS, **fields, "ErrorCode": message.name}
+            fields |= dict.fromkeys(ALERT_TIMES, time)
         else:
             event_type, fields = NOTIFICATION_EVENT_TYPE, {**fields, "Identifier": message.name}
         self._server.emit_event(

@@ -97,6 +97,8 @@ class Notation:
                 return "null"
             case ua.LocalizedText():
                 return self.value(value.Text or "")
+            case ua.StatusCode():
+                return value.name
             case ua.QualifiedName():
                 return f"`{self.name(value.NamespaceIndex, value.Name)}`"
             case ua.NodeId():

@@ -137,23 +137,10 @@ async def _fields(notation: Notation, client: Client) -> dict[str, _Field]:
     )
     generated = await notation.types.targets(messages_type, ua.NodeId(ua.ObjectIds.GeneratesEvent))
     for event_type in (ua.NodeId(ua.ObjectIds.BaseEventType), *generated):
-        await _gather(notation, [event_type], [], (), fields)
+        async for one in notation.types.variables(event_type):
+            name = "/".join(notation.name(part.NamespaceIndex, part.Name) for part in one.path)
+            fields.setdefault(name, _Field(one.path, await notation.data_type(one.node_id)))
     return fields
-
-
-async def _gather(
-    notation: Notation,
-    type_ids: list[ua.NodeId],
-    overriding: list[ua.NodeId],
-    above: tuple[ua.QualifiedName, ...],
-    fields: dict[str, _Field],
-) -> None:
-    for declaration in (await notation.types.declarations(type_ids, overriding)).values():
-        if declaration.node_class is ua.NodeClass.Variable and declaration.rule:
-            path = (*above, declaration.browse_name)
-            name = "/".join(notation.name(one.NamespaceIndex, one.Name) for one in path)
-            fields.setdefault(name, _Field(path, await notation.data_type(declaration.nodes[0])))
-            await _gather(notation, declaration.types[:1], declaration.nodes, path, fields)
 
 
 def _filter(fields: dict[str, _Field]) -> ua.EventFilter:

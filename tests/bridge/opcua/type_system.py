@@ -5,7 +5,7 @@ In: a client. Out: `Declaration`s by browse name, as OPC UA's rules merge them (
 
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from asyncua import Client, ua
 
@@ -41,6 +41,14 @@ class Declaration:
     @property
     def is_placeholder(self) -> bool:
         return self.rule.endswith("placeholder")
+
+
+class DeclaredVariable(NamedTuple):
+    """A variable of a type: its browse path, its declaration, and whether every instance has it."""
+
+    path: tuple[ua.QualifiedName, ...]
+    node_id: ua.NodeId
+    mandatory: bool
 
 
 class TypeSystem:
@@ -131,6 +139,17 @@ class TypeSystem:
                 for rule in await self.targets(reference.NodeId, HAS_MODELLING_RULE):
                     entry.rule = max(entry.rule, RULES.get(rule, ""), key=STRENGTH.index)
         return declared
+
+    async def variables(self, type_id: ua.NodeId) -> AsyncIterator[DeclaredVariable]:
+        """All variables that a type declares or inherits, with those below them: the fields of an event type."""
+        waiting = [((), [type_id], [], True)]
+        while waiting:
+            above, type_ids, overriding, needed = waiting.pop(0)
+            for one in (await self.declarations(type_ids, overriding)).values():
+                if one.node_class is ua.NodeClass.Variable and one.rule:
+                    path, mandatory = (*above, one.browse_name), needed and one.rule == "mandatory"
+                    yield DeclaredVariable(path, one.nodes[0], mandatory)
+                    waiting.append((path, one.types[:1], one.nodes, mandatory))
 
     async def fills(self, reference: ua.ReferenceDescription, placeholder: Declaration) -> bool:
         """Whether what is referred to is an instance of the placeholder (Part 3, 6.4.4.4.4 and 6.4.4.4.5)."""

@@ -61,7 +61,11 @@ async def value(types: TypeSystem, node_id: ua.NodeId) -> AsyncIterator[str]:
     if ENUMERATION in chain:
         if variant.VariantType is not ua.VariantType.Int32:
             yield f"an enumeration's value is {variant.VariantType.name}, not Int32"
-        known = {field.Value for field in (await types.attribute(data_type, Id.DataTypeDefinition)).Fields}
+        definition = await types.attribute(data_type, Id.DataTypeDefinition)
+        if definition is None:
+            yield f"its enumeration {data_type.to_string()} has no definition"
+            return
+        known = {field.Value for field in definition.Fields}
         for item in items:
             if item not in known:
                 yield f"its value {item} is not one of the enumeration {data_type.to_string()}"

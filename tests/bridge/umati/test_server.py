@@ -144,15 +144,15 @@ async def test_the_object_is_complete_and_valid_by_the_rules_of_opc_ua(tmp_path:
     told = Story(name=NAME) if known is None else story(**known)
     everything = {"stacklight": True, "production_plan": True}
     async with serving(tmp_path, told, **everything) as server, Client(server.endpoint_url) as client:
-        machine = (await node(client)).nodeid
-        assert await walk(client, machine) == []
+        machines = ua.NodeId(1001, await client.get_namespace_index("http://opcfoundation.org/UA/Machinery/"))
+        assert await walk(client, machines) == []
         if known is not None:
             told.tell(wire.JOB_STARTED)
             told.states("printing")
             told.tell(wire.PROGRESS)
             for transition in told.transitions[-3:]:
                 server.handle(transition)
-            assert await walk(client, machine) == []
+            assert await walk(client, machines) == []
 
 
 @pytest.mark.parametrize(
