@@ -1,6 +1,7 @@
 """Instances are complete and valid by OPC UA's own rules; the walker would say so if they were not."""
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from bridge.opcua import Instance
 from bridge.opcua.template import TemplateNode
 from bridge.opcua.typetable import SharedValue, good
 
-from .type_system import Id
+from . import value_rules
+from .type_system import Id, TypeSystem
 from .value_rules import rank_allowed
 from .walker import walk
 
@@ -143,6 +145,34 @@ VIOLATIONS: dict[str, tuple[Callable[[Nodes], None], str]] = {
         lambda nodes: retype(nodes, PROGRESS, ua.NodeId(ua.ObjectIds.PropertyType)),
         f"{OWN_PROGRESS}/0:EURange: it is below a property",
     ),
+    "two children of one name": (
+        lambda nodes: setattr(nodes["Monitoring"], "browse_name", nodes["Equipment"].browse_name),
+        "ns=13;s=m1: two children are called 11:Equipment",
+    ),
+    "a node that does not know its parent": (
+        lambda nodes: nodes["Production"].children.append(nodes["Equipment"]),
+        "/11:Production/11:Equipment: it does not refer back to its parent",
+    ),
+    "another browse name than the reference tells": (
+        lambda nodes: set_attribute(
+            nodes["Equipment"], Id.BrowseName, ua.QualifiedName("Tools", 11), ua.VariantType.QualifiedName
+        ),
+        "/11:Equipment: its BrowseName differs from its reference's",
+    ),
+    "another class than the reference tells": (
+        lambda nodes: set_attribute(
+            nodes["Equipment"], Id.NodeClass, ua.NodeClass.View, ua.VariantType.Int32
+        ),
+        "/11:Equipment: its NodeClass differs from its reference's",
+    ),
+    "an add-in that is a variable": (
+        lambda nodes: refer(nodes, SERIAL_NUMBER, ua.NodeId(ua.ObjectIds.HasAddIn)),
+        "/2:Identification/2:SerialNumber: an add-in is not an object",
+    ),
+    "a method with a type": (
+        lambda nodes: retype(nodes, METHOD, ua.NodeId(ua.ObjectIds.BaseObjectType)),
+        f"{CALLED}: has 1 type definitions",
+    ),
     "a node of another class": (
         lambda nodes: setattr(nodes["Production.ActiveProgram"], "node_class", ua.NodeClass.Variable),
         "/11:Production/11:ActiveProgram: is Variable, not Object",
@@ -231,6 +261,20 @@ async def test_a_violation_is_found(client: Client, machine: Instance, violation
     assert problem in await walk(client, machine.node_id())
 
 
+@pytest.mark.parametrize(
+    ("path", "reference_type"),
+    [
+        ("Production.ActiveProgram", ua.ObjectIds.HasOrderedComponent),
+        ("Production.ActiveProgram.Progress", ua.ObjectIds.HasOrderedComponent),
+    ],
+)
+async def test_subtypes_of_reference_types_are_allowed(
+    client: Client, machine: Instance, path: str, reference_type: int
+) -> None:
+    refer(machine.template.paths, path, ua.NodeId(reference_type))
+    assert await walk(client, machine.node_id()) == []
+
+
 WRONG_VALUES: dict[str, tuple[dict[str, ua.Variant], str]] = {
     "of another type": (
         {"Identification.Model": ua.Variant("a String where a LocalizedText belongs")},
@@ -297,3 +341,72 @@ async def test_a_wrong_value_is_found(client: Client, machine: Instance, wrong: 
 )
 def test_value_ranks_narrow_what_is_declared(rank: int, wanted: int, allowed: bool) -> None:
     assert rank_allowed(rank, wanted) is allowed
+
+
+NODE, DECLARATION = ua.NodeId(1, 1), ua.NodeId(2, 1)
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
+
+
+class Fake(TypeSystem):
+    """Two variables and their attributes, for what no instance of ours can get wrong."""
+
+    def __init__(self, **told: dict[ua.NodeId, Any]) -> None:
+        self._told = told
+
+    async def attribute(self, node_id: ua.NodeId, attribute: ua.AttributeIds) -> Any:
+        return self._told.get(attribute.name, {}).get(node_id)
+
+    async def array_dimensions(self, node_id: ua.NodeId) -> list[int]:
+        return self._told["ArrayDimensions"][node_id]
+
+    async def value(self, node_id: ua.NodeId) -> ua.DataValue:
+        return self._told["Value"][node_id]
+
+    async def supertypes(self, type_id: ua.NodeId) -> list[ua.NodeId]:
+        return [type_id, *self._told.get("above", {}).get(type_id, [])]
+
+
+async def test_array_dimensions_that_are_not_the_declared_ones_are_found() -> None:
+    types = Fake(
+        DataType={NODE: INT32, DECLARATION: INT32},
+        ValueRank={NODE: 1, DECLARATION: 1},
+        ArrayDimensions={NODE: [3], DECLARATION: [4]},
+    )
+    problems = [problem async for problem in value_rules.kind_of_value(types, NODE, DECLARATION)]
+    assert problems == ["its array dimensions [3] are not [4]"]
+
+
+@pytest.mark.parametrize(("declared", "found"), [([0], [3]), ([], [3]), ([4], [])])
+async def test_array_dimensions_may_be_left_open(declared: list[int], found: list[int]) -> None:
+    types = Fake(
+        DataType={NODE: INT32, DECLARATION: INT32},
+        ValueRank={NODE: 1, DECLARATION: 1},
+        ArrayDimensions={NODE: found, DECLARATION: declared},
+    )
+    assert [problem async for problem in value_rules.kind_of_value(types, NODE, DECLARATION)] == []
+
+
+async def problems_of_value(
+    data_type: ua.NodeId, value: ua.Variant, time: datetime | None, **above: Any
+) -> Any:
+    held = ua.DataValue(value, ua.StatusCode(), time)
+    types = Fake(DataType={NODE: data_type}, ValueRank={NODE: -1}, Value={NODE: held}, **above)
+    return [problem async for problem in value_rules.value(types, NODE)]
+
+
+async def test_a_value_without_a_source_time_is_found() -> None:
+    value = ua.Variant(1, ua.VariantType.Int32)
+    assert await problems_of_value(INT32, value, None) == ["its value has no source time"]
+
+
+async def test_a_structure_of_another_type_is_found() -> None:
+    value = ua.Variant(ua.Range(0, 1))
+    unit, structure = ua.NodeId(ua.ObjectIds.EUInformation), ua.NodeId(ua.ObjectIds.Structure)
+    problems = await problems_of_value(unit, value, NOW, above={unit: [structure]})
+    assert problems == ["its value is a Range"]
+
+
+async def test_an_enumeration_without_a_definition_is_found() -> None:
+    value = ua.Variant(1, ua.VariantType.Int32)
+    problems = await problems_of_value(NODE, value, NOW, above={NODE: [ua.NodeId(ua.ObjectIds.Enumeration)]})
+    assert problems == ["its enumeration ns=1;i=1 has no definition"]
