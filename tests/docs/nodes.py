@@ -27,7 +27,7 @@ Path = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Row:
-    """One node, or several that differ in names alone; `texts` is its pattern in the table of texts."""
+    """One node; `pattern` is that of its text, and `fed_by` the text."""
 
     path: Path
     kind: str
@@ -53,8 +53,13 @@ async def node_tables(texts: Texts) -> str:
             rows = _only_with(f"opcua.{switch}", rows, {path async for path, _ in _nodes(client)})
     return "\n\n".join(
         f"### {top}\n{table(HEAD, map(_cells, _merged(group)))}"
-        for top, group in groupby(sorted(rows, key=lambda row: row.path[0]), key=lambda row: row.path[0])
+        for top, group in groupby(sorted(rows, key=_top), key=_top)
     )
+
+
+def _top(row: Row) -> str:
+    """The object directly below the machine."""
+    return row.path[0]
 
 
 def _only_with(setting: str, rows: Iterable[Row], without: set[Path]) -> list[Row]:

@@ -356,9 +356,6 @@ class Fake(TypeSystem):
     async def attribute(self, node_id: ua.NodeId, attribute: ua.AttributeIds) -> Any:
         return self._told.get(attribute.name, {}).get(node_id)
 
-    async def array_dimensions(self, node_id: ua.NodeId) -> list[int]:
-        return self._told["ArrayDimensions"][node_id]
-
     async def value(self, node_id: ua.NodeId) -> ua.DataValue:
         return self._told["Value"][node_id]
 

@@ -21,6 +21,17 @@ RULES = {
     ua.NodeId(ua.ObjectIds.ModellingRule_OptionalPlaceholder): "optional placeholder",
     ua.NodeId(ua.ObjectIds.ModellingRule_MandatoryPlaceholder): "mandatory placeholder",
 }
+ATTRIBUTES = [
+    Id.NodeClass,
+    Id.BrowseName,
+    Id.DisplayName,
+    Id.IsAbstract,
+    Id.EventNotifier,
+    Id.DataType,
+    Id.ValueRank,
+    Id.ArrayDimensions,
+    Id.DataTypeDefinition,
+]
 STRENGTH = ["", *RULES.values()]
 INSTANCES = {ua.NodeClass.Object, ua.NodeClass.Variable, ua.NodeClass.Method}
 
@@ -57,7 +68,8 @@ class TypeSystem:
     def __init__(self, client: Client) -> None:
         self.client = client
         self._references: dict[ua.NodeId, list[ua.ReferenceDescription]] = {}
-        self._attributes: dict[tuple[ua.NodeId, ua.AttributeIds], Any] = {}
+        self._supertypes: dict[ua.NodeId, list[ua.NodeId]] = {}
+        self._attributes: dict[ua.NodeId, dict[ua.AttributeIds, Any]] = {}
 
     async def references(self, node_id: ua.NodeId) -> list[ua.ReferenceDescription]:
         if node_id not in self._references:
@@ -65,18 +77,12 @@ class TypeSystem:
         return self._references[node_id]
 
     async def attribute(self, node_id: ua.NodeId, attribute: ua.AttributeIds) -> Any:
-        key = (node_id, attribute)
-        if key not in self._attributes:
-            value = await self.client.get_node(node_id).read_attribute(attribute)
-            self._attributes[key] = value.Value.Value
-        return self._attributes[key]
-
-    async def array_dimensions(self, node_id: ua.NodeId) -> list[int]:
-        """What the optional attribute says; nothing where it is missing or null."""
-        value = await self.client.get_node(node_id).read_attribute(
-            Id.ArrayDimensions, raise_on_bad_status=False
-        )
-        return value.Value.Value or [] if value.StatusCode.is_good() else []
+        """One of `ATTRIBUTES`; None where the node has no such attribute."""
+        if node_id not in self._attributes:
+            values = await self.client.get_node(node_id).read_attributes(ATTRIBUTES)
+            found = (data.Value.Value if data.StatusCode.is_good() else None for data in values)
+            self._attributes[node_id] = dict(zip(ATTRIBUTES, found, strict=True))
+        return self._attributes[node_id][attribute]
 
     async def value(self, node_id: ua.NodeId) -> ua.DataValue:
         return await self.client.get_node(node_id).read_data_value(raise_on_bad_status=False)
@@ -105,9 +111,12 @@ class TypeSystem:
 
     async def supertypes(self, type_id: ua.NodeId) -> list[ua.NodeId]:
         """The type itself, then its supertypes up to the root of its kind."""
-        chain = [type_id]
-        while above := await self.targets(chain[-1], HAS_SUBTYPE, forward=False):
-            chain.append(above[0])
+        chain = self._supertypes.get(type_id)
+        if chain is None:
+            chain = [type_id]
+            for above in (await self.targets(type_id, HAS_SUBTYPE, forward=False))[:1]:
+                chain += await self.supertypes(above)
+            self._supertypes[type_id] = chain
         return chain
 
     async def is_a(self, type_id: ua.NodeId, ancestor: ua.NodeId) -> bool:

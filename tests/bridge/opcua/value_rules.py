@@ -32,7 +32,7 @@ async def kind_of_value(types: TypeSystem, node_id: ua.NodeId, declaration: ua.N
     rank, wanted_rank = [await types.attribute(n, Id.ValueRank) for n in (node_id, declaration)]
     if not rank_allowed(rank, wanted_rank):
         yield f"its value rank {rank} is not {wanted_rank}"
-    dimensions, wanted = [await types.array_dimensions(n) for n in (node_id, declaration)]
+    dimensions, wanted = [await types.attribute(n, Id.ArrayDimensions) or [] for n in (node_id, declaration)]
     if dimensions and len(dimensions) != rank:
         yield f"its value rank is {rank}, but it has {len(dimensions)} array dimensions"
     elif len(wanted) == len(dimensions) and any(
