@@ -15,7 +15,7 @@ from typing import Any
 from asyncua import Client
 
 from bridge import wire
-from bridge.machine import Transition
+from bridge.machine import Machine, Transition
 from bridge.settings import IdentificationSettings, OpcUaSettings
 from bridge.umati import MachineIdentity, UmatiServer
 from tests.bridge.events import PRINTER, Story
@@ -36,6 +36,7 @@ HEATERS = {
     "chamber": {"actual": 35.2, "target": 35.0},
 }
 NOT_ABOUT_NODES = ("anonymous",)
+LAST = "ConnectionLost"
 SWITCHES = [f.name for f in fields(OpcUaSettings) if f.type == "bool" and f.name not in NOT_ABOUT_NODES]
 """The settings of [opcua] that are on or off: each may give a machine nodes."""
 
@@ -46,6 +47,8 @@ def printing() -> Story:
     told.link("up")
     profile = {**PRINTER["profile"], "extruders": 2, "heated_chamber": True}
     told.tell(wire.SNAPSHOT, printer={**PRINTER, "profile": profile}, heaters=HEATERS)
+    told.tell(wire.FILES)
+    told.tell(wire.FEEDSTOCK)
     told.tell(wire.JOB_STARTED)
     told.states("printing")
     told.tell(wire.PROGRESS)
@@ -53,7 +56,7 @@ def printing() -> Story:
 
 
 def happenings(told: Story) -> Iterator[Transition]:
-    """All that makes a machine tell events, one thing after the other."""
+    """All that makes a machine tell events, one thing after the other; `LAST` is the last of them."""
     yield told.tell(wire.JOB_PAUSED)
     yield told.tell(wire.JOB_RESUMED)
     yield told.tell(wire.FILAMENT_CHANGE)
@@ -68,11 +71,13 @@ def happenings(told: Story) -> Iterator[Transition]:
 
 @asynccontextmanager
 async def connected(told: Story, **switches: Any) -> AsyncIterator[tuple[Client, UmatiServer]]:
-    """A client of a server that shows the machine as it stands; all switches are on but for these."""
+    """A client of a server that has heard the story so far; all switches are on but for these."""
     on: dict[str, Any] = {**dict.fromkeys(SWITCHES, True), **switches}
     with TemporaryDirectory() as folder:
         server = UmatiServer(OpcUaSettings(port=0, anonymous=True, **on), Path(folder))
-        server.add_machine(NAME, MachineIdentity("FDM 7", URL, IDENTIFICATION), told.machine)
+        server.add_machine(NAME, MachineIdentity("FDM 7", URL, IDENTIFICATION), Machine())
+        for transition in told.transitions:
+            server.handle(transition)
         await server.start()
         try:
             async with Client(server.endpoint_url) as client:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import is_dataclass
 from datetime import datetime
 from typing import Any
 
@@ -110,14 +111,20 @@ class Notation:
                 return f"`{value}`" if value else "empty"
             case float():
                 return f"{value:.15g}"
+            case [first, *_] if _is_structure(first):
+                return f"{len(value)} {type(first).__name__}"
             case list():
                 return f"[{', '.join(map(self.value, value))}]" if value else "empty"
-            case _ if hasattr(value, "__dataclass_fields__"):
-                return f"a {type(value).__name__}"
+            case _ if _is_structure(value):
+                return f"1 {type(value).__name__}"
             case _:
                 return (
                     f"{int(value)}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
                 )
+
+
+def _is_structure(value: Any) -> bool:
+    return is_dataclass(value) and not isinstance(value, ua.LocalizedText | ua.QualifiedName | ua.NodeId)
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 from asyncua import Client, ua
 
-from bridge.umati.events import messages
+from bridge.umati.job_orders import JobOrderStates
 from bridge.umati.program import LEGAL, ProgramState
 from bridge.umati.states import ItemState, Mode, OperationMode, Situation, State
 from tests.bridge.opcua.type_system import TypeSystem
-from tests.docs.example import NAME, connected, happenings, printing
+from tests.bridge.opcua.walker import Walker
+from tests.docs.example import LAST, NAME, connected, happenings, printing
 from tests.docs.notation import MODELS, Notation, table
 from tests.docs.texts import EVENTS, SITUATIONS, Texts
 
@@ -62,7 +63,11 @@ def state_table() -> str:
             rows.append(
                 [machine, held.text, str(held.number), f"`{held.prefix}:i={held.identifier}`", following]
             )
-    return table(("state machine", "CurrentState", "Number", "Id", "followed by"), rows)
+    for order in JobOrderStates:
+        text, number, _, substate, substate_number = order.value
+        below = [f" / {substate}", f" / {substate_number}"] if substate else ["", ""]
+        rows.append(["job order", f"{text}{below[0]}", f"{number}{below[1]}", "", ""])
+    return table(("state machine", "state", "Number", "Id", "followed by"), rows)
 
 
 def _camel(mode: OperationMode) -> str:
@@ -95,19 +100,20 @@ async def event_tables(texts: Texts) -> tuple[str, str]:
         fields = await _fields(notation, client)
         subscription = await client.create_subscription(10, taken)
         await subscription.subscribe_events(machine, evfilter=_filter(fields))
-        events = []
         for transition in happenings(told):
             server.handle(transition)
-            for _ in messages(transition):
-                values = await asyncio.wait_for(taken.seen.get(), SECONDS)
-                events.append(dict(zip(fields, values, strict=True)))
+        events: list[dict[str, ua.Variant]] = []
+        while not events or events[-1]["mt:ErrorCode"].Value != LAST:
+            values = await asyncio.wait_for(taken.seen.get(), SECONDS)
+            events.append(dict(zip(fields, values, strict=True)))
         await subscription.delete()
         kinds: dict[str, list[str]] = {}
         examples: dict[str, dict[str, ua.Variant]] = {}
         for event in events:
             event_type = await notation.type_name(event["EventType"].Value)
-            name = event["mt:Identifier"].Value or event["mt:ErrorCode"].Value
-            kinds[name] = [event_type, name, str(event["Severity"].Value), texts.event(name)]
+            name = event["mt:Identifier"].Value or event["mt:ErrorCode"].Value or ""
+            text = texts.event(name or event_type)
+            kinds[name or event_type] = [event_type, name, str(event["Severity"].Value), text]
             examples.setdefault(event_type, event)
     texts.check_events()
     rows = [
@@ -130,13 +136,16 @@ def _example(notation: Notation, field: str, variant: ua.Variant) -> str:
 
 
 async def _fields(notation: Notation, client: Client) -> dict[str, _Field]:
-    """All fields of the event types that the machine's messages generate, by name."""
+    """All fields of the event types that the objects of the machine generate, by name; first those of every event."""
+    walker = Walker(client)
+    await walker.walk(ua.NodeId(NAME, await client.get_namespace_index("urn:mesbridge:machines")))
+    event_types = [ua.NodeId(ua.ObjectIds.BaseEventType)]
+    for found in walker.found.values():
+        if found.node_class is ua.NodeClass.Object:
+            for type_id in await notation.types.supertypes(found.type_definition):
+                event_types += await notation.types.targets(type_id, ua.NodeId(ua.ObjectIds.GeneratesEvent))
     fields: dict[str, _Field] = {}
-    messages_type = ua.NodeId(
-        38, await client.get_namespace_index("http://opcfoundation.org/UA/MachineTool/")
-    )
-    generated = await notation.types.targets(messages_type, ua.NodeId(ua.ObjectIds.GeneratesEvent))
-    for event_type in (ua.NodeId(ua.ObjectIds.BaseEventType), *generated):
+    for event_type in dict.fromkeys(event_types):
         async for one in notation.types.variables(event_type):
             name = "/".join(notation.name(part.NamespaceIndex, part.Name) for part in one.path)
             fields.setdefault(name, _Field(one.path, await notation.data_type(one.node_id)))

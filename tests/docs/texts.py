@@ -9,6 +9,24 @@ from fnmatch import fnmatchcase
 
 from bridge.umati.states import Situation
 
+BLOCKS = "mach:MachineryBuildingBlocks"
+COUNTERS = f"{BLOCKS}/di:OperationCounters"
+JOBS = f"{BLOCKS}/jobs:JobManagement"
+PROCESS = "mt:Monitoring/mach:Process"
+JOB_END = "mt:Notification/mt:Prognoses/own:JobEnd"
+PROGRAM = "mt:Production/mt:ActiveProgram"
+
+
+def _state_machine(path: str) -> dict[str, str]:
+    return {
+        path: "a state machine",
+        f"{path}/CurrentState": "table of states",
+        f"{path}/CurrentState/*": "the same state as number and NodeId",
+        f"{path}/LastTransition": "how the state was entered",
+        f"{path}/LastTransition/*": "the same as number and NodeId, and when it happened",
+    }
+
+
 FED_BY = {
     "di:Identification": "the nameplate",
     "di:Identification/DefaultInstanceBrowseName": "the type",
@@ -30,54 +48,55 @@ FED_BY = {
     "di:Identification/mach:Location": "settings, plugin, else `unknown`",
     "di:Identification/mach:YearOfConstruction": "settings, plugin, else 0 with status UncertainInitialValue",
     "di:Identification/am:AMTechnologyIdentifier": "always this: material extrusion",
-    "mach:MachineryBuildingBlocks": "what Machinery calls building blocks",
-    "mach:MachineryBuildingBlocks/mach:MachineryItemState": "a state machine",
-    "mach:MachineryBuildingBlocks/mach:MachineryItemState/CurrentState": "table of states",
-    "mach:MachineryBuildingBlocks/mach:MachineryItemState/CurrentState/*": "the same state as number and NodeId",
-    "mach:MachineryBuildingBlocks/mach:MachineryOperationMode": "a state machine",
-    "mach:MachineryBuildingBlocks/mach:MachineryOperationMode/CurrentState": "table of states",
-    "mach:MachineryBuildingBlocks/mach:MachineryOperationMode/CurrentState/*": "the same state as number and NodeId",
-    "mach:MachineryBuildingBlocks/di:OperationCounters": "kept over restarts",
-    "mach:MachineryBuildingBlocks/di:OperationCounters/di:PowerOnDuration": (
-        "time that the printer was seen connected, in ms, whole minutes"
+    BLOCKS: "what Machinery calls building blocks",
+    **_state_machine(f"{BLOCKS}/mach:MachineryItemState"),
+    **_state_machine(f"{BLOCKS}/mach:MachineryOperationMode"),
+    JOBS: "the printer's jobs; they are begun at the printer, not over OPC UA",
+    f"{JOBS}/DefaultInstanceBrowseName": "the type",
+    f"{JOBS}/jobs:JobOrderControl": "job orders",
+    f"{JOBS}/jobs:JobOrderControl/CurrentState": "none: it is the orders that have states",
+    f"{JOBS}/jobs:JobOrderControl/CurrentState/Id": "none",
+    f"{JOBS}/jobs:JobOrderControl/isa:JobOrderList": (
+        "the last jobs, the oldest first, and the active one; the JobOrderID is the id of the run"
     ),
-    "mach:MachineryBuildingBlocks/di:OperationCounters/di:OperationDuration": (
-        "print time of all jobs, in ms, whole minutes"
-    ),
-    "mach:MachineryBuildingBlocks/di:OperationCounters/di:OperationCycleCounter": "jobs begun",
+    f"{JOBS}/jobs:JobOrderControl/isa:WorkMaster": "the G-code files that can be printed",
+    f"{JOBS}/jobs:JobOrderControl/isa:*ID": "always empty: no order can be downloaded, so none may name one",
+    f"{JOBS}/jobs:JobOrderControl/isa:MaxDownloadableJobOrders": "always 0: no order can be downloaded",
+    f"{JOBS}/jobs:JobOrderResults": "what came of the jobs",
+    f"{JOBS}/jobs:JobOrderResults/isa:JobOrderResponseList": "of the same jobs, in the same order",
+    f"{JOBS}/jobs:JobOrderResults/isa:RequestJobResponseByJobOrderID": "for anyone who may look",
+    f"{JOBS}/jobs:JobOrderResults/isa:RequestJobResponseByJobOrderState": "for anyone who may look",
+    COUNTERS: "kept over restarts",
+    f"{COUNTERS}/di:PowerOnDuration": ("time that the printer was seen connected, in ms, whole minutes"),
+    f"{COUNTERS}/di:OperationDuration": ("print time of all jobs, in ms, whole minutes"),
+    f"{COUNTERS}/di:OperationCycleCounter": "jobs begun",
     "mt:Monitoring": "what is measured",
     "mt:Monitoring/mt:MachineTool": "the machine as a whole",
     "mt:Monitoring/mt:MachineTool/mt:OperationMode": "table of states",
     "mt:Monitoring/mt:MachineTool/mt:PowerOnDuration": "as the counter of that name, in whole hours",
-    "mt:Monitoring/mach:Process": "the heaters",
-    "mt:Monitoring/mach:Process/own:*": (
+    PROCESS: "the heaters",
+    f"{PROCESS}/own:*": (
         "one for each heater of the printer profile, and for any other that reports a temperature"
     ),
-    "mt:Monitoring/mach:Process/own:*/am:Category": "always this",
-    "mt:Monitoring/mach:Process/own:*/am:Severity": "always this",
-    "mt:Monitoring/mach:Process/own:*/padim:AnalogSignal": "measured temperature",
-    "mt:Monitoring/mach:Process/own:*/padim:SignalTag": "OctoPrint's name of the heater",
-    "mt:Monitoring/mach:Process/own:*/pv:ProcessValueSetpoint": "target temperature; 0 is off",
+    f"{PROCESS}/own:*/am:Category": "always this",
+    f"{PROCESS}/own:*/am:Severity": "always this",
+    f"{PROCESS}/own:*/padim:AnalogSignal": "measured temperature",
+    f"{PROCESS}/own:*/padim:SignalTag": "OctoPrint's name of the heater",
+    f"{PROCESS}/own:*/pv:ProcessValueSetpoint": "target temperature; 0 is off",
     "mt:Equipment": "nothing yet",
     "mt:Notification": "what the machine tells",
     "mt:Notification/mt:Messages": "source of events, see below",
     "mt:Notification/mt:Prognoses": "what will be",
-    "mt:Notification/mt:Prognoses/own:JobEnd": "of the active job",
-    "mt:Notification/mt:Prognoses/own:JobEnd/mt:PredictedTime": (
-        "when the active job will end: its last report plus the time left in it"
-    ),
-    "mt:Notification/mt:Prognoses/own:JobEnd/mt:SourceIdentifier": "id of this run of the job",
+    JOB_END: "of the active job",
+    f"{JOB_END}/mt:PredictedTime": ("when the active job will end: its last report plus the time left in it"),
+    f"{JOB_END}/mt:SourceIdentifier": "id of this run of the job",
     "mt:Production": "the running job, or else the last one",
-    "mt:Production/mt:ActiveProgram": "the program is the job's G-code",
-    "mt:Production/mt:ActiveProgram/NumberInList": "always 0",
-    "mt:Production/mt:ActiveProgram/mt:Name": (
-        "file of the job; stays when it has ended; empty before the first"
-    ),
-    "mt:Production/mt:ActiveProgram/mt:JobIdentifier": "id of this run of the job",
-    "mt:Production/mt:ActiveProgram/mt:State": "a state machine",
-    "mt:Production/mt:ActiveProgram/mt:State/CurrentState": "table of states",
-    "mt:Production/mt:ActiveProgram/mt:State/CurrentState/*": "the same state as number and NodeId",
-    "mt:Production/mt:ActiveProgram/own:Progress": "completion of the job",
+    PROGRAM: "the program is the job's G-code",
+    f"{PROGRAM}/NumberInList": "always 0",
+    f"{PROGRAM}/mt:Name": ("file of the job; stays when it has ended; empty before the first"),
+    f"{PROGRAM}/mt:JobIdentifier": "id of this run of the job",
+    **_state_machine(f"{PROGRAM}/mt:State"),
+    f"{PROGRAM}/own:Progress": "completion of the job",
 }
 """By browse path below the machine; ``*`` is any one name, and such nodes that are alike share a line."""
 
@@ -107,8 +126,9 @@ EVENTS = {
     "JobFailed": "a job fails",
     "PrinterError": "the printer reports an error",
     "ConnectionLost": "OctoPrint goes out of reach during a job",
+    "own:JobOrderStatusEventType": "the state of a job order changes",
 }
-"""By Identifier or ErrorCode."""
+"""By Identifier or ErrorCode, else by type."""
 
 
 class TextsError(Exception):

@@ -113,9 +113,9 @@ class Walker:
             await self._gather(below, self._reference(node_id, reference))
             declaration = declared.get(key)
             rule = declaration.rule if declaration else filled.get(key, "")
-            self.found[below] = Found(
-                reference.NodeId, ua.NodeClass(reference.NodeClass), reference.TypeDefinition or None, rule
-            )
+            kind = ua.NodeClass(reference.NodeClass)
+            type_id = None if kind is ua.NodeClass.Method else reference.TypeDefinition
+            self.found[below] = Found(reference.NodeId, kind, type_id, rule)
             if declaration is not None:
                 await self._gather(below, self._against(reference, declaration))
             if reference.TypeDefinition == value_rules.FINITE_STATE_VARIABLE_TYPE:

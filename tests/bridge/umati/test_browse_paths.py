@@ -53,6 +53,10 @@ def states(machine: str) -> dict[str, tuple[str, None]]:
         f"{machine}/CurrentState": (LOCALIZED_TEXT, None),
         f"{machine}/CurrentState/Id": (NODE_ID, None),
         f"{machine}/CurrentState/Number": (UINT32, None),
+        f"{machine}/LastTransition": (LOCALIZED_TEXT, None),
+        f"{machine}/LastTransition/Id": (NODE_ID, None),
+        f"{machine}/LastTransition/Number": (UINT32, None),
+        f"{machine}/LastTransition/TransitionTime": (UTC_TIME, None),
     }
 
 
@@ -86,6 +90,15 @@ SERVED: dict[str, tuple[str, int | None]] = {
     f"{COUNTERS}/di:PowerOnDuration": (DURATION, None),
     f"{COUNTERS}/di:OperationDuration": (DURATION, None),
     f"{COUNTERS}/di:OperationCycleCounter": (UINT32, None),
+    f"{JOB_CONTROL}/isa:JobOrderList": ("isa:i=3015", None),
+    f"{JOB_CONTROL}/isa:WorkMaster": ("isa:i=3007", None),
+    f"{JOB_CONTROL}/isa:EquipmentID": (STRING, None),
+    f"{JOB_CONTROL}/isa:PhysicalAssetID": (STRING, None),
+    f"{JOB_CONTROL}/isa:MaterialClassID": (STRING, None),
+    f"{JOB_CONTROL}/isa:MaterialDefinitionID": (STRING, None),
+    f"{JOB_CONTROL}/isa:PersonnelID": (STRING, None),
+    f"{JOB_CONTROL}/isa:MaxDownloadableJobOrders": (UINT16, None),
+    f"{JOB_RESULTS}/isa:JobOrderResponseList": ("isa:i=3013", None),
     "mt:Monitoring/mt:MachineTool/mt:OperationMode": ("mt:i=65", None),
     "mt:Monitoring/mt:MachineTool/mt:PowerOnDuration": (UINT32, None),
     **{path: told for name in HEATERS for path, told in heater(name).items()},
@@ -99,22 +112,15 @@ SERVED: dict[str, tuple[str, int | None]] = {
 }
 """By browse path below the machine: the data type, and the unit if there is one."""
 
-SERVED_OBJECTS = ("mt:Equipment", "mt:Notification/mt:Messages", PROCESS)
+SERVED_OBJECTS_AND_METHODS = (
+    "mt:Equipment",
+    "mt:Notification/mt:Messages",
+    PROCESS,
+    f"{JOB_RESULTS}/isa:RequestJobResponseByJobOrderID",
+    f"{JOB_RESULTS}/isa:RequestJobResponseByJobOrderState",
+)
 
 NOT_SERVED_YET: dict[str, tuple[str, ...]] = {
-    "job management": (
-        f"{JOB_CONTROL}/isa:JobOrderList",
-        f"{JOB_CONTROL}/isa:WorkMaster",
-        f"{JOB_CONTROL}/isa:EquipmentID",
-        f"{JOB_CONTROL}/isa:PhysicalAssetID",
-        f"{JOB_CONTROL}/isa:MaterialClassID",
-        f"{JOB_CONTROL}/isa:MaterialDefinitionID",
-        f"{JOB_CONTROL}/isa:PersonnelID",
-        f"{JOB_CONTROL}/isa:MaxDownloadableJobOrders",
-        f"{JOB_RESULTS}/isa:JobOrderResponseList",
-        f"{JOB_RESULTS}/isa:RequestJobResponseByJobOrderID",
-        f"{JOB_RESULTS}/isa:RequestJobResponseByJobOrderState",
-    ),
     "feedstock": ("mt:Equipment/am:Feedstock",),
     "stack light": ("mt:Monitoring/mt:Stacklight/ia:StacklightMode",),
     "production plan": ("mt:Production/mt:ProductionPlan",),
@@ -187,10 +193,10 @@ async def test_every_variable_is_found_by_its_path_with_its_data_type_unit_and_a
             assert [one.UnitId for one in told] == ([] if unit is None else [unit]), path
 
 
-async def test_every_object_is_found_by_its_path() -> None:
+async def test_every_object_and_method_is_found_by_its_path() -> None:
     async with connected(printing()) as (client, _):
-        found = await translate(client, SERVED_OBJECTS)
-    assert {path: len(nodes) for path, nodes in found.items()} == dict.fromkeys(SERVED_OBJECTS, 1)
+        found = await translate(client, SERVED_OBJECTS_AND_METHODS)
+    assert {path: len(nodes) for path, nodes in found.items()} == dict.fromkeys(SERVED_OBJECTS_AND_METHODS, 1)
 
 
 @pytest.mark.parametrize("feature", NOT_SERVED_YET)
