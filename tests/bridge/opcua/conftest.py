@@ -79,6 +79,7 @@ def machine_template(server: OpcUaServer) -> Template:
             "di:Identification/di:Model",
             "mt:Notification/mt:Messages",
             "mach:MachineryBuildingBlocks/jobs:JobManagement",
+            "mt:Production/mt:ActiveProgram/mt:State/LastTransition",
         ],
         additions=[
             Addition(process, "own:Tool 0", server.node_id("am", 1002)),

@@ -31,6 +31,8 @@ STATE = "Production.ActiveProgram.State.CurrentState"
 METHOD = "MachineryBuildingBlocks.JobManagement.JobOrderResults.RequestJobResponseByJobOrderID"
 HAS_COMPONENT = ua.NodeId(ua.ObjectIds.HasComponent)
 HAS_PROPERTY = ua.NodeId(ua.ObjectIds.HasProperty)
+TRANSITION = "Production.ActiveProgram.State.LastTransition"
+ENTERED = "/11:Production/11:ActiveProgram/11:State/0:LastTransition"
 INT32 = ua.NodeId(ua.ObjectIds.Int32)
 STRING = ua.NodeId(ua.ObjectIds.String)
 RUNNING = ua.Variant(ua.NodeId(5041, 11))
@@ -311,6 +313,18 @@ WRONG_VALUES: dict[str, tuple[dict[str, ua.Variant], str]] = {
             f"{STATE}.Number": ua.Variant(2, ua.VariantType.UInt32),
         },
         f"{SHOWN}: its Number is 2, but the state Running has 1",
+    ),
+    "that is a transition of another state machine": (
+        {f"{TRANSITION}.Id": ua.Variant(ua.NodeId(5018, 4))},
+        f"{ENTERED}: its Id ns=4;i=5018 is no transition of ns=11;i=15",
+    ),
+    "that is another transition's number": (
+        {
+            TRANSITION: ua.Variant(ua.LocalizedText("InitializingToRunning")),
+            f"{TRANSITION}.Id": ua.Variant(ua.NodeId(91, 11)),
+            f"{TRANSITION}.Number": ua.Variant(7, ua.VariantType.UInt32),
+        },
+        f"{ENTERED}: its Number is 7, but the transition InitializingToRunning has 0",
     ),
 }
 

@@ -1,6 +1,7 @@
 """What OPC UA's rules say of single variables and methods. Each rule gives sentences on what is wrong."""
 
 from collections.abc import AsyncIterator
+from typing import NamedTuple
 
 from asyncua import ua
 
@@ -8,8 +9,24 @@ from .type_system import Id, TypeSystem
 
 ENUMERATION = ua.NodeId(ua.ObjectIds.Enumeration)
 INT32 = ua.NodeId(ua.ObjectIds.Int32)
-FINITE_STATE_VARIABLE_TYPE = ua.NodeId(ua.ObjectIds.FiniteStateVariableType)
-STATE_TYPE = ua.NodeId(ua.ObjectIds.StateType)
+
+
+class _Finite(NamedTuple):
+    """What a finite variable shows: its name, its type, and the property with its number."""
+
+    name: str
+    type_definition: ua.NodeId
+    number: str
+
+
+FINITE_VARIABLES = {
+    ua.NodeId(ua.ObjectIds.FiniteStateVariableType): _Finite(
+        "state", ua.NodeId(ua.ObjectIds.StateType), "StateNumber"
+    ),
+    ua.NodeId(ua.ObjectIds.FiniteTransitionVariableType): _Finite(
+        "transition", ua.NodeId(ua.ObjectIds.TransitionType), "TransitionNumber"
+    ),
+}
 NO_UNIT = -1  # of EUInformation (Part 8, 5.6.4.3)
 
 
@@ -96,30 +113,33 @@ async def unit_and_range(types: TypeSystem, node_id: ua.NodeId) -> AsyncIterator
                 yield f"its {name} is empty"
 
 
-async def state(types: TypeSystem, machine_type: ua.NodeId, variable: ua.NodeId) -> AsyncIterator[str]:
-    """A finite state variable shows a state that its state machine's type declares (Part 16, 4.4.6 and 4.4.8)."""
+async def state(
+    types: TypeSystem, machine_type: ua.NodeId, variable: ua.NodeId, variable_type: ua.NodeId
+) -> AsyncIterator[str]:
+    """A finite state or transition variable shows what its state machine's type declares (Part 16, 4.4.5 to 4.4.12)."""
+    kind = FINITE_VARIABLES[variable_type]
     identifier = await types.child(variable, "Id")
     held = await types.value(identifier)
     if not held.StatusCode.is_good():
         return
     shown = held.Value.Value
-    states: dict[ua.QualifiedName, ua.NodeId] = {}
+    declared: dict[str, ua.NodeId] = {}
     for type_id in await types.supertypes(machine_type):
         async for reference in types.children(type_id):
-            if reference.TypeDefinition and await types.is_a(reference.TypeDefinition, STATE_TYPE):
-                states.setdefault(reference.BrowseName.Name, reference.NodeId)
-    name = next((name for name, node_id in states.items() if node_id == shown), None)
+            if reference.TypeDefinition and await types.is_a(reference.TypeDefinition, kind.type_definition):
+                declared.setdefault(reference.BrowseName.Name, reference.NodeId)
+    name = next((name for name, node_id in declared.items() if node_id == shown), None)
     if name is None:
-        yield f"its Id {shown.to_string()} is no state of {machine_type.to_string()}"
+        yield f"its Id {shown.to_string()} is no {kind.name} of {machine_type.to_string()}"
         return
     text = (await types.value(variable)).Value.Value.Text
     if text != name:
-        yield f"it says {text!r}, but its Id is the state {name}"
+        yield f"it says {text!r}, but its Id is the {kind.name} {name}"
     if (number := await types.child(variable, "Number")) is not None:
         told = (await types.value(number)).Value.Value
-        declared = (await types.value(await types.child(shown, "StateNumber"))).Value.Value
-        if told != declared:
-            yield f"its Number is {told}, but the state {name} has {declared}"
+        wanted = (await types.value(await types.child(shown, kind.number))).Value.Value
+        if told != wanted:
+            yield f"its Number is {told}, but the {kind.name} {name} has {wanted}"
 
 
 async def arguments(

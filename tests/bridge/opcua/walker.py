@@ -118,8 +118,10 @@ class Walker:
             self.found[below] = Found(reference.NodeId, kind, type_id, rule)
             if declaration is not None:
                 await self._gather(below, self._against(reference, declaration))
-            if reference.TypeDefinition == value_rules.FINITE_STATE_VARIABLE_TYPE:
-                await self._gather(below, value_rules.state(self.types, types[0], reference.NodeId))
+            if reference.TypeDefinition in value_rules.FINITE_VARIABLES:
+                await self._gather(
+                    below, value_rules.state(self.types, types[0], reference.NodeId, reference.TypeDefinition)
+                )
             await self._check(reference.NodeId, declaration.nodes if declaration else [], below, heard)
 
     async def _gather(self, where: str, problems: AsyncIterator[str]) -> None:
