@@ -47,7 +47,6 @@ async def node_tables(texts: Texts) -> str:
     """All tables. TextsError for a node without a text, and for a text without a node."""
     async with connected(printing()) as (client, _):
         rows = [row async for row in _rows(client, texts)]
-    texts.check_nodes()
     for switch in SWITCHES:
         async with connected(printing(), **{switch: False}) as (client, _):
             rows = _only_with(f"opcua.{switch}", rows, {path async for path, _ in _nodes(client)})
@@ -83,7 +82,9 @@ async def _nodes(client: Client) -> AsyncIterator[tuple[Path, Found]]:
 
 async def _rows(client: Client, texts: Texts) -> AsyncIterator[Row]:
     notation = await Notation.of(client)
-    async for path, found in _nodes(client):
+    nodes = [node async for node in _nodes(client)]
+    texts.check_nodes([path for path, _ in nodes])
+    for path, found in nodes:
         pattern, text = texts.of(path)
         kind, data_type, unit, example = "Method", "", "", ""
         if found.type_definition is not None:

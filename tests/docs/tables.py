@@ -112,10 +112,9 @@ async def event_tables(texts: Texts) -> tuple[str, str]:
         for event in events:
             event_type = await notation.type_name(event["EventType"].Value)
             name = event["mt:Identifier"].Value or event["mt:ErrorCode"].Value or ""
-            text = texts.event(name or event_type)
-            kinds[name or event_type] = [event_type, name, str(event["Severity"].Value), text]
+            kinds[name or event_type] = [event_type, name, str(event["Severity"].Value)]
             examples.setdefault(event_type, event)
-    texts.check_events()
+    texts.check_events(kinds)
     rows = [
         [
             name.replace("/", " / "),
@@ -126,7 +125,10 @@ async def event_tables(texts: Texts) -> tuple[str, str]:
         if any(event[name].Value is not None for event in examples.values())
     ]
     return (
-        table(("type", "Identifier or ErrorCode", "severity", "when"), (kinds[name] for name in EVENTS)),
+        table(
+            ("type", "Identifier or ErrorCode", "severity", "when"),
+            ([*kinds[name], texts.event(name)] for name in EVENTS),
+        ),
         table(("field", "data type", *examples), rows),
     )
 

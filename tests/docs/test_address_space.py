@@ -12,28 +12,37 @@ async def test_the_documented_address_space_is_that_of_the_server() -> None:
     assert DOCUMENT.read_text(encoding="utf-8") == await document(), "out of date: run `make docs` and commit"
 
 
-def test_a_node_without_a_text_is_named_with_the_place_where_one_belongs() -> None:
-    with pytest.raises(
-        TextsError, match=r"mt:Equipment/own:Lamp has no text: .* FED_BY in tests/docs/texts\.py"
-    ):
-        Texts().of(("mt:Equipment", "own:Lamp"))
+EQUIPMENT = ("mt:Equipment",)
+LAMP = ("mt:Equipment", "own:Lamp")
 
 
-def test_a_node_with_two_texts_is_named() -> None:
-    with pytest.raises(TextsError, match=r"own:Bed has several texts \(own:Bed, own:\*\)"):
-        Texts({"own:Bed": "a", "own:*": "b"}).of(("own:Bed",))
+@pytest.mark.parametrize(
+    ("fed_by", "nodes", "problem"),
+    [
+        (
+            {"mt:Equipment": "a"},
+            [EQUIPMENT, LAMP],
+            "nodes without a text: add .* FED_BY .*\n  mt:Equipment/own:Lamp$",
+        ),
+        ({"mt:*": "a", "mt:Equipment": "b"}, [EQUIPMENT], "nodes with several texts: .*\n  mt:Equipment$"),
+        ({"mt:*": "a", "mt:*/own:*": "b"}, [EQUIPMENT], r"texts without a node: .*\n  mt:\*/own:\*$"),
+        ({"mt:*": "a"}, [EQUIPMENT], "umati's clients miss.*\n  di:Identification/di:Model\n"),
+    ],
+)
+def test_every_node_has_one_text_and_every_text_a_node(
+    fed_by: dict[str, str], nodes: list[tuple[str, ...]], problem: str
+) -> None:
+    with pytest.raises(TextsError, match=problem):
+        Texts(fed_by).check_nodes(nodes)
 
 
-def test_a_text_without_a_node_is_named() -> None:
-    texts = Texts({"mt:Production": "a", "mt:Lost": "b"})
-    texts.of(("mt:Production",))
-    with pytest.raises(TextsError, match="there is no node mt:Lost: take the text out"):
-        texts.check_nodes()
-
-
-def test_an_event_without_a_text_and_a_text_without_an_event_are_named() -> None:
-    texts = Texts(events={"JobLost": "never"})
-    with pytest.raises(TextsError, match="the event JobStarted has no text"):
-        texts.event("JobStarted")
-    with pytest.raises(TextsError, match="there is no event JobLost"):
-        texts.check_events()
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [
+        (["JobStarted", "JobLost"], "events without a text: .*\n  JobLost$"),
+        ([], "texts without an event: .*\n  JobStarted$"),
+    ],
+)
+def test_every_event_has_a_text_and_every_text_an_event(names: list[str], problem: str) -> None:
+    with pytest.raises(TextsError, match=problem):
+        Texts(events={"JobStarted": "a job begins"}).check_events(names)

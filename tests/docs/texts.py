@@ -5,16 +5,22 @@ A new node, state or event needs one line here; a line whose node, state or even
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from fnmatch import fnmatchcase
+from itertools import chain
 
 from bridge.umati.states import Situation
 
 BLOCKS = "mach:MachineryBuildingBlocks"
 COUNTERS = f"{BLOCKS}/di:OperationCounters"
 JOBS = f"{BLOCKS}/jobs:JobManagement"
+MACHINE_TOOL = "mt:Monitoring/mt:MachineTool"
+STACKLIGHT = "mt:Monitoring/mt:Stacklight"
 PROCESS = "mt:Monitoring/mach:Process"
 JOB_END = "mt:Notification/mt:Prognoses/own:JobEnd"
 PROGRAM = "mt:Production/mt:ActiveProgram"
+PLAN = "mt:Production/mt:ProductionPlan"
+PARTS_PRODUCED = "jobs completed: OctoPrint does not know how many parts a file holds"
 
 
 def _state_machine(path: str) -> dict[str, str]:
@@ -70,11 +76,23 @@ FED_BY = {
     f"{COUNTERS}/di:PowerOnDuration": ("time that the printer was seen connected, in ms, whole minutes"),
     f"{COUNTERS}/di:OperationDuration": ("print time of all jobs, in ms, whole minutes"),
     f"{COUNTERS}/di:OperationCycleCounter": "jobs begun",
+    f"{COUNTERS}/mt:PartsProducedInLifetime": PARTS_PRODUCED,
     "mt:Monitoring": "what is measured",
-    "mt:Monitoring/mt:MachineTool": "the machine as a whole",
-    "mt:Monitoring/mt:MachineTool/mt:OperationMode": "table of states",
-    "mt:Monitoring/mt:MachineTool/mt:PowerOnDuration": "as the counter of that name, in whole hours",
+    MACHINE_TOOL: "the machine as a whole",
+    f"{MACHINE_TOOL}/di:OperationCounters": "as the building block of that name",
+    f"{MACHINE_TOOL}/di:OperationCounters/*": "as the counter of that name",
+    f"{MACHINE_TOOL}/mt:OperationMode": "table of states",
+    f"{MACHINE_TOOL}/mt:PowerOnDuration": "as the counter of that name, in whole hours",
     PROCESS: "the heaters",
+    STACKLIGHT: "three lights that the machine does not have; from the top",
+    f"{STACKLIGHT}/ia:StacklightMode": "always this",
+    f"{STACKLIGHT}/own:*": "one light",
+    f"{STACKLIGHT}/own:*/NumberInList": "its place, 0 at the top",
+    f"{STACKLIGHT}/own:*/ia:SignalColor": "always this: Red 1, Yellow 4, Green 2",
+    f"{STACKLIGHT}/own:*/ia:SignalMode": "always this",
+    f"{STACKLIGHT}/own:Red/ia:SignalOn": "on while MachineryItemState is OutOfService",
+    f"{STACKLIGHT}/own:Yellow/ia:SignalOn": "on while the job waits for a person",
+    f"{STACKLIGHT}/own:Green/ia:SignalOn": "on while MachineryItemState is Executing",
     f"{PROCESS}/own:*": (
         "one for each heater of the printer profile, and for any other that reports a temperature"
     ),
@@ -97,6 +115,22 @@ FED_BY = {
     f"{PROGRAM}/mt:JobIdentifier": "id of this run of the job",
     **_state_machine(f"{PROGRAM}/mt:State"),
     f"{PROGRAM}/own:Progress": "completion of the job",
+    PLAN: "one job: the running one, or else the last one",
+    f"{PLAN}/own:Job": "printers take no orders",
+    f"{PLAN}/own:Job/NumberInList": "always 0",
+    f"{PLAN}/own:Job/mt:Identifier": "id of this run of the job",
+    f"{PLAN}/own:Job/mt:ProductionPrograms": "one program: the job's G-code",
+    f"{PLAN}/own:Job/mt:ProductionPrograms/own:Program": "as the active program",
+    f"{PLAN}/own:Job/mt:ProductionPrograms/own:Program/NumberInList": "always 0",
+    f"{PLAN}/own:Job/mt:ProductionPrograms/own:Program/mt:Name": "file of the job",
+    f"{PLAN}/own:Job/mt:RunsCompleted": "1 when the job was completed",
+    f"{PLAN}/own:Job/mt:RunsPlanned": "always 1",
+    f"{PLAN}/own:Job/mt:RunsPlanned/mt:IsValid": "always true",
+    f"{PLAN}/own:Job/mt:State": "a state machine",
+    f"{PLAN}/own:Job/mt:State/CurrentState": "as the state of the active program",
+    f"{PLAN}/own:Job/mt:State/CurrentState/*": "the same state as number and NodeId",
+    "mt:Production/mt:Statistics": "sums",
+    "mt:Production/mt:Statistics/mt:PartsProducedInLifetime": PARTS_PRODUCED,
 }
 """By browse path below the machine; ``*`` is any one name, and such nodes that are alike share a line."""
 
@@ -132,61 +166,50 @@ EVENTS = {
 
 
 class TextsError(Exception):
-    """A text is missing, or tells of nothing; says which and what to do."""
+    """Texts are missing, or tell of nothing; says which and what to do."""
 
 
 class Texts:
-    """Looks texts up, and knows which were never asked for."""
+    """Looks texts up. Before, `check_nodes` and `check_events` see to it that there is one for each, and no other."""
 
     def __init__(self, fed_by: dict[str, str] = FED_BY, events: dict[str, str] = EVENTS) -> None:
         self._fed_by = fed_by
         self._events = events
-        self._used: set[str] = set()
-        self._seen: set[str] = set()
 
     def of(self, path: tuple[str, ...]) -> tuple[str, str]:
-        """The pattern and the text of a node; TextsError unless there is exactly one."""
-        found = [pattern for pattern in self._fed_by if _matches(path, pattern)]
-        if len(found) != 1:
-            problem = (
-                f"several texts ({', '.join(found)}): leave one" if found else "no text: add a line for it"
-            )
-            raise TextsError(f"the node {'/'.join(path)} has {problem} to FED_BY in tests/docs/texts.py")
-        self._used.add(found[0])
-        return found[0], self._fed_by[found[0]]
+        """The pattern and the text of a node."""
+        (pattern,) = self._patterns(path)
+        return pattern, self._fed_by[pattern]
 
     def demanded(self, path: tuple[str, ...]) -> bool:
         """Whether umati's clients demand a node that is optional in the model."""
-        name = "/".join(path)
-        self._seen.add(name)
-        return name in DEMANDED_BY_UMATI
+        return "/".join(path) in DEMANDED_BY_UMATI
 
     def event(self, name: str) -> str:
-        """When an event happens; TextsError if that is not said."""
-        if name not in self._events:
-            raise TextsError(
-                f"the event {name} has no text: add a line for it to EVENTS in tests/docs/texts.py"
-            )
-        self._used.add(name)
+        """When an event happens."""
         return self._events[name]
 
-    def check_nodes(self) -> None:
-        """TextsError for a text that no node asked for, and for a node that umati's clients miss."""
-        self._check(self._fed_by, "node", "FED_BY")
-        if missing := sorted(DEMANDED_BY_UMATI - self._seen):
-            raise TextsError(
-                f"umati's clients miss {', '.join(missing)}: serve it, see bridge/umati/template.py"
-            )
+    def check_nodes(self, paths: Collection[tuple[str, ...]]) -> None:
+        """TextsError unless each node has one text and each text a node, and umati's clients have what they demand."""
+        found = {"/".join(path): self._patterns(path) for path in paths}
+        _refuse("nodes without a text: add a line for each to FED_BY", (n for n, p in found.items() if not p))
+        _refuse("nodes with several texts: leave one in FED_BY", (n for n, p in found.items() if len(p) > 1))
+        used = set(chain.from_iterable(found.values()))
+        _refuse("texts without a node: take them out of FED_BY", (t for t in self._fed_by if t not in used))
+        _refuse("nodes that umati's clients miss, by DEMANDED_BY_UMATI", DEMANDED_BY_UMATI - found.keys())
 
-    def check_events(self) -> None:
-        """TextsError for a text that no event asked for."""
-        self._check(self._events, "event", "EVENTS")
+    def check_events(self, names: Collection[str]) -> None:
+        """TextsError unless each event has a text and each text an event."""
+        _refuse("events without a text: add a line for each to EVENTS", set(names) - self._events.keys())
+        _refuse("texts without an event: take them out of EVENTS", self._events.keys() - set(names))
 
-    def _check(self, texts: dict[str, str], what: str, where: str) -> None:
-        if left := [name for name in texts if name not in self._used]:
-            raise TextsError(
-                f"there is no {what} {', '.join(left)}: take the text out of {where} in tests/docs/texts.py"
-            )
+    def _patterns(self, path: tuple[str, ...]) -> list[str]:
+        return [pattern for pattern in self._fed_by if _matches(path, pattern)]
+
+
+def _refuse(problem: str, names: Iterable[str]) -> None:
+    if told := sorted(names):
+        raise TextsError("\n  ".join([f"{problem} in tests/docs/texts.py", *told]))
 
 
 def _matches(path: tuple[str, ...], pattern: str) -> bool:

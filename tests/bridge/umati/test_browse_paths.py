@@ -33,7 +33,7 @@ MACHINE_TYPE = ("am", 1005)
 
 PERCENT, CELSIUS = 20529, 4408652  # UNECE Recommendation 20, as numbers by OPC 10000-8, 5.6.4.3
 
-UINT16, UINT32, DOUBLE = "i=5", "i=7", "i=11"
+BOOLEAN, UINT16, UINT32, UINT64, DOUBLE = "i=1", "i=5", "i=7", "i=9", "i=11"
 STRING, NODE_ID, LOCALIZED_TEXT = "i=12", "i=17", "i=21"
 DURATION, UTC_TIME = "i=290", "i=294"
 
@@ -43,6 +43,8 @@ JOB_RESULTS = f"{BLOCKS}/jobs:JobManagement/jobs:JobOrderResults"
 COUNTERS = f"{BLOCKS}/di:OperationCounters"
 PROGRAM = "mt:Production/mt:ActiveProgram"
 JOB_END = "mt:Notification/mt:Prognoses/own:JobEnd"
+STACKLIGHT = "mt:Monitoring/mt:Stacklight"
+PLAN_JOB = "mt:Production/mt:ProductionPlan/own:Job"
 PROCESS = "mt:Monitoring/mach:Process"
 HEATERS = ("Tool 0", "Tool 1", "Bed", "Chamber")
 
@@ -69,6 +71,16 @@ def heater(name: str) -> dict[str, tuple[str, int | None]]:
         f"{path}/padim:SignalTag": (STRING, None),
         f"{path}/am:Category": ("am:i=3003", None),
         f"{path}/am:Severity": ("am:i=3002", None),
+    }
+
+
+def light(colour: str) -> dict[str, tuple[str, None]]:
+    """What is told of a light of the stack light."""
+    path = f"{STACKLIGHT}/own:{colour}"
+    return {
+        f"{path}/ia:SignalOn": (BOOLEAN, None),
+        f"{path}/ia:SignalColor": ("ia:i=3004", None),
+        f"{path}/ia:SignalMode": ("ia:i=3005", None),
     }
 
 
@@ -107,6 +119,15 @@ SERVED: dict[str, tuple[str, int | None]] = {
     f"{PROGRAM}/mt:JobIdentifier": (STRING, None),
     f"{PROGRAM}/own:Progress": (DOUBLE, PERCENT),
     **states(f"{PROGRAM}/mt:State"),
+    f"{STACKLIGHT}/ia:StacklightMode": ("ia:i=3002", None),
+    **{path: told for colour in ("Red", "Yellow", "Green") for path, told in light(colour).items()},
+    f"{PLAN_JOB}/mt:Identifier": (STRING, None),
+    f"{PLAN_JOB}/mt:RunsPlanned": (UINT32, None),
+    f"{PLAN_JOB}/mt:RunsCompleted": (UINT32, None),
+    f"{PLAN_JOB}/mt:State/CurrentState/Number": (UINT32, None),
+    f"{PLAN_JOB}/mt:ProductionPrograms/own:Program/mt:Name": (STRING, None),
+    "mt:Production/mt:Statistics/mt:PartsProducedInLifetime": (UINT32, None),
+    f"{COUNTERS}/mt:PartsProducedInLifetime": (UINT64, None),
     f"{JOB_END}/mt:PredictedTime": (UTC_TIME, None),
     f"{JOB_END}/mt:SourceIdentifier": (STRING, None),
 }
@@ -122,9 +143,6 @@ SERVED_OBJECTS_AND_METHODS = (
 
 NOT_SERVED_YET: dict[str, tuple[str, ...]] = {
     "feedstock": ("mt:Equipment/am:Feedstock",),
-    "stack light": ("mt:Monitoring/mt:Stacklight/ia:StacklightMode",),
-    "production plan": ("mt:Production/mt:ProductionPlan",),
-    "statistics": ("mt:Production/mt:Statistics/mt:PartsProducedInLifetime",),
     "identification": ("di:Identification/mach:InitialOperationDate",),
     "monitoring": ("mt:Monitoring/mt:MachineTool/mt:FeedOverride",),
 }
