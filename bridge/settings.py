@@ -17,6 +17,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -136,6 +137,7 @@ class IdentificationSettings:
     serial_number: str | None = None
     product_instance_uri: str | None = None
     year_of_construction: int | None = field(default=None, metadata=_range(1980, 2200))
+    initial_operation_date: date | None = None
     location: str | None = None
     asset_id: str | None = None
 
@@ -272,7 +274,13 @@ class _Reader:
             value = float(value)
         plain = str if hint is Path else hint
         if type(value) is not plain:
-            names = {str: "a text in quotes", int: "a whole number", float: "a number", bool: "true or false"}
+            names = {
+                str: "a text in quotes",
+                int: "a whole number",
+                float: "a number",
+                bool: "true or false",
+                date: "a date such as 2024-05-01, without quotes,",
+            }
             return self.refuse(where, f"{names[plain]} is expected")
         return self.rules(hint, rules, value, where)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from urllib.parse import urlsplit
 
 from bridge.machine import Printer
@@ -19,7 +20,8 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True, slots=True)
 class Identification:
-    """The nameplate. `year_of_construction` is None when nobody knows it; all else is always said."""
+    """The nameplate. The year of construction and the first day of operation are None when nobody knows them; all
+    else is always said."""
 
     component_name: str
     manufacturer: str
@@ -29,6 +31,7 @@ class Identification:
     product_instance_uri: str
     software_revision: str
     year_of_construction: int | None
+    initial_operation_date: date | None
     location: str
     asset_id: str
 
@@ -56,6 +59,7 @@ def identify(
         product_instance_uri=said("product_instance_uri") or f"urn:{_domain(url)}:octoprint:{machine_id}",
         software_revision=_software(printer),
         year_of_construction=settings.year_of_construction or _year(told.get("year_of_construction")),
+        initial_operation_date=settings.initial_operation_date,
         location=said("location") or UNKNOWN,
         asset_id=said("asset_id") or "",
     )

@@ -12,7 +12,7 @@ because "not available" is then the truth.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 
 from asyncua import ua
@@ -191,6 +191,12 @@ def nameplate(identification: Identification, time: datetime) -> Iterator[Write]
     year = ua.Variant(i.year_of_construction or 0, Type.UInt16)
     status = GOOD if i.year_of_construction is not None else INITIAL
     yield "Identification.YearOfConstruction", Reading(year, time, status)
+    first_day = "Identification.InitialOperationDate"
+    if i.initial_operation_date is None:
+        yield first_day, Reading(None, time, WAITING)
+    else:
+        begun = datetime.combine(i.initial_operation_date, datetime.min.time(), UTC)
+        yield first_day, Reading(ua.Variant(begun, Type.DateTime), time)
 
 
 def _names(job: Job | None, time: datetime) -> Iterator[Write]:

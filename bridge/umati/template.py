@@ -47,6 +47,7 @@ _IDENTIFICATION = (
     "di:Model",
     "di:ProductCode",
     "di:SoftwareRevision",
+    "mach:InitialOperationDate",
     "mach:Location",
     "mach:YearOfConstruction",
 )

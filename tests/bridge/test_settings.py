@@ -136,6 +136,10 @@ def test_the_machines_own_identification_goes_before_the_common_one(tmp_path: Pa
         ('[bridge]\nname = ""\n', "bridge.name: a text of at most 128 printable characters"),
         ('[bridge]\nname = "a\\u200bb"\n', "bridge.name: a text of at most 128 printable characters"),
         ('[identification]\nmodel = ""\n', "identification.model: is empty"),
+        (
+            '[identification]\ninitial_operation_date = "1 May"\n',
+            "settings.toml:2: identification.initial_operation_date: a date such as 2024-05-01",
+        ),
     ],
 )
 def test_a_bad_setting_is_refused_with_its_place(tmp_path: Path, text: str, complaint: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import fields
+from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,6 +27,7 @@ IDENTIFICATION = IdentificationSettings(
     product_instance_uri="urn:prusa3d.com:MK4:CZPX1234",
     serial_number="CZPX1234",
     year_of_construction=2024,
+    initial_operation_date=date(2024, 5, 1),
     location="Hall 3, bay 12",
     asset_id="FDM-07",
 )

@@ -37,6 +37,7 @@ FED_BY = {
     "di:Identification": "the nameplate",
     "di:Identification/DefaultInstanceBrowseName": "the type",
     "di:Identification/di:AssetId": "settings, plugin, else empty",
+    "di:Identification/mach:InitialOperationDate": "settings, else BadWaitingForInitialData",
     "di:Identification/di:ComponentName": (
         "`custom_name` of config.json, else the printer's name in OctoPrint, else the machine id"
     ),

@@ -171,6 +171,7 @@ def test_a_client_of_another_make_sees_a_whole_print(chain: Chain, tmp_path: Pat
     assert parsed(response["startTime"]) == pytest.approx(parsed(job["started"]), abs=0.001)
     in_no_state = f"{management}/JobOrderControl/CurrentState"
     assert sorted(told["bad"]) == [
+        "Identification/InitialOperationDate: BadWaitingForInitialData",
         f"{in_no_state}/Id: BadStateNotActive",
         f"{in_no_state}: BadStateNotActive",
         f"{management}/JobOrderControl/WorkMaster: BadWaitingForInitialData",

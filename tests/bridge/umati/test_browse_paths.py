@@ -34,7 +34,7 @@ MACHINE_TYPE = ("am", 1005)
 PERCENT, CELSIUS = 20529, 4408652  # UNECE Recommendation 20, as numbers by OPC 10000-8, 5.6.4.3
 
 BOOLEAN, UINT16, UINT32, UINT64, DOUBLE = "i=1", "i=5", "i=7", "i=9", "i=11"
-STRING, NODE_ID, LOCALIZED_TEXT = "i=12", "i=17", "i=21"
+STRING, DATE_TIME, NODE_ID, LOCALIZED_TEXT = "i=12", "i=13", "i=17", "i=21"
 DURATION, UTC_TIME = "i=290", "i=294"
 
 BLOCKS = "mach:MachineryBuildingBlocks"
@@ -97,6 +97,7 @@ SERVED: dict[str, tuple[str, int | None]] = {
     "di:Identification/di:DeviceClass": (STRING, None),
     "di:Identification/di:ComponentName": (LOCALIZED_TEXT, None),
     "di:Identification/di:AssetId": (STRING, None),
+    "di:Identification/mach:InitialOperationDate": (DATE_TIME, None),
     **states(f"{BLOCKS}/mach:MachineryItemState"),
     **states(f"{BLOCKS}/mach:MachineryOperationMode"),
     f"{COUNTERS}/di:PowerOnDuration": (DURATION, None),
@@ -143,7 +144,6 @@ SERVED_OBJECTS_AND_METHODS = (
 
 NOT_SERVED_YET: dict[str, tuple[str, ...]] = {
     "feedstock": ("mt:Equipment/am:Feedstock",),
-    "identification": ("di:Identification/mach:InitialOperationDate",),
     "monitoring": ("mt:Monitoring/mt:MachineTool/mt:FeedOverride",),
 }
 """What the models declare and the machine will have; whoever serves one moves it to `SERVED`."""

@@ -47,6 +47,7 @@ def test_a_machine_never_heard_of_has_a_complete_nameplate() -> None:
     assert plate.component_name == plate.serial_number == "octoprint-1"
     texts = {f.name: getattr(plate, f.name) for f in dataclasses.fields(plate)}
     assert texts.pop("year_of_construction") is None
+    assert texts.pop("initial_operation_date") is None
     assert texts.pop("asset_id") == ""
     assert all(isinstance(text, str) and text for text in texts.values())
 

@@ -75,7 +75,8 @@ async def test_node_opcua_reads_every_node_and_finds_the_state_by_its_browse_pat
     }
     control = "MachineryBuildingBlocks/JobManagement/JobOrderControl"
     in_no_state = {f"{control}/CurrentState", f"{control}/CurrentState/Id"}
-    untold = {f"{control}/WorkMaster", "Identification/YearOfConstruction"}
+    identification = {f"Identification/{name}" for name in ("YearOfConstruction", "InitialOperationDate")}
+    untold = {f"{control}/WorkMaster", *identification}
     without_a_transition = {path for path in found if "LastTransition" in path}  # since the server began
     assert nameless.keys() == {*silent, *in_no_state, *untold, *without_a_transition}
     orders = found[f"{control}/JobOrderList"]["value"]

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from asyncua import ua
@@ -9,7 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge import wire
+from bridge.settings import IdentificationSettings
+from bridge.umati.identification import identify
 from bridge.umati.profile import Profile, profile_of
+from bridge.umati.projection import nameplate
 from bridge.umati.readings import Reading
 from tests.bridge.events import HEATERS, JOB, START, Story, printing
 from tests.bridge.umati.projected import BED, PROGRAM, TOOL, changes, shown, whole
@@ -202,6 +205,13 @@ def test_a_jump_is_told_as_the_transitions_on_the_way() -> None:
 def test_the_year_of_construction_is_uncertain_when_nobody_knows_it() -> None:
     reading = whole(Story().machine)["Identification.YearOfConstruction"]
     assert (reading.value.Value, reading.status) == (0, ua.StatusCodes.UncertainInitialValue)
+
+
+def test_the_first_day_of_operation_is_the_beginning_of_that_day() -> None:
+    settings = IdentificationSettings(initial_operation_date=date(2024, 5, 1))
+    plate = identify("m", "Left", "http://pi.plant:5000", settings, None)
+    reading = dict(nameplate(plate, START))["Identification.InitialOperationDate"]
+    assert (reading.value.Value, reading.status) == (datetime(2024, 5, 1, tzinfo=UTC), 0)
 
 
 LEGAL = {

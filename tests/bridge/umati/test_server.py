@@ -114,6 +114,7 @@ async def test_every_value_is_good_or_says_that_it_is_not_known(tmp_path: Path) 
                 if not data.StatusCode.is_good() or data.Value.Value is None:
                     unsure[at] = data.StatusCode.name
     assert unsure == {
+        "Identification.InitialOperationDate": "BadWaitingForInitialData",
         "Identification.YearOfConstruction": "UncertainInitialValue",
         "Production.ActiveProgram.Progress": "BadWaitingForInitialData",
         **dict.fromkeys((*COUNTERS, *JOB_END, *JOB_LISTS, *LAST_TRANSITIONS), "BadWaitingForInitialData"),
