@@ -315,6 +315,12 @@ class _Reader:
             )
         elif push.certificate_file is not None and not push.https:
             self.refuse(("push", "certificate_file"), "is for https: add https = true, or take it out")
+        limits = settings.opcua.limits
+        if limits.connections < limits.sessions:
+            self.refuse(
+                ("opcua", "limits", "connections"),
+                f"must be at least as many as sessions, {limits.sessions}: each session has a connection of its own",
+            )
         seen: set[int] = set()
         for index, mes in enumerate(settings.mes):
             where = ("mes", index)

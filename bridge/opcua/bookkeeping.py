@@ -3,15 +3,13 @@
 In: the kind of a request, and how it ended. Out: counts, audit events.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from asyncua import ua
 from asyncua.ua.ua_binary import struct_from_binary
 
 from .audit import GOOD, Caller
-
-if TYPE_CHECKING:
-    from .requests import RequestProcessor
+from .sessions import Connection, Server
 
 Codes = ua.StatusCodes
 CREATE_SESSION = ua.NodeId(ua.ObjectIds.CreateSessionRequest_Encoding_DefaultBinary)
@@ -32,13 +30,19 @@ _SECURITY = {
 }
 
 
+class Served(Connection, Protocol):
+    """The connection that a request came by."""
+
+    iserver: Server
+
+
 def is_about_security(code: int) -> bool:
     """Whether a request was refused because of who asked, or how secure that was."""
     return code in _SECURITY or ua.StatusCode(code).name.startswith("BadCertificate")
 
 
 def note(
-    processor: "RequestProcessor",
+    processor: Served,
     request_type: ua.NodeId,
     header: Any,
     body: Any,
@@ -63,7 +67,7 @@ def note(
             _activated(processor, header, body, status)
 
 
-def _created(processor: "RequestProcessor", header: Any, status: ua.StatusCode) -> None:
+def _created(processor: Served, header: Any, status: ua.StatusCode) -> None:
     server, session = processor.iserver, processor.session
     if session is None or status.is_bad():
         caller = Caller(audit_entry=header.AuditEntryId or "", **_channel(processor))
@@ -74,7 +78,7 @@ def _created(processor: "RequestProcessor", header: Any, status: ua.StatusCode) 
     server.audit.session_created(session.caller(), 1000 * (session.session_timeout or 0.0))
 
 
-def _activated(processor: "RequestProcessor", header: Any, body: Any, status: ua.StatusCode) -> None:
+def _activated(processor: Served, header: Any, body: Any, status: ua.StatusCode) -> None:
     server, session = processor.iserver, processor.session
     try:
         token = struct_from_binary(ua.ActivateSessionParameters, body).UserIdentityToken
@@ -91,7 +95,7 @@ def _activated(processor: "RequestProcessor", header: Any, body: Any, status: ua
     server.audit.session_activated(session.caller(claimed), token, status)
 
 
-def _channel(processor: "RequestProcessor") -> dict[str, Any]:
+def _channel(processor: Served) -> dict[str, Any]:
     connection = processor._connection
     certificate = connection.security_policy.peer_certificate or b""
     return {"channel_id": connection.security_token.ChannelId, "certificate": certificate}

@@ -7,76 +7,43 @@ once a second those that are monitored are told.
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from asyncua import ua
 
 from .changes import Change
+from .counts import ServerCounts
+from .sessions import Session
 from .space import LazyAddressSpace
+from .subscription_services import Subscriptions
 from .subscriptions import Subscription, items_of
 from .typetable import good
-
-if TYPE_CHECKING:
-    from .internal import LazyInternalServer
-    from .sessions import Session
 
 Ids = ua.ObjectIds
 Type = ua.VariantType
 _SUMMARY = "Server_ServerDiagnostics_ServerDiagnosticsSummary"
 _DENIED = ua.StatusCode(ua.StatusCodes.BadUserAccessDenied)
 _LONGEST_TEXT = 256  # of what clients say of themselves
-_COUNTED = {  # the field of a session's diagnostics that counts a service, by the type of its requests
-    ua.NodeId(getattr(Ids, request)): field.name
-    for field in fields(ua.SessionDiagnosticsDataType)
-    if hasattr(Ids, request := f"{field.name.removesuffix('Count')}Request_Encoding_DefaultBinary")
-}
-
-
-@dataclass(slots=True)
-class ServerCounts:
-    """What a ServerDiagnosticsSummaryDataType (Part 5, 12.9) says of the time since the start, by its names."""
-
-    CumulatedSessionCount: int = 0
-    SecurityRejectedSessionCount: int = 0
-    RejectedSessionCount: int = 0
-    SessionTimeoutCount: int = 0
-    SessionAbortCount: int = 0
-    SecurityRejectedRequestsCount: int = 0
-    RejectedRequestsCount: int = 0
-
-
-class RequestCounts:
-    """The requests of one session: all, and those that were refused; by service."""
-
-    def __init__(self) -> None:
-        self._services: dict[str, list[int]] = {}
-        self._total = [0, 0]
-        self.unauthorized = 0
-
-    def count(self, request_type: ua.NodeId, refused: bool) -> None:
-        """One more request."""
-        service = self._services.setdefault(_COUNTED.get(request_type, ""), [0, 0])
-        for counter in (service, self._total):
-            counter[0] += 1
-            counter[1] += refused
-
-    def fields(self) -> dict[str, Any]:
-        """For a SessionDiagnosticsDataType."""
-        counters = {name: counts for name, counts in self._services.items() if name}
-        counters["TotalRequestCount"] = self._total
-        told = {name: ua.ServiceCounterDataType(*counts) for name, counts in counters.items()}
-        return {"UnauthorizedRequestCount": self.unauthorized, **told}
 
 
 class Diagnostics:
-    """The values of the diagnostics nodes. Those on security are for whoever may administer the server."""
+    """The values of the diagnostics nodes. Those on security are for operators.
 
-    def __init__(self, server: "LazyInternalServer", space: LazyAddressSpace) -> None:
+    `sessions` gives all that there are, activated or not.
+    """
+
+    def __init__(
+        self,
+        space: LazyAddressSpace,
+        sessions: Callable[[], Iterable[Session]],
+        subscriptions: Subscriptions,
+    ) -> None:
         self.counts = ServerCounts()
-        self._server = server
         self._space = space
+        self._all_sessions = sessions
+        self._all_subscriptions = subscriptions
         self._reader: Session | None = None
         self._made: dict[ua.NodeId, ua.DataValue] = {}  # for the present reader
         self._nodes: list[ua.NodeId] = []
@@ -101,13 +68,13 @@ class Diagnostics:
         return ua.ServerDiagnosticsSummaryDataType(
             CurrentSessionCount=len(self._sessions()),
             CurrentSubscriptionCount=len(subscriptions),
-            CumulatedSubscriptionCount=self._server.subscription_service.created,
+            CumulatedSubscriptionCount=self._all_subscriptions.created,
             PublishingIntervalCount=len({held.terms.interval for held in subscriptions}),
             **asdict(self.counts),
         )
 
     @contextmanager
-    def read_by(self, session: "Session") -> Iterator[None]:
+    def read_by(self, session: Session) -> Iterator[None]:
         """What is read meanwhile is for this session; each value is made once, however often it is read."""
         self._reader = session
         try:
@@ -145,15 +112,15 @@ class Diagnostics:
 
     def _security(self) -> ua.Variant | None:
         reader = self._reader
-        if reader is None or not self._server.may_administer(reader.user):
+        if reader is None or not reader.is_operator:
             return None
         return _array(map(of_security, self._sessions()))
 
-    def _sessions(self) -> list["Session"]:
-        return [session for session in self._server._external_sessions.values() if session.is_activated()]
+    def _sessions(self) -> list[Session]:
+        return [session for session in self._all_sessions() if session.is_activated()]
 
     def _subscriptions(self) -> list[Subscription]:
-        return list(self._server.subscription_service.subscriptions.values())
+        return list(self._all_subscriptions.subscriptions.values())
 
 
 def _array(structures: Iterable[Any]) -> ua.Variant:
@@ -164,7 +131,7 @@ def _text(text: str | None) -> str:
     return (text or "")[:_LONGEST_TEXT]
 
 
-def of_session(session: "Session") -> ua.SessionDiagnosticsDataType:
+def of_session(session: Session) -> ua.SessionDiagnosticsDataType:
     """A session's diagnostics (Part 5, 12.11)."""
     asked, client = session.asked, session.asked.ClientDescription
     idle = timedelta(seconds=time.monotonic() - session._last_activity)
@@ -191,7 +158,7 @@ def of_session(session: "Session") -> ua.SessionDiagnosticsDataType:
     )
 
 
-def of_security(session: "Session") -> ua.SessionSecurityDiagnosticsDataType:
+def of_security(session: Session) -> ua.SessionSecurityDiagnosticsDataType:
     """What a session's security rests on (Part 5, 12.12); the certificate is the public one."""
     policy = session.security_policy
     return ua.SessionSecurityDiagnosticsDataType(

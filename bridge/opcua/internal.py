@@ -39,7 +39,6 @@ from .space import LazyAddressSpace, LazyNodeManagementService
 from .subscription_services import Subscriptions
 from .transport import password_of
 from .trust import TrustList, printable
-from .users import Role
 from .validation import CertificateRefused, application_uris, certificates_in
 from .views import LazyViewService
 
@@ -96,7 +95,9 @@ class LazyInternalServer(InternalServer):
         )
         self.current_time_node = Node(self.isession, CURRENT_TIME)
         self.server_status_node = Node(self.isession, SERVER_STATUS)
-        self.diagnostics = Diagnostics(self, space)
+        self.diagnostics = Diagnostics(
+            space, lambda: self._external_sessions.values(), self.subscription_service
+        )
         self.audit: Audit
         self._clock: asyncio.Task[None] | None = None
         self._full = False  # a session was refused because of its number
@@ -120,10 +121,6 @@ class LazyInternalServer(InternalServer):
         """As asyncua's, under a token that nobody can guess (Part 4, 7.36)."""
         session.auth_token = ua.NodeId(secrets.token_bytes(32), 0, ua.NodeIdType.ByteString)
         super().register_external_session(session)
-
-    def may_administer(self, user: User) -> bool:
-        """Whether the user may see what is about other users."""
-        return self.logins.role(user) is Role.OPERATOR
 
     def decrypt_user_token(
         self, isession: InternalSession, token: ua.UserNameIdentityToken
@@ -203,6 +200,7 @@ class GuardedProcessor(RequestProcessor):
     What a request finds of the instances is what its port's scope says.
     """
 
+    iserver: LazyInternalServer
     scope: Scope | None = None
 
     async def process_message(self, seqhdr: Any, body: Any) -> bool:

@@ -7,29 +7,64 @@ method that is not for the user's role.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from asyncua import ua
 from asyncua.server.internal_session import InternalSession, SessionState
 
-from .audit import Caller
-from .diagnostics import RequestCounts
+from .audit import Audit, Caller
+from .counts import RequestCounts, ServerCounts
 from .errors import UsersError
 from .instances import InstanceNode
 from .limits import Limits, check_operations
+from .logins import Logins
 from .methods import method_of
-from .subscription_services import SessionSubscriptions
+from .space import LazyAddressSpace
+from .subscription_services import SessionSubscriptions, Subscriptions
 from .users import Role
 from .views import ContinuationPoints
-
-if TYPE_CHECKING:
-    from .internal import LazyInternalServer
-    from .requests import RequestProcessor
 
 DENIED = ua.CallMethodResult(ua.StatusCode(ua.StatusCodes.BadUserAccessDenied))
 _REMEMBERED_USERS = 10
 Service = Callable[..., Awaitable[Any]]
+
+
+class Connection(Protocol):
+    """The connection that a session is at, as asyncua's processor of its requests."""
+
+    session: "Session | None"
+    _connection: Any
+    _publish_requests: deque[Any]
+
+    def get_publish_request(self, subscription_id: int) -> Any: ...
+    async def forward_publish_response(self, result: ua.PublishResult, request: Any) -> None: ...
+    def end_publish_requests(self) -> None: ...
+    def refuse(self, code: int) -> None: ...
+
+
+class Bookkeeping(Protocol):
+    """What the server keeps of its sessions."""
+
+    counts: ServerCounts
+
+    def read_by(self, session: "Session") -> AbstractContextManager[None]: ...
+
+
+class Server(Protocol):
+    """What sessions share."""
+
+    aspace: LazyAddressSpace
+    subscription_service: Subscriptions
+    limits: Limits
+    logins: Logins
+    audit: Audit
+    diagnostics: Bookkeeping
+    attribute_service: Any
+    view_service: Any
+
+    def lookup_external_session(self, token: ua.NodeId) -> "Session | None": ...
 
 
 def _limited(service: Service, field: str | None = None) -> Service:
@@ -48,7 +83,9 @@ class Session(InternalSession):
     Roles are asked for at each call, so that a change counts at once.
     """
 
-    def __init__(self, server: "LazyInternalServer", name: Any) -> None:
+    iserver: Server
+
+    def __init__(self, server: Server, name: Any) -> None:
         super().__init__(server, server.aspace, server.subscription_service, name, external=True)
         self.limits: Limits = server.limits
         self.subscription_service = SessionSubscriptions(server.subscription_service, self)
@@ -57,14 +94,14 @@ class Session(InternalSession):
         self.since = datetime.now(UTC)
         self.counts = RequestCounts()
         self.user_names: deque[str] = deque(maxlen=_REMEMBERED_USERS)
-        self.processor: RequestProcessor | None = None
+        self.processor: Connection | None = None
         self.security_policy: Any = None  # of the channel; the certificate stays that of the creation
         self.credential: str | None = None  # what `Logins.credential` was when the user came in
         self.channel_id = 0
         self.audit_entry = ""  # of the request that is served now
         self.end_cause = "Terminated"  # or Timeout, CloseSession
 
-    def use(self, processor: "RequestProcessor") -> None:
+    def use(self, processor: Connection) -> None:
         """The session is at this connection now, and no longer at the one before (Part 4, 5.7.3); note for whom."""
         if self.processor is not None and self.processor is not processor:
             self.processor.session = None

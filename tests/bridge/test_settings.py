@@ -113,6 +113,10 @@ def test_the_machines_own_identification_goes_before_the_common_one(tmp_path: Pa
         ('[opcua]\ntrust = "all"\n', "opcua.trust: one of list, any is expected"),
         ('[opcua]\nanonymous_role = "admin"\n', "opcua.anonymous_role: one of observer, operator"),
         ("[opcua.limits]\nconnections = 0\n", "opcua.limits.connections: a number from 1 to 20000"),
+        (
+            "[opcua.limits]\nsessions = 501\n",
+            "opcua.limits.connections: must be at least as many as sessions, 501",
+        ),
         ("[opcua]\nactivation_timeout = 0\n", "opcua.activation_timeout: a number from 1 to 3600"),
         ('[bridge]\nlog_level = "loud"\n', "bridge.log_level: one of debug"),
         ("bridge = 1\n", "bridge: a section [bridge]"),

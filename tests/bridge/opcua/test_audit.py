@@ -46,10 +46,10 @@ async def listen(client: Client, *event_types: int) -> Recorder:
 
 @pytest.fixture
 async def closed(make_server: Any) -> AsyncIterator[OpcUaServer]:
-    """A server with two users, to which anonymous clients may come too."""
+    """A server with an operator, Ann, and an observer, Bob, to which anonymous clients may come too."""
     server = make_server()
-    for name in ("ann", "bob"):
-        server._iserver.logins._users.add(name, PASSWORD)
+    server._iserver.logins._users.add("ann", PASSWORD, Role.OPERATOR)
+    server._iserver.logins._users.add("bob", PASSWORD)
     await server.start()
     yield server
     await server.stop()
@@ -156,7 +156,6 @@ async def test_a_call_is_told_with_its_arguments_and_how_it_ended(closed: OpcUaS
         ua.CallMethodRequest(owner, machine.node_id(METHOD), [ua.Variant(text, ua.VariantType.String)])
         for text in ("job", "none", long)
     ]
-    closed._iserver.logins._users.set_role("ann", Role.OPERATOR)
     await ann.uaclient.call(calls)
     done, failed, large = await told.next(), await told.next(), await told.next()
     assert (done.SourceNode, done.SourceName, done.MethodId) == (
@@ -180,22 +179,33 @@ async def test_the_clients_own_entry_id_is_kept(closed: OpcUaServer, ann: Client
     assert (await told.next()).ClientAuditEntryId == "entry 42"
 
 
-async def test_a_call_that_is_not_for_the_users_role_is_told_too(closed: OpcUaServer, ann: Client) -> None:
+async def test_a_call_that_is_not_for_the_users_role_is_told_too(
+    closed: OpcUaServer, ann: Client, tmp_path: Path
+) -> None:
     machine = closed.add_instance("m1", "One", machine_template(closed), closed.node_id("mach", 1001))
     told = await listen(ann, Ids.AuditUpdateMethodEventType)
     owner, method = machine.node_id(METHOD.rpartition(".")[0]), machine.node_id(METHOD)
-    (result,) = await ann.uaclient.call([ua.CallMethodRequest(owner, method)])
+    async with secure_client(closed, tmp_path / "bob", Mode, "bob", PASSWORD) as bob:
+        (result,) = await bob.uaclient.call([ua.CallMethodRequest(owner, method)])
     assert result.StatusCode.value == Codes.BadUserAccessDenied
     denied = await told.next()
     assert (denied.SourceNode, denied.MethodId, denied.Status) == (owner, method, False)
     assert denied.StatusCodeId.value == Codes.BadUserAccessDenied
 
 
-async def test_who_has_no_name_learns_nothing(closed: OpcUaServer, ann: Client) -> None:
-    async with Client(closed.endpoint_url) as nobody:
+@pytest.mark.parametrize("who", ["anonymous", "bob"])
+async def test_who_is_no_named_operator_learns_nothing(
+    closed: OpcUaServer, ann: Client, tmp_path: Path, who: str
+) -> None:
+    other = (
+        Client(closed.endpoint_url)
+        if who == "anonymous"
+        else secure_client(closed, tmp_path / who, Mode, who, PASSWORD)
+    )
+    async with other as outsider:
         machine = closed.add_instance("m1", "One", machine_template(closed), closed.node_id("mach", 1001))
         told = await listen(ann, Ids.AuditUpdateMethodEventType)
-        hidden = await listen(nobody, Ids.BaseEventType)
+        hidden = await listen(outsider, Ids.BaseEventType)
         call = ua.CallMethodRequest(ua.NodeId(Ids.Server), ua.NodeId(Ids.Server))
         await ann.uaclient.call([call])
         await told.next()
