@@ -102,6 +102,16 @@ async def test_a_client_reads_a_feedstock_that_is_complete_and_valid(tmp_path: P
         assert (await (await node(client, TOOL)).read_display_name()).Text == "Tool 0"
 
 
+async def test_a_machine_with_all_parts_is_complete_and_valid(tmp_path: Path) -> None:
+    about = story(extruders=2, heated_chamber=True)
+    about.tell(wire.FEEDSTOCK, tools={"tool0": {"identifier": "17"}, "tool1": {"remaining": 3.0}})
+    async with (
+        serving(tmp_path, about, stacklight=True, production_plan=True, type_dictionaries=False) as server,
+        Client(server.endpoint_url) as client,
+    ):
+        assert await walk(client, (await node(client)).nodeid) == []
+
+
 async def test_feedstock_that_comes_and_goes_is_told_and_changes_the_version_of_the_list(
     tmp_path: Path,
 ) -> None:
