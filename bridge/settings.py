@@ -143,11 +143,24 @@ class IdentificationSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class FeedstockSettings:
+    """``[[machine.feedstock]]``: what one tool of the machine is fed with; `tool` counts from 0."""
+
+    tool: int = field(metadata=_range(0, 31))
+    name: str | None = field(default=None, metadata={"printable": 128})
+    material: str | None = field(default=None, metadata={"printable": 128})
+    manufacturer: str | None = field(default=None, metadata={"printable": 128})
+    identifier: str | None = field(default=None, metadata={"printable": 128})
+    external_identifier: str | None = field(default=None, metadata={"printable": 128})
+
+
+@dataclass(frozen=True, slots=True)
 class MachineSettings:
     """``[[machine]]``: what only the bridge needs to know of the config.json entry with this `url`."""
 
     url: str = field(metadata=_URL)
     identification: IdentificationSettings = field(default_factory=IdentificationSettings)
+    feedstock: tuple[FeedstockSettings, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +205,10 @@ class Settings:
             f.name: getattr(own, f.name) for f in dataclasses.fields(own) if getattr(own, f.name) is not None
         }
         return dataclasses.replace(self.identification, **said)
+
+    def feedstock_of(self, url: str) -> tuple[FeedstockSettings, ...]:
+        """What the settings say that the tools of the machine with this `url` are fed with."""
+        return next((m.feedstock for m in self.machine if _same_url(m.url, url)), ())
 
 
 def load(path: Path | None) -> Settings:
@@ -306,6 +323,14 @@ class _Reader:
             return self.path.parent / Path(value).expanduser()
         return value
 
+    def check_unique(self, where: tuple[str | int, ...], sections: tuple[Any, ...], key: str) -> None:
+        seen: set[Any] = set()
+        for index, section in enumerate(sections):
+            value = getattr(section, key)
+            if value is not None and value in seen:
+                self.refuse((*where, index, key), f"{value} is there twice; give each section its own")
+            seen.add(value)
+
     def check_whole(self, settings: Settings) -> None:
         push = settings.push
         if (push.certificate_file is None) != (push.private_key_file is None):
@@ -321,6 +346,9 @@ class _Reader:
                 ("opcua", "limits", "connections"),
                 f"must be at least as many as sessions, {limits.sessions}: each session has a connection of its own",
             )
+        for index, machine in enumerate(settings.machine):
+            for key in ("tool", "identifier"):
+                self.check_unique(("machine", index, "feedstock"), machine.feedstock, key)
         seen: set[int] = set()
         for index, mes in enumerate(settings.mes):
             where = ("mes", index)
@@ -344,15 +372,18 @@ _KEY = re.compile(r"\s*([A-Za-z0-9_\-\"']+)\s*=")
 def _key_lines(text: str) -> dict[tuple[str | int, ...], int]:
     """Where sections and keys of a TOML text stand; only for messages, so that odd layouts may be missed."""
     lines: dict[tuple[str | int, ...], int] = {}
-    counts: dict[str, int] = {}
+    counts: dict[tuple[str | int, ...], int] = {}
     section: tuple[str | int, ...] = ()
     for number, line in enumerate(text.splitlines(), 1):
         if header := _HEADER.match(line):
             parts = [part.strip("\"' ") for part in header[2].split(".")]
-            if header[1] == "[[":
-                counts[parts[0]] = counts.get(parts[0], -1) + 1
-            first = parts[0]
-            section = (first, counts[first], *parts[1:]) if first in counts else tuple(parts)
+            section = ()
+            for place, part in enumerate(parts, 1):
+                section = (*section, part)
+                if header[1] == "[[" and place == len(parts):
+                    counts[section] = counts.get(section, -1) + 1
+                if section in counts:
+                    section = (*section, counts[section])
             lines.setdefault(section, number)
         elif key := _KEY.match(line):
             lines.setdefault((*section, key[1].strip("\"'")), number)

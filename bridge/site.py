@@ -18,7 +18,7 @@ from bridge.aggregator import Config, Secret
 from bridge.fleet import Fleet
 from bridge.machine import Machine, Transition
 from bridge.mes import MesSink, Registration
-from bridge.settings import IdentificationSettings, Settings
+from bridge.settings import FeedstockSettings, IdentificationSettings, Settings
 from bridge.sources.presence import Presence
 from bridge.sources.push import PushReceiver, Sender
 from bridge.sources.verification import Candidate, Verification
@@ -44,10 +44,11 @@ class Served:
     """The OPC UA port of its own (`umati_server_port`)."""
     paired: bool = False
     """Whether this key came by pairing, and not by hand."""
+    feedstock: tuple[FeedstockSettings, ...] = ()
 
     @property
     def shown_as(self) -> MachineIdentity:
-        return MachineIdentity(self.name, self.url, self.identification)
+        return MachineIdentity(self.name, self.url, self.identification, self.feedstock)
 
 
 def assign(config: Config, settings: Settings, folder: Path) -> list[Served]:
@@ -92,6 +93,7 @@ def assign(config: Config, settings: Settings, folder: Path) -> list[Served]:
             settings.identification_of(url),
             entry.umati_server_port,
             push_key.key_id in paired,
+            settings.feedstock_of(url),
         )
         for machine, (entry, url, key, push_key) in zip(machines, usable, strict=True)
     ]

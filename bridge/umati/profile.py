@@ -5,7 +5,7 @@ In flows what is known of a machine, out flows a `Profile`. Machines of one prof
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from bridge.machine import Machine, Printer
@@ -17,9 +17,10 @@ FEEDSTOCK = "Equipment.Feedstock"
 
 @dataclass(frozen=True)
 class Profile:
-    """The heaters of a machine, by OctoPrint's names: ``tool0``, ``tool1``, ..., ``bed``, ``chamber``."""
+    """The heaters (``tool0``, ``tool1``, ..., ``bed``, ``chamber``), and the tools whose feedstock is known."""
 
     heaters: tuple[str, ...] = ()
+    feedstock: tuple[str, ...] = ()
 
     @cached_property
     def heater_paths(self) -> tuple[tuple[str, str, str], ...]:
@@ -30,21 +31,22 @@ class Profile:
         )
 
 
-def profile_of(machine: Machine) -> Profile:
-    """The heaters that the printer profile names, and any other that has reported a temperature."""
+def profile_of(machine: Machine, feedstock: tuple[str, ...] = ()) -> Profile:
+    """The heaters that the printer profile names, and any other that has reported a temperature; and this feedstock."""
     names = {name for name, heater in machine.heaters.items() if heater.actual is not None}
     printer = machine.printer
     if printer is not None:
         names.update(f"tool{number}" for number in range(printer.extruders))
         names.update(["bed"] * printer.heated_bed + ["chamber"] * printer.heated_chamber)
-    return Profile(tuple(sorted(names, key=_place)))
+    return Profile(tuple(sorted(names, key=_place)), feedstock)
 
 
-def refitted(profile: Profile, before: Machine, after: Machine) -> Profile:
+def refitted(profile: Profile, before: Machine, after: Machine, feedstock: tuple[str, ...] = ()) -> Profile:
     """The profile that `after` needs, where `before` had `profile`: heaters that are silent for a while stay."""
-    wanted = profile_of(after)
+    wanted = profile_of(after, feedstock)
     same = _hardware(before.printer) == _hardware(after.printer)
-    return profile if same and set(wanted.heaters) <= set(profile.heaters) else wanted
+    keeps = same and set(wanted.heaters) <= set(profile.heaters)
+    return replace(profile, feedstock=feedstock) if keeps else wanted
 
 
 def heater_title(name: str) -> str:

@@ -22,10 +22,11 @@ from bridge.machine import Machine, Transition
 from bridge.occupancy import PRODUCT_URI
 from bridge.opcua import BuildInfo, Instance, Limits, OpcUaServer, Role, Template, TrustList, Users
 from bridge.opcua.names import escaped
-from bridge.settings import IdentificationSettings, OpcUaSettings
+from bridge.settings import FeedstockSettings, IdentificationSettings, OpcUaSettings
 from bridge.state import PKI
 from bridge.umati import job_management, template
 from bridge.umati.events import Message, messages
+from bridge.umati.feedstock import Feedstock
 from bridge.umati.identification import Identification, identify
 from bridge.umati.job_management import JobManagement, StatusEvent
 from bridge.umati.job_orders import FeedstockOf, JobOrders
@@ -67,11 +68,12 @@ ALERT_TIMES = ("Quality/SourceTimestamp", "LastSeverity/SourceTimestamp", "Comme
 
 @dataclass(frozen=True, slots=True)
 class MachineIdentity:
-    """What the configuration says of a machine: its name, if any, OctoPrint's address, and its nameplate."""
+    """What the configuration says of a machine: its name, if any, OctoPrint's address, its nameplate and feedstock."""
 
     custom_name: str | None
     url: str
     settings: IdentificationSettings
+    feedstock: tuple[FeedstockSettings, ...] = ()
 
 
 @dataclass(slots=True)
@@ -82,6 +84,7 @@ class _Served:
     machine: Machine
     profile: Profile
     identification: Identification
+    feedstock: Feedstock
     instance: Instance
 
 
@@ -159,7 +162,7 @@ class UmatiServer:
 
     def add_machine(self, machine_id: str, identity: MachineIdentity, machine: Machine) -> None:
         """Serve `machine` under this id, which becomes its NodeId; before or after `start`."""
-        self._served[machine_id] = self._serve(machine_id, identity, machine, profile_of(machine), utc_now())
+        self._served[machine_id] = self._serve(machine_id, identity, machine, utc_now())
 
     def remove_machine(self, machine_id: str) -> None:
         """Serve the machine no longer."""
@@ -177,13 +180,18 @@ class UmatiServer:
         if served is None:
             return
         before, after = served.machine, transition.after
-        if before.printer is not after.printer or before.heaters.keys() != after.heaters.keys():
+        if (
+            before.printer is not after.printer
+            or before.heaters.keys() != after.heaters.keys()
+            or before.spools.keys() != after.spools.keys()
+        ):
             self._refit(transition.record.machine, served, transition)
         instance = served.instance
         feedstock = _feedstock_of(instance)
         for path, reading in chain(
             self._projection.changes(before, transition, served.profile),
             self._jobs.changes(transition, feedstock),
+            served.feedstock.changes(transition),
             *(part.changes(transition) for part in self._parts),
         ):
             instance.write(path, *reading)
@@ -206,18 +214,28 @@ class UmatiServer:
             if reading != shown[path]:
                 instance.write(path, *reading)
         served.identification = now
-        profile = refitted(served.profile, served.machine, after)
+        profile = refitted(served.profile, served.machine, after, served.feedstock.tools(after))
         if profile != served.profile:
             instance.refit(self._template(profile))
+            if profile.feedstock and profile.feedstock != served.profile.feedstock:
+                path, version = served.feedstock.version(time)
+                instance.write(path, *version)
             served.profile = profile
-            readings = self._whole(instance, after, profile, now, time)
+            readings = self._whole(instance, after, profile, now, served.feedstock, time)
             for path in instance.unwritten():
                 instance.write(path, *readings[path])
-            log.info("the machine has other nodes now", machine=machine_id, heaters=profile.heaters)
+            log.info(
+                "the machine has other nodes now",
+                machine=machine_id,
+                heaters=profile.heaters,
+                feedstock=profile.feedstock,
+            )
 
     def _serve(
-        self, machine_id: str, identity: MachineIdentity, machine: Machine, profile: Profile, since: datetime
+        self, machine_id: str, identity: MachineIdentity, machine: Machine, since: datetime
     ) -> _Served:
+        feedstock = Feedstock(machine_id, identity.feedstock)
+        profile = profile_of(machine, feedstock.tools(machine))
         identification = self._identify(machine_id, identity, machine)
         instance = self._server.add_instance(
             machine_id,
@@ -225,10 +243,10 @@ class UmatiServer:
             self._template(profile),
             parent=self._server.node_id(*MACHINES_FOLDER),
         )
-        readings = self._whole(instance, machine, profile, identification, since)
+        readings = self._whole(instance, machine, profile, identification, feedstock, since)
         for path, reading in readings.items():
             instance.write(path, *reading)
-        return _Served(identity, machine, profile, identification, instance)
+        return _Served(identity, machine, profile, identification, feedstock, instance)
 
     def _whole(
         self,
@@ -236,11 +254,13 @@ class UmatiServer:
         machine: Machine,
         profile: Profile,
         identification: Identification,
+        feedstock: Feedstock,
         since: datetime,
     ) -> dict[str, Reading]:
         return self._projection.whole(machine, profile, identification, since) | dict(
             chain(
                 self._jobs.whole(machine, since, _feedstock_of(instance)),
+                feedstock.whole(machine, since),
                 *(part.whole(machine, since) for part in self._parts),
             )
         )

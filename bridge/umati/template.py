@@ -12,7 +12,7 @@ from asyncua import ua
 from asyncua.ua.object_ids import ObjectIds
 
 from bridge.opcua import Addition, OpcUaServer, Template
-from bridge.umati import job_management
+from bridge.umati import feedstock, job_management
 from bridge.umati.counters import CYCLES
 from bridge.umati.part import Nodes
 from bridge.umati.profile import Profile, heater_path, heater_title, is_tool
@@ -130,7 +130,7 @@ def build(server: OpcUaServer, profile: Profile, parts: Iterable[Nodes] = ()) ->
             constants[f"{signal}.EURange"] = TOOL_RANGE if is_tool(name) else BED_RANGE
             data_types[signal] = _DOUBLE
     include = list(_INCLUDE)
-    for part in parts:
+    for part in (feedstock.nodes(profile.feedstock, server.node_id), *parts):
         include += part.include
         additions += part.additions
         constants |= part.constants

@@ -169,3 +169,43 @@ def test_a_password_in_a_url_is_not_repeated(tmp_path: Path) -> None:
 def test_settings_are_immutable() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Settings().push.port = 1  # type: ignore[misc]
+
+
+FEEDSTOCK = """[[machine]]
+url = "http://a"
+[[machine]]
+url = "http://b"
+[[machine.feedstock]]
+tool = 0
+name = "Galaxy Black"
+identifier = "17"
+[[machine.feedstock]]
+tool = 1
+"""
+
+
+def test_feedstock_is_said_for_each_tool_of_a_machine(tmp_path: Path) -> None:
+    loaded = load(write(tmp_path, FEEDSTOCK))
+    assert loaded.feedstock_of("http://a") == loaded.feedstock_of("http://elsewhere") == ()
+    assert [(one.tool, one.name) for one in loaded.feedstock_of("http://b/")] == [
+        (0, "Galaxy Black"),
+        (1, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "problem"),
+    [
+        ("tool = 0", "settings.toml:12: machine.feedstock.tool: 0 is there twice; give each section its own"),
+        ("tool = 32", "settings.toml:12: machine.feedstock.tool: a number from 0 to 31 is expected"),
+        ("name = 'x'", "settings.toml:11: machine.feedstock.tool: is missing; add it"),
+        (
+            "tool = 2\nidentifier = '17'",
+            "settings.toml:13: machine.feedstock.identifier: 17 is there twice; give each section its own",
+        ),
+    ],
+)
+def test_feedstock_that_cannot_be_is_refused_at_its_line(tmp_path: Path, wrong: str, problem: str) -> None:
+    text = FEEDSTOCK + "[[machine.feedstock]]\n" + wrong + "\n"
+    (found,) = problems(tmp_path, text)
+    assert found.endswith(problem)

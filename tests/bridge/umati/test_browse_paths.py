@@ -31,7 +31,11 @@ NAMESPACES = {
 }
 MACHINE_TYPE = ("am", 1005)
 
-PERCENT, CELSIUS = 20529, 4408652  # UNECE Recommendation 20, as numbers by OPC 10000-8, 5.6.4.3
+PERCENT, CELSIUS, GRAM = (
+    20529,
+    4408652,
+    4674125,
+)  # UNECE Recommendation 20, as numbers by OPC 10000-8, 5.6.4.3
 
 BOOLEAN, UINT16, UINT32, UINT64, DOUBLE = "i=1", "i=5", "i=7", "i=9", "i=11"
 STRING, DATE_TIME, NODE_ID, LOCALIZED_TEXT = "i=12", "i=13", "i=17", "i=21"
@@ -41,6 +45,7 @@ BLOCKS = "mach:MachineryBuildingBlocks"
 JOB_CONTROL = f"{BLOCKS}/jobs:JobManagement/jobs:JobOrderControl"
 JOB_RESULTS = f"{BLOCKS}/jobs:JobManagement/jobs:JobOrderResults"
 COUNTERS = f"{BLOCKS}/di:OperationCounters"
+FEEDSTOCK = "mt:Equipment/am:Feedstock/own:Tool 0"
 PROGRAM = "mt:Production/mt:ActiveProgram"
 JOB_END = "mt:Notification/mt:Prognoses/own:JobEnd"
 STACKLIGHT = "mt:Monitoring/mt:Stacklight"
@@ -120,6 +125,13 @@ SERVED: dict[str, tuple[str, int | None]] = {
     f"{PROGRAM}/mt:JobIdentifier": (STRING, None),
     f"{PROGRAM}/own:Progress": (DOUBLE, PERCENT),
     **states(f"{PROGRAM}/mt:State"),
+    "mt:Equipment/am:Feedstock/NodeVersion": (STRING, None),
+    **{
+        f"{FEEDSTOCK}/am:{name}": (STRING, None)
+        for name in ("Identifier", "ExternalIdentifier", "Name", "Manufacturer")
+    },
+    f"{FEEDSTOCK}/am:RemainingQuantity": (DOUBLE, GRAM),
+    f"{FEEDSTOCK}/am:Function": ("am:i=3000", None),
     f"{STACKLIGHT}/ia:StacklightMode": ("ia:i=3002", None),
     **{path: told for colour in ("Red", "Yellow", "Green") for path, told in light(colour).items()},
     f"{PLAN_JOB}/mt:Identifier": (STRING, None),
@@ -143,7 +155,6 @@ SERVED_OBJECTS_AND_METHODS = (
 )
 
 NOT_SERVED_YET: dict[str, tuple[str, ...]] = {
-    "feedstock": ("mt:Equipment/am:Feedstock",),
     "monitoring": ("mt:Monitoring/mt:MachineTool/mt:FeedOverride",),
 }
 """What the models declare and the machine will have; whoever serves one moves it to `SERVED`."""

@@ -30,7 +30,7 @@ def test_a_heater_that_falls_silent_stays_until_the_printer_is_another() -> None
     story = known(heaters={"W": {"actual": 30.0, "target": None}})
     before, profile = story.machine, profile_of(story.machine)
     story.tell(wire.HEATERS, heaters={})
-    assert refitted(profile, before, story.machine) is profile
+    assert refitted(profile, before, story.machine) == profile
     other = known(2).machine
     assert refitted(profile, before, other).heaters == ("tool0", "tool1", "bed")
 
