@@ -23,6 +23,7 @@ from bridge import wire
 from octoprint_mesbridge.observer import Observer
 from octoprint_mesbridge.outbox import Outbox
 from octoprint_mesbridge.recorder import Recorder
+from octoprint_mesbridge.stock import Stock
 
 PRINT_S, SAMPLE_S = 600, 5
 FILE = {"name": "part.gcode", "path": "lab/part.gcode", "origin": "local", "size": 1234567}
@@ -90,6 +91,14 @@ class MovingView:
         }
 
 
+class NoSupplies:
+    def files(self) -> dict[str, Any]:
+        return {"files": []}
+
+    def spool_settings(self) -> Mapping[str, Any]:
+        return {}
+
+
 def resident_kb() -> int:
     fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(fields["VmRSS"].split()[0])
@@ -105,7 +114,9 @@ def main(bridge: str, hours: int = 24) -> None:
         outbox = Outbox(Path(folder, "outbox.db"))
         view = MovingView()
         observer = Observer("OPERATIONAL")
-        recorder = Recorder(observer, view, outbox, logging.getLogger(), lambda: None, SAMPLE_S)
+        recorder = Recorder(
+            observer, view, Stock(NoSupplies()), outbox, logging.getLogger(), lambda: None, SAMPLE_S
+        )
         begin = datetime(2026, 11, 23, tzinfo=UTC)
         recorder.set_recording(True)
         for item in recorder._wait():

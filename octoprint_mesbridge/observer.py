@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from bridge import wire
 
+from .layers import LAYER_CHANGED, Layers
 from .occurrence import Occurrence
 from .records import (
     at_least_zero,
@@ -114,6 +115,7 @@ class Observer:
         self.error: str | None = None
         self.job: dict[str, Any] | None = None
         self._progress: dict[str, Any] | None = None
+        self._layers = Layers()
         self._heaters: dict[str, Any] = {}
         self._firmware: str | None = None
         self._halted = False
@@ -137,6 +139,7 @@ class Observer:
             "FilamentChange": self._filament_change,
             "Error": self._error_reported,
             "FirmwareData": self._firmware_known,
+            LAYER_CHANGED: self._layer_changed,
         }
         self.events = frozenset(self._handlers)
 
@@ -195,7 +198,7 @@ class Observer:
             self._heaters = heaters
             occurrences.append(Occurrence(moment, wire.HEATERS, {"heaters": heaters}))
         if self.job is not None and self._rests is None:  # else it may be that of nothing
-            reached = progress_record(self.job["run"], progress)
+            reached = progress_record(self.job["run"], progress, self._layers)
             if progress_moved(reached, self._progress):
                 self._progress = reached
                 occurrences.append(Occurrence(moment, wire.PROGRESS, reached))
@@ -234,7 +237,7 @@ class Observer:
 
     def _look_a_last_time(self, run: str, view: View) -> None:
         """How far the print came since the last sample; what OctoPrint has forgotten already does not count."""
-        reached, last = progress_record(run, view.progress()), self._progress
+        reached, last = progress_record(run, view.progress(), self._layers), self._progress
         if last is not None and (reached["completion"] or 0.0) > (last["completion"] or 0.0):
             self._progress = reached
 
@@ -270,6 +273,7 @@ class Observer:
     def _begin(self, moment: datetime, payload: Mapping[str, Any], view: View) -> list[Occurrence]:
         self.job = job_record(self._new_run(), moment, payload, view.job())
         self._progress = None
+        self._layers = Layers()
         return [Occurrence(moment, wire.JOB_STARTED, self.job)]
 
     def _paused(self, moment: datetime, payload: Mapping[str, Any], view: View) -> list[Occurrence]:
@@ -322,6 +326,12 @@ class Observer:
         if not self.connected or view.printer()["firmware"] == self._firmware:
             return []
         return self.snapshot(moment, "connected", view)
+
+    def _layer_changed(self, moment: datetime, payload: Mapping[str, Any], view: View) -> list[Occurrence]:
+        """Told with the next sample: layers may be as short as seconds."""
+        if self.job is not None:
+            self._layers.note(payload)
+        return []
 
     def _of_job(self, moment: datetime, kind: str) -> list[Occurrence]:
         return [Occurrence(moment, kind, {"run": self.job["run"]})] if self.job else []

@@ -12,6 +12,7 @@ from typing import Any
 import octoprint
 import octoprint.plugin
 from octoprint.events import Events
+from octoprint.filemanager import valid_file_type
 
 from . import health
 from .access import Access
@@ -25,6 +26,8 @@ from .observer import Observer
 from .outbox import Outbox
 from .recorder import Recorder
 from .sender import Sender, Signer, Target, Timing, push_url
+from .stock import Stock
+from .supplies import OctoPrintSupplies
 from .view import IDENTITY, OctoPrintView, stored_uuid
 
 KEY_FILE = "key.json"
@@ -89,6 +92,12 @@ class MESBridgePlugin(
             )
             self._logger.error("%s", self._trouble)
             return
+        supplies = OctoPrintSupplies(
+            self._file_manager,
+            self._plugin_manager,
+            self._settings,
+            lambda name: valid_file_type(name, type="machinecode"),
+        )
         outbox = Outbox(self._data_file(OUTBOX_FILE), self._logger)
         sender = Sender(
             outbox,
@@ -101,6 +110,7 @@ class MESBridgePlugin(
         self._recorder = Recorder(
             Observer(self._printer.get_state_id()),
             view,
+            Stock(supplies),
             outbox,
             self._logger,
             sender.wake,
@@ -171,6 +181,7 @@ class MESBridgePlugin(
             "bridge_certificate": None,
             "sample_interval": 5.0,
             "heartbeat_interval": 10.0,
+            "tell_files": True,
             "identity": dict.fromkeys(IDENTITY, ""),
         }
 
@@ -184,7 +195,7 @@ class MESBridgePlugin(
             self._recorder.sample_interval = self._seconds("sample_interval")
             self._sender.timing = Timing(heartbeat=self._seconds("heartbeat_interval"))
             self._configure()
-            if "identity" in data:
+            if {"identity", "tell_files"} & data.keys():
                 self._send_snapshot()
         return changed
 

@@ -24,6 +24,7 @@ from bridge import wire
 from .observer import ERROR_TEXT_WITHIN, JOB_EVENTS, Observer, View
 from .occurrence import Occurrence
 from .outbox import Outbox
+from .stock import Stock
 
 _SNAPSHOT = object()
 _RECORD = object()
@@ -37,6 +38,12 @@ GATHER_S = 0.05
 
 FIRST_LOOK_S = 1.0
 """How soon the printer is looked at when a print has begun or ended."""
+
+SETTLED_S = 1.0
+"""What an event says of files or spools is on the disk and in the settings within this; more may follow meanwhile."""
+
+LOOKING_SHARE = 0.02
+"""The part of this thread's time that the looking at files and spools may take, however many there are."""
 
 _URGENT = JOB_EVENTS | {_STOP}
 """What ends the gathering: a crash must not cost a job event."""
@@ -52,6 +59,7 @@ class Recorder:
         self,
         observer: Observer,
         view: View,
+        stock: Stock,
         outbox: Outbox,
         logger: Any,
         on_stored: Callable[[], None],
@@ -59,12 +67,14 @@ class Recorder:
     ) -> None:
         self._observer = observer
         self._view = view
+        self._stock = stock
         self._outbox = outbox
         self._logger = logger
         self._on_stored = on_stored
         self.sample_interval = sample_interval
         self._next_sample = 0.0
-        self._events = observer.events
+        self._next_look = 0.0
+        self._events = observer.events | stock.events
         self._queue: queue.SimpleQueue[tuple[float, Any, Any]] = queue.SimpleQueue()
         self._recording = False
         self._pending: list[Occurrence] = []
@@ -113,12 +123,16 @@ class Recorder:
                 self._look_within(FIRST_LOOK_S)
             if not stopping and self._sees_something() and time.monotonic() >= self._next_sample:
                 self._sample()
-            with self._tolerant("the storing of events"):
+            self._store()
+            if not stopping and self._stock_is_stale() and time.monotonic() >= self._next_look:
+                self._look_at_stock()
                 self._store()
 
     def _wait(self) -> list[tuple[float, Any, Any]]:
         """Everything queued, after waiting for the first of it until something is to be done unasked."""
-        timeout = max(0.0, self._next_sample - time.monotonic()) if self._sees_something() else None
+        due = [self._next_sample] if self._sees_something() else []
+        due += [self._next_look] if self._stock_is_stale() else []
+        timeout = max(0.0, min(due) - time.monotonic()) if due else None
         if self._pending or self._outbox.refusal is not None:
             timeout = RETRY_S if timeout is None else min(RETRY_S, timeout)
         items = []
@@ -139,6 +153,17 @@ class Recorder:
         """Whether a look at the printer could tell anything that somebody wants to know."""
         return self._recording and (self._observer.connected or self._observer.awaits_more)
 
+    def _stock_is_stale(self) -> bool:
+        return self._recording and bool(self._stock.stale)
+
+    def _look_at_stock(self) -> None:
+        begun = time.monotonic()
+        for kind in sorted(self._stock.stale):
+            with self._tolerant(kind):
+                self._keep(self._stock.look(kind, datetime.now(timezone.utc)))
+        now = time.monotonic()
+        self._next_look = now + max(self.sample_interval, (now - begun) / LOOKING_SHARE)
+
     def _take(self, moment: datetime, name: Any, payload: Any) -> None:
         if name is _RECORD:
             begins = payload and not self._recording
@@ -150,6 +175,11 @@ class Recorder:
         elif name is _SNAPSHOT:
             with self._tolerant("a snapshot"):
                 self._keep(self._observer.snapshot(moment, payload, self._view))
+        elif name in self._stock.events:
+            if not self._stock.stale:
+                self._next_look = max(self._next_look, time.monotonic() + SETTLED_S)
+            with self._tolerant(name):
+                self._stock.observe(name, payload)
         elif isinstance(name, str):
             with self._tolerant(name):
                 self._keep(self._observer.observe(moment, name, payload, self._view))
@@ -179,6 +209,9 @@ class Recorder:
         if not self._recording:
             return
         for one in occurrences:
+            if one.kind == wire.SNAPSHOT:
+                self._stock.tell_anew()
+                self._next_look = time.monotonic()
             try:
                 checked = wire.PAYLOADS[one.kind](one.data, one.kind)
             except wire.WireError as error:
@@ -188,6 +221,10 @@ class Recorder:
             self._pending.append(one._replace(data=checked))
 
     def _store(self) -> None:
+        with self._tolerant("the storing of events"):
+            self._store_pending()
+
+    def _store_pending(self) -> None:
         if self._pending:
             self._outbox.append(self._pending)
             self._pending = []

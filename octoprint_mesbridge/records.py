@@ -12,6 +12,8 @@ from typing import Any
 
 from bridge import wire
 
+from .layers import Layers
+
 ORIGINS = {"sdcard": "printer"}
 """What OctoPrint 1.11 calls the printer's own storage, as 2.0 does."""
 
@@ -40,11 +42,12 @@ def job_record(
         "size": int(size) if isinstance(size, (int, float)) and 0 <= size < 1 << 53 else None,
         "started": wire.format_time(moment),
         "estimated_print_time": at_least_zero(current.get("estimatedPrintTime")),
-        "filament": _filament(current.get("filament")),
+        "filament": filament_record(current.get("filament")),
     }
 
 
-def _filament(value: Any) -> dict[str, Any] | None:
+def filament_record(value: Any) -> dict[str, Any] | None:
+    """By tool, of an analysis or a job in OctoPrint's shape; None when it says nothing."""
     tools = {
         sound_text(str(tool))[:64]: {key: at_least_zero(amounts.get(key)) for key in ("length", "volume")}
         for tool, amounts in _mapping(value).items()
@@ -55,9 +58,7 @@ def _filament(value: Any) -> dict[str, Any] | None:
 
 def heaters_record(temperatures: Mapping[str, Any]) -> dict[str, Any]:
     heaters = {
-        sound_text(str(name))[:64]: {
-            key: _number(values.get(key), -300, 5000) for key in ("actual", "target")
-        }
+        sound_text(str(name))[:64]: {key: number(values.get(key), -300, 5000) for key in ("actual", "target")}
         for name, values in temperatures.items()
         if isinstance(values, Mapping)
     }
@@ -65,12 +66,14 @@ def heaters_record(temperatures: Mapping[str, Any]) -> dict[str, Any]:
     return {name: values for name, values in heaters.items() if any(v is not None for v in values.values())}
 
 
-def progress_record(run: str, progress: Mapping[str, Any]) -> dict[str, Any]:
+def progress_record(run: str, progress: Mapping[str, Any], layers: Layers) -> dict[str, Any]:
     return {
         "run": run,
         "completion": percent(progress.get("completion")),
         "print_time": at_least_zero(progress.get("printTime")),
         "print_time_left": at_least_zero(progress.get("printTimeLeft")),
+        "layer": layers.current,
+        "layers": layers.total,
     }
 
 
@@ -87,42 +90,44 @@ def sound_text(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _number(value: Any, low: float, high: float) -> float | None:
+def number(value: Any, low: float, high: float) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         return None
     return value if low <= value <= high else None
 
 
 def at_least_zero(value: Any) -> float | None:
-    return _number(value, 0, 1e9)
+    return number(value, 0, 1e9)
 
 
 def percent(value: Any) -> float | None:
-    number = _number(value, -math.inf, math.inf)
-    return None if number is None else min(max(number, 0.0), 100.0)
+    found = number(value, -math.inf, math.inf)
+    return None if found is None else min(max(found, 0.0), 100.0)
 
 
 def heaters_differ(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
     if new.keys() != old.keys():
         return True
     return any(
-        _apart(values["actual"], old[name]["actual"], CELSIUS_STEP) or values["target"] != old[name]["target"]
+        apart(values["actual"], old[name]["actual"], CELSIUS_STEP) or values["target"] != old[name]["target"]
         for name, values in new.items()
     )
 
 
 def progress_moved(new: Mapping[str, Any], old: Mapping[str, Any] | None) -> bool:
     return old is None or any(
-        _apart(new[key], old[key], step)
+        apart(new[key], old[key], step)
         for key, step in (
             ("completion", PERCENT_STEP),
             ("print_time", SECONDS_STEP),
             ("print_time_left", SECONDS_STEP),
+            ("layer", 1),
+            ("layers", 1),
         )
     )
 
 
-def _apart(new: float | None, old: float | None, step: float) -> bool:
+def apart(new: float | None, old: float | None, step: float) -> bool:
     if new is None or old is None:
         return new is not old
     return abs(new - old) >= step

@@ -18,6 +18,7 @@ from typing import Any
 
 from bridge import wire
 
+from .dialect import in_old_words
 from .hello import JSON_HEADERS, Greeting, meet, refusal
 from .line import Answer, Line, Unreachable, base_url
 from .notice import N_, Notice, NoticeError
@@ -26,6 +27,9 @@ from .outbox import Outbox
 _MAX_REPLY_BYTES = 64 * 1024
 _AGAIN_S = 60.0
 """So long a key that the bridge did not know is tried after the others."""
+
+_OLD_WORDS_S = 3600.0
+"""So long a bridge that was too old for what is new is spared it; a connection that breaks ends that, too."""
 
 _SETTLING_S = 5.0
 _SOON_S = 1.0
@@ -85,6 +89,10 @@ class _Failed(NoticeError):
         self.slow = slow
 
 
+class _NotUnderstood(_Failed):
+    """The bridge refused what the batch says; it may be older than the plugin."""
+
+
 class _UnknownKey(Exception):
     """The bridge knows no machine with the key that signed."""
 
@@ -138,6 +146,8 @@ class Sender:
         self._acknowledged: str | None = None
         self._signing: Signer | None = None
         self._bridge: Greeting | None = None
+        self._old_words_until = float("-inf")
+        self._left_out = False
         self._refused: dict[str, float] = {}
         self._line = Line()
         self._thread = threading.Thread(target=self._run, name="mesbridge.sender", daemon=True)
@@ -225,6 +235,7 @@ class Sender:
                 changed = self._changed
                 if changed:
                     self._changed, failures, last_contact = False, 0, float("-inf")
+                    self._old_words_until = float("-inf")
                     self._line.close()
                     self._line = Line(target.certificate if target else None)
                 deadline = self._deadline
@@ -254,7 +265,7 @@ class Sender:
         with self._condition:
             if self._trying_since is None:
                 self._trying_since = time.monotonic()
-        signer, reply = self._push(target, batch)
+        signer, reply = self._push_understood(target, batch)
         self._outbox.acknowledge(batch.instance, reply.ack)
         if batch.events and reply.ack <= batch.after:
             raise _Failed(Notice(N_("The bridge answered, but did not take the events")))
@@ -307,6 +318,30 @@ class Sender:
         """Exponential back-off, half of it random, so that a plant does not come back all at once."""
         longest = min(self.timing.longest_retry, self.timing.first_retry * 2 ** min(failures - 1, 16))
         return longest * (0.5 + random.random() / 2)  # noqa: S311 - nothing secret
+
+    def _push_understood(self, target: Target, batch: wire.Batch) -> tuple[Signer, wire.Reply]:
+        """Whether the bridge understands what is new on the wire shows when it is told; else it is left out."""
+        if time.monotonic() < self._old_words_until:
+            return self._push(target, in_old_words(batch))
+        try:
+            answer = self._push(target, batch)
+        except _NotUnderstood:
+            in_old = in_old_words(batch)
+            if in_old == batch:
+                raise
+            answer = self._push(target, in_old)
+            self._old_words_until = time.monotonic() + _OLD_WORDS_S
+            self._left_out = True
+            self._logger.warning(
+                "The bridge at %s is older than this plugin: files, layers and spools are left out. Install the "
+                "same MESBridge version on both sides, and they are told.",
+                _place(target),
+            )
+            return answer
+        if self._left_out:  # it may be a newer bridge now, to which that is to be told after all
+            self._left_out = False
+            self._on_snapshot()
+        return answer
 
     def _push(self, target: Target, batch: wire.Batch) -> tuple[Signer, wire.Reply]:
         """The bridge may know the newest key, or only the one before it as long as that is valid."""
@@ -373,6 +408,7 @@ class Sender:
                 return  # it was about the target before
             begins = self._error is None
             self._connected = False
+            self._old_words_until = float("-inf")
             self._error = failure.notice
             self._last_error = failure.notice, wire.utc_now()
         log = self._logger.warning if begins else self._logger.debug
@@ -438,7 +474,7 @@ def _judge(target: Target, key: wire.PushKey, message_id: str, answer: Answer) -
         raise _ClockApart(moment - wire.utc_now())
     said = {**place, "status": status, "code": code or "-"}
     if status in (413, 422):
-        raise _Failed(
+        raise _NotUnderstood(
             Notice(
                 N_(
                     "The bridge at %(place)s does not understand this plugin (HTTP %(status)d, %(code)s): install"

@@ -11,7 +11,7 @@ from bridge import wire
 from bridge.demo.octoprint import OctoPrint
 from tests.plugin.receiver import Receiver
 
-SAMPLES = {wire.PROGRESS, wire.HEATERS}
+SAMPLES = wire.COALESCED
 
 _SHOWN = {
     wire.STATE: ("state", "error"),

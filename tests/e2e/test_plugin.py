@@ -23,7 +23,7 @@ from tests.plugin.receiver import Receiver
 pytestmark = pytest.mark.e2e
 
 RUNAWAY = "Thermal Runaway, system stopped! Heater_ID: bed - Printer halted. kill() called!"
-SAMPLES = {wire.PROGRESS, wire.HEATERS}
+SAMPLES = wire.COALESCED
 
 
 class Site:

@@ -362,6 +362,11 @@ class _Handler(BaseHTTPRequestHandler):
             answer = json.dumps({"error": error.reason}).encode()
             self._reply(401, answer, wire.sign_reply(key, message_id, now, answer))
             return
+        if behaviour == "0.2" and _is_beyond_0_2(body):
+            received.refused.append("malformed")
+            answer = b'{"error": "malformed", "message": "events[1].kind: unknown"}'
+            self._reply(422, answer, wire.sign_reply(key, message_id, now, answer))
+            return
         answer = wire.encode_reply(received.take(wire.decode_batch(body)))
         if behaviour == "forged":
             key = wire.PushKey.derive("somebody else's key")
@@ -374,6 +379,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+
+def _is_beyond_0_2(body: bytes) -> bool:
+    """Whether a bridge of that version refuses this: it knows neither these kinds nor these fields."""
+    events = json.loads(body)["events"]
+    progress = [event["data"] for event in events if event["kind"] == wire.PROGRESS]
+    progress += [event["data"].get("progress") or {} for event in events if event["kind"] == wire.SNAPSHOT]
+    new = any(event["kind"] in ("files", "feedstock") for event in events)
+    return new or any("layer" in data or "layers" in data for data in progress)
 
 
 def _introduced(received: Received, body: bytes) -> handshake.Answer:

@@ -472,6 +472,8 @@ def test_a_snapshot_in_the_middle_of_a_print_holds_the_job_and_its_progress() ->
         "completion": 12.5,
         "print_time": 30,
         "print_time_left": None,
+        "layer": None,
+        "layers": None,
     }
     assert taken.data["heaters"] == {"tool0": {"actual": 20.0, "target": 0.0}}
 
@@ -509,6 +511,32 @@ def test_a_file_name_that_is_no_utf_8_is_told_as_far_as_it_can_be() -> None:
     assert started.data["file"] == "caf?.gcode"
 
 
+def layer(current: str, total: str = "120") -> dict[str, Any]:
+    return {"updateReason": "layerChanged", "currentLayer": current, "totalLayer": total, "progress": "5"}
+
+
+def test_a_layer_is_told_with_the_next_sample_and_is_a_reason_for_one() -> None:
+    printer = Printer("OPERATIONAL").printing()
+    (told,) = printer.sample(completion=5.0)
+    assert (told.data["layer"], told.data["layers"]) == (None, None)
+    for number in range(1, 50):
+        assert printer.event("DisplayLayerProgress_layerChanged", layer(str(number))) == []
+    (told,) = printer.sample(completion=5.0)
+    assert (told.data["layer"], told.data["layers"]) == (49, 120)
+    assert printer.sample(completion=5.0) == []
+
+
+def test_a_print_does_not_begin_with_the_layer_of_the_one_before() -> None:
+    printer = Printer("OPERATIONAL").printing()
+    printer.event("DisplayLayerProgress_layerChanged", layer("120"))
+    printer.event("PrintDone", {"time": 9.0})
+    printer.event("DisplayLayerProgress_layerChanged", layer("0"))
+    printer.printing()
+    assert printer.sample(completion=0.0)[-1].data["layer"] is None
+    printer.event("DisplayLayerProgress_layerChanged", layer("1"))
+    assert printer.sample(completion=1.0)[-1].data["layer"] == 1
+
+
 def test_nothing_is_sampled_from_a_printer_that_is_not_connected() -> None:
     assert Printer().sample({"tool0": {"actual": 20.0, "target": 0.0}}, completion=5.0) == []
 
@@ -533,6 +561,8 @@ fields = [
     "reason",
     "error",
     "firmwareError",
+    "currentLayer",
+    "totalLayer",
 ]
 payloads = anything | st.fixed_dictionaries({}, optional={field: anything for field in fields})
 

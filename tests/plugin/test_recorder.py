@@ -16,20 +16,24 @@ from octoprint_mesbridge.observer import Observer
 from octoprint_mesbridge.occurrence import Occurrence
 from octoprint_mesbridge.outbox import Outbox
 from octoprint_mesbridge.recorder import Recorder
+from octoprint_mesbridge.stock import Stock
 
 from .test_observer import StillView
 from .test_outbox import damage
 from .test_sender import eventually
+from .test_stock import Shelf
 
 
 class Desk:
     def __init__(self, folder: Path) -> None:
         self.view = StillView()
+        self.supplies = Shelf()
         self.outbox = Outbox(folder / "outbox.db")
         self.stored = threading.Event()
         self.recorder = Recorder(
             Observer("OPERATIONAL"),
             self.view,
+            Stock(self.supplies),
             self.outbox,
             logging.getLogger("mesbridge.test"),
             self.stored.set,
@@ -289,3 +293,74 @@ def test_ending_is_done_when_the_thread_has_ended_and_not_when_the_time_is_over(
     assert not desk.recorder.stop(0.05)
     going_on.set()
     assert desk.recorder.stop(5.0)
+
+
+def files_told(desk: Desk) -> list[list[str]]:
+    events = desk.outbox.next_batch().events
+    return [[file["path"] for file in event.data["files"]] for event in events if event.kind == wire.FILES]
+
+
+def test_files_follow_the_snapshot_at_once(desk: Desk) -> None:
+    desk.supplies.paths = ["a.gcode"]
+    desk.recorder.sample_interval = 60.0
+    desk.recorder.set_recording(True)
+    desk.recorder.start()
+    eventually(lambda: files_told(desk) == [["a.gcode"]], timeout=1.0)
+    kinds = [event.kind for event in desk.outbox.next_batch().events]
+    assert kinds.index(wire.SNAPSHOT) < kinds.index(wire.FILES)
+
+
+def test_a_burst_of_uploads_reads_the_list_a_few_times_and_ends_with_the_truth(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("octoprint_mesbridge.recorder.SETTLED_S", 0.1)
+    desk.recorder.sample_interval = 0.3
+    desk.recorder.set_recording(True)
+    desk.recorder.start()
+    eventually(lambda: desk.supplies.reads == 1)
+    for number in range(500):
+        desk.supplies.paths = [f"{number}.gcode"]
+        desk.recorder.put("UpdatedFiles", {"type": "printables"})
+        time.sleep(0.001)
+    eventually(lambda: files_told(desk) == [["499.gcode"]])
+    assert desk.supplies.reads <= 1 + 500 * 0.01 / 0.3
+
+
+def test_reading_a_list_that_takes_long_is_done_the_more_rarely(desk: Desk) -> None:
+    desk.supplies.takes_s = 0.1
+    desk.recorder.set_recording(True)
+    desk.recorder.start()
+    eventually(lambda: desk.supplies.reads == 1)
+    desk.recorder.put("UpdatedFiles", {})
+    time.sleep(1.5)
+    assert desk.supplies.reads == 1
+
+
+def test_the_list_is_read_on_the_recorders_own_thread_alone(desk: Desk) -> None:
+    desk.recorder.put("UpdatedFiles", {})
+    desk.recorder.set_recording(True)
+    desk.recorder.start()
+    eventually(lambda: desk.supplies.threads)
+    assert desk.supplies.threads == {"mesbridge.recorder"}
+
+
+def test_a_folder_that_cannot_be_read_costs_the_files_only(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk.supplies.fault = OSError("no such folder")
+    desk.supplies.selections = {"SpoolManager": [7]}
+    desk.recorder.set_recording(True)
+    desk.recorder.start()
+    eventually(
+        lambda: wire.FEEDSTOCK in desk.outbox._samples and desk.recorder.refused == {wire.FILES: 1},
+    )
+    desk.recorder.put("PrintStarted", {"name": "a.gcode"})
+    eventually(lambda: desk.kinds() == ["snapshot", "job_started"])
+    assert "no such folder" in caplog.text
+
+
+def test_nobody_looks_at_files_while_nothing_is_to_be_told(desk: Desk) -> None:
+    desk.recorder.start()
+    desk.recorder.put("UpdatedFiles", {})
+    time.sleep(0.2)
+    assert desk.supplies.reads == 0

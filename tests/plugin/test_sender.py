@@ -175,6 +175,56 @@ def test_what_is_no_acknowledgement_is_not_taken_for_one_and_said_in_words(
     assert plant.error() == ""
 
 
+FILES = {"files": [{"path": "a.gcode"}]}
+LAYER = {"run": "1", "completion": 5.0, "layer": 3, "layers": 9}
+
+
+def tell_news(plant: Plant) -> None:
+    """Of each kind that a bridge of 0.2 does not know, between two that it does."""
+    plant.happen()
+    plant.outbox.append(
+        [
+            Occurrence(NOON, wire.FILES, FILES),
+            Occurrence(NOON, wire.PROGRESS, LAYER),
+            Occurrence(NOON, wire.FEEDSTOCK, {"tools": {}}),
+        ]
+    )
+    plant.happen()
+
+
+def test_an_older_bridge_gets_all_but_what_it_does_not_understand(
+    plant: Plant, caplog: pytest.LogCaptureFixture
+) -> None:
+    plant.bridge.received.behaviour = "0.2"
+    tell_news(plant)
+    plant.connect()
+    eventually(lambda: plant.sender.status()["waiting"] == 0)
+    assert plant.arrived() == ["1", "2"]
+    (progress,) = plant.bridge.events([wire.PROGRESS])
+    assert progress.data["completion"] == 5.0
+    assert progress.data["layer"] is None
+    assert plant.bridge.events([wire.FILES, wire.FEEDSTOCK]) == []
+    assert plant.error() == ""
+    tell_news(plant)
+    eventually(lambda: plant.sender.status()["waiting"] == 0)
+    assert plant.bridge.received.refused == ["malformed"], "it is spared what it refused once"
+    assert sum("is older than this plugin" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_an_older_bridge_that_is_upgraded_is_told_the_rest_by_a_snapshot(plant: Plant) -> None:
+    plant.bridge.received.behaviour = "0.2"
+    tell_news(plant)
+    plant.connect()
+    eventually(lambda: plant.sender.status()["waiting"] == 0)
+    plant.bridge.received.behaviour = "503"
+    eventually(plant.error)
+    plant.bridge.received.behaviour = "ok"
+    eventually(lambda: plant.bridge.events([wire.SNAPSHOT]))
+    tell_news(plant)
+    eventually(lambda: plant.bridge.events([wire.FILES]))
+    eventually(lambda: plant.bridge.events([wire.PROGRESS])[-1].data["layer"] == 3)
+
+
 def test_a_key_that_the_bridge_does_not_know_is_said_in_words(plant: Plant) -> None:
     plant.bridge.accept("another key")
     plant.happen()
