@@ -76,6 +76,11 @@ async function main() {
     }
   });
   while (!told.programStates.length || !told.itemStates.length) await new Promise((resolve) => setTimeout(resolve, 20));
+  const control = `/${mach}:MachineryBuildingBlocks/${jobs}:JobManagement/${jobs}:JobOrderControl`;
+  const workMasters = await at(`${control}/${isa}:WorkMaster`);
+  while (!(await session.read({ nodeId: workMasters, attributeId: AttributeIds.Value })).value.value?.length) {
+    await new Promise((resolve) => setTimeout(resolve, 100)); // the file was uploaded a moment ago
+  }
   console.log("watching");
   await over;
   const found = await readAll(session, machine, "", { values: {}, bad: [] });
