@@ -5,6 +5,7 @@ change for the monitored items of an attribute. A NodeId is `s=<name>` for the i
 `s=<name>.<path>` below; monitored items hang on it, and outlive a change of the template.
 """
 
+import struct
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
@@ -148,10 +149,9 @@ class Instance:
         path, a constant or a value of another type.
         """
         node = self._variable(path)
-        assert node.value_type is not None  # noqa: S101 (mypy: a node with a slot has one)
         try:
-            encoded = ua_binary.variant_to_binary(node.value_type.variant(value))
-        except (TypeError, ValueError, OverflowError, AttributeError, ua.UaError) as error:
+            encoded = node.encode(value)
+        except (TypeError, ValueError, OverflowError, AttributeError, struct.error, ua.UaError) as error:
             raise InstanceError(f"{self.name}.{path} cannot hold {value!r}: {error}") from error
         self._store(node, encoded, source_time, status)
 
@@ -246,17 +246,18 @@ class Instance:
         self, node: TemplateNode, encoded: bytes, source_time: datetime | int | None, status: int
     ) -> None:
         slot = node.slot
-        time = ticks_now() if source_time is None else to_ticks(source_time)
+        now = ticks_now()
+        time = now if source_time is None else to_ticks(source_time)
         self._values[slot] = encoded
         self._times[slot] = time
         if status:
             self._statuses[slot] = status
-        else:
+        elif self._statuses:
             self._statuses.pop(slot, None)
         watched = self._watchers.get(node.path)
         watchers = watched and watched.get(Id.Value)
         if watchers:
-            _tell(watchers, Change(encoded, status, time))
+            _tell(watchers, Change(encoded, status, time, now))
 
     @property
     def instances(self) -> Instances:
@@ -265,7 +266,7 @@ class Instance:
 
 
 def _tell(watchers: Watchers, change: Change) -> None:
-    for item in tuple(watchers.values()):
+    for item in watchers.values():
         item.push(change)
 
 

@@ -37,7 +37,8 @@ async def test_a_value_of_another_type_and_a_child_of_another_type_are_found(
     node = paths["Identification.SerialNumber"]
     node.type_definition = ua.NodeId(ua.ObjectIds.AnalogUnitRangeType)
     node.children.clear()
-    paths["Identification.Model"].value_type = paths["Identification.SerialNumber"].value_type
+    model = paths["Identification.Model"]
+    model.value_type, model.encode = node.value_type, node.encode
     machine.write("Identification.Model", "a String where a LocalizedText belongs")
     problems = await walk(client, machine.node_id())
     assert "/2:Identification/2:Model: its value is String, not i=21" in problems
