@@ -20,6 +20,6 @@ async def write_at(rate: float, write: Callable[[int, float], Any]) -> None:
             if written is not None:
                 await written
             done += 1
-            if done % 500 == 0:
+            if done % 100 == 0:
                 await asyncio.sleep(0)
         await asyncio.sleep(0.005)
