@@ -66,6 +66,7 @@ def status_of(pid: int) -> tuple[float, float]:
 
 def start() -> None:
     print("Start of `mesbridge run` until OPC UA listens, and until plugins are heard")
+    print("Targets: 0.8 s and 75 MB; with 1,000 machines 1.5 s and 110 MB")
     print(f"{'machines':>9} {'OPC UA s':>9} {'all s':>7} {'CPU s':>7} {'MB':>7}")
     for count in (1, 100, 1000):
         rows = []

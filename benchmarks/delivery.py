@@ -13,6 +13,7 @@ from benchmarks.bridge import status_of
 from benchmarks.space import PEERS, Contender, running
 
 SECONDS = 8.0
+STEADY_SECONDS = 60.0
 ITEMS = 1000
 INTERVAL = 100.0  # ms
 QUEUE = 100
@@ -31,7 +32,8 @@ def contenders(items: int, rate: float) -> list[Contender]:
 class Subscriber:
     """A client that counts what it is told."""
 
-    def __init__(self, told: dict[str, Any]) -> None:
+    def __init__(self, told: dict[str, Any], interval: float = INTERVAL) -> None:
+        self._interval = interval
         self.client = Client(told["url"], timeout=60)
         self.count = 0
         self._nodes = told["nodes"]
@@ -40,7 +42,9 @@ class Subscriber:
         await self.client.connect()
         session = self.client.uaclient
         wanted = ua.CreateSubscriptionParameters(
-            RequestedPublishingInterval=INTERVAL, RequestedLifetimeCount=10000, RequestedMaxKeepAliveCount=100
+            RequestedPublishingInterval=self._interval,
+            RequestedLifetimeCount=10000,
+            RequestedMaxKeepAliveCount=100,
         )
         subscription = await session.create_subscription(wanted, self._take)
         for first in range(0, len(self._nodes), 1000):
@@ -59,6 +63,26 @@ class Subscriber:
     async def _take(self, result: ua.PublishResult) -> None:
         for notification in result.NotificationMessage.NotificationData or ():
             self.count += len(getattr(notification, "MonitoredItems", ()))
+
+
+class Checker(Subscriber):
+    """A client that notes which of the values, each higher by the number of nodes than the last, did not come."""
+
+    def __init__(self, told: dict[str, Any]) -> None:
+        super().__init__(told)
+        self.lost = 0
+        self._step = len(told["nodes"])
+        self._last: dict[int, float] = {}
+
+    async def _take(self, result: ua.PublishResult) -> None:
+        for notification in result.NotificationMessage.NotificationData or ():
+            for item in getattr(notification, "MonitoredItems", ()):
+                self.count += 1
+                value, last = item.Value.Value.Value, self._last.get(item.ClientHandle)
+                if last is not None:
+                    self.lost += round((value - last) / self._step) - 1
+                if item.Value.StatusCode.is_good():  # what was there before the first change is Uncertain
+                    self._last[item.ClientHandle] = value
 
 
 async def told_to(pid: int, told: dict[str, Any], subscribers: int) -> tuple[float, float]:
@@ -86,6 +110,26 @@ def line(contender: Contender, subscribers: int, asked: float) -> None:
     )
 
 
+async def endure(pid: int, told: dict[str, Any]) -> None:
+    checker = Checker(told)
+    await checker.begin()
+    await asyncio.sleep(5.0)
+    memory, (before, counted) = status_of(pid)[0], (status_of(pid)[1], checker.count)
+    await asyncio.sleep(STEADY_SECONDS)
+    after, used = status_of(pid)
+    print(
+        f"{STEADY_SECONDS:.0f} s: {checker.count - counted} changes told, {checker.lost} lost (target 0),"
+        f" {(used - before) / STEADY_SECONDS:.3f} core (target 0.15), {memory:.1f} MB before and {after:.1f} after"
+    )
+    await checker.client.disconnect()
+
+
+def steady() -> None:
+    """1,000 machines with twelve changes a second each, for a minute."""
+    with running(contenders(4 * MANY_MACHINES, MANY_MACHINES * CHANGES_A_SECOND)[0]) as (pid, told):
+        asyncio.run(endure(pid, told))
+
+
 def run() -> None:
     """Print one line for each server and number of subscribers."""
     print("\nChanges told to clients, publishing interval 100 ms; the writing of the values is included")
@@ -97,3 +141,7 @@ def run() -> None:
             line(contender, subscribers, rate)
     rate = float(MANY_MACHINES * CHANGES_A_SECOND)
     line(contenders(4 * MANY_MACHINES, rate)[0], 1, rate)
+    print(
+        "Targets of the bridge: 12 us a change at 10,000/s and less than node-opcua, 6 us a further subscriber"
+    )
+    steady()

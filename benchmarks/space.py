@@ -106,6 +106,7 @@ async def browsing(pid: int, told: dict[str, Any]) -> tuple[tuple[float, float],
 def run() -> None:
     """Print one line for each server."""
     print("\nThe address space: CPU of the server beside the wall time that a client sees")
+    print("Target of the bridge: 0.2 ms to add a machine")
     print(
         f"{'server':>12} {'machines':>9} {'nodes each':>11} {'MB':>6} {'add ms':>8} {'remove ms':>10}"
         f" {'browse all ms: CPU':>19} {'wall':>7} {'walk one ms: CPU':>17} {'wall':>7}"

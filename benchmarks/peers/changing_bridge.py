@@ -22,7 +22,8 @@ PATHS = [
 
 async def main(items: int, rate: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        server = UmatiServer(OpcUaSettings(port=0, anonymous=True), Path(folder))
+        settings = OpcUaSettings(port=0, anonymous=True, minimum_publishing_interval=0)
+        server = UmatiServer(settings, Path(folder))
         machine = story().machine
         written = []
         for number in range(items // len(PATHS)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import sys
 import time
 from collections.abc import Callable
@@ -18,9 +17,9 @@ async def write_at(rate: float, write: Callable[[int, float], Any]) -> None:
         due = int((time.monotonic() - begin) * rate)
         while done < due:
             written = write(done, float(done + 1))
-            if inspect.isawaitable(written):
+            if written is not None:
                 await written
             done += 1
-            if done % 50 == 0:
+            if done % 100 == 0:
                 await asyncio.sleep(0)
         await asyncio.sleep(0.005)

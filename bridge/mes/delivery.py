@@ -17,7 +17,7 @@ from uuid import uuid4
 
 import structlog
 
-from bridge.mes.client import Client, HttpClient, Outcome, Verdict, machine_path
+from bridge.mes.client import Client, Outcome, Verdict, machine_path
 from bridge.mes.store import STATUS, MesError, Store, Waiting
 from bridge.settings import MesSettings
 
@@ -92,7 +92,7 @@ class Delivery:
         self._settings = settings
         self._store = store
         self._bridge = bridge_id
-        self._client = client or HttpClient(settings)
+        self._client = client or _http_client(settings)
         self._pace = pace or Pace()
         self._clock = clock
         self._log = log.bind(mes=settings.id, url=settings.url)
@@ -399,3 +399,9 @@ _REMEDIES = {
 def _fresh(name: str, what: str) -> str:
     """A key for a request that says how something is, and may rightly be sent again later."""
     return f"{name}:{what}:{uuid4().hex}"
+
+
+def _http_client(settings: MesSettings) -> Client:
+    from bridge.mes.http import HttpClient
+
+    return HttpClient(settings)

@@ -18,6 +18,7 @@ OVERFLOW = 0x480  # info type DataValue, and its Overflow bit (Part 4, 7.39.1)
 SOURCE, SERVER, BOTH, NEITHER = range(4)  # TimestampsToReturn (Part 4, 7.40)
 _VALUE_MASK, _STATUS_MASK, _SOURCE_MASK, _SERVER_MASK = 1, 2, 4, 8
 _TIMES = struct.Struct("<qq").pack
+_USUAL = bytes((_VALUE_MASK | _SOURCE_MASK | _SERVER_MASK,))  # a good value with both times
 _TIME = struct.Struct("<q").pack
 _STATUS = struct.Struct("<I").pack
 _NO_TIME = 0
@@ -51,12 +52,15 @@ class Change:
     def encoded(self, timestamps: int = BOTH, info: int = 0) -> bytes:
         """A DataValue with these timestamps, and the info bits added to its status."""
         if timestamps == BOTH and not info:
-            if self._both is None:
-                self._both = self._encode(BOTH, 0)
-            return self._both
+            both = self._both
+            if both is None:
+                both = self._both = self._encode(BOTH, 0)
+            return both
         return self._encode(timestamps, info)
 
     def _encode(self, timestamps: int, info: int) -> bytes:
+        if self.variant and not self.status and self.source and timestamps == BOTH and not info:
+            return _USUAL + self.variant + _TIMES(self.source, self.server)
         mask, parts = 0, [self.variant]
         if self.variant:
             mask |= _VALUE_MASK

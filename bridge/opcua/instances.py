@@ -5,6 +5,7 @@ change for the monitored items of an attribute. A NodeId is `s=<name>` for the i
 `s=<name>.<path>` below; monitored items hang on it, and outlive a change of the template.
 """
 
+import struct
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
@@ -237,12 +238,10 @@ class Instance:
                     _tell(watchers, Change.of(value))
 
     def _encode(self, node: TemplateNode, value: Any) -> bytes:
-        assert node.value_type is not None  # noqa: S101 (mypy: a node with a slot has one)
         try:
-            encoded: bytes = ua_binary.variant_to_binary(node.value_type.variant(value))
-        except (TypeError, ValueError, OverflowError, AttributeError, ua.UaError) as error:
+            return node.encode(value)
+        except (TypeError, ValueError, OverflowError, AttributeError, struct.error, ua.UaError) as error:
             raise InstanceError(f"{self.name}.{node.path} cannot hold {value!r}: {error}") from error
-        return encoded
 
     def _encoded(self, node: TemplateNode) -> bytes:
         held = self._values[node.slot]
@@ -262,17 +261,18 @@ class Instance:
         self, node: TemplateNode, value: Encoded, source_time: datetime | int | None, status: int
     ) -> None:
         slot = node.slot
-        time = ticks_now() if source_time is None else to_ticks(source_time)
+        now = ticks_now()
+        time = now if source_time is None else to_ticks(source_time)
         self._values[slot] = value
         self._times[slot] = time
         if status:
             self._statuses[slot] = status
-        else:
+        elif self._statuses:
             self._statuses.pop(slot, None)
         watched = self._watchers.get(node.path)
         watchers = watched and watched.get(Id.Value)
         if watchers:
-            _tell(watchers, Change(self._encoded(node), status, time))
+            _tell(watchers, Change(self._encoded(node), status, time, now))
 
     @property
     def instances(self) -> Instances:
@@ -281,7 +281,7 @@ class Instance:
 
 
 def _tell(watchers: Watchers, change: Change) -> None:
-    for item in tuple(watchers.values()):
+    for item in watchers.values():
         item.push(change)
 
 

@@ -84,9 +84,10 @@ class MonitoredItem:
 
     def put(self, what: Any) -> None:
         """Queue a notification, and let linked items report theirs (Part 4, 5.13.1.6)."""
-        if len(self.queue) >= self.queue_size:
+        queue = self.queue
+        if len(queue) >= self.queue_size:
             self._discard()
-        self.queue.append(what)
+        queue.append(what)
         if self.mode == Mode.Reporting:
             self.tell(self)
         for linked in self.links:
@@ -128,7 +129,8 @@ class DataItem(MonitoredItem):
             return
         if self.index_range and change.variant:
             change = self._part_of(change)
-        if self.last is None or self._differs(self.last, change):
+        last = self.last
+        if last is None or self._differs(last, change):
             self.last = change
             self.put(change)
 
@@ -141,7 +143,9 @@ class DataItem(MonitoredItem):
     def take(self, most: int) -> list[bytes]:
         """Up to `most` encoded values, in order; the one beside which others were lost says so."""
         queue, timestamps = self.queue, self.timestamps
-        if not self.overflown and len(queue) <= most:  # nearly always
+        if len(queue) == 1 and most and not self.overflown:  # nearly always
+            taken = [queue.popleft().encoded(timestamps)]
+        elif not self.overflown and len(queue) <= most:
             taken = [change.encoded(timestamps) for change in queue]
             queue.clear()
         else:
@@ -168,14 +172,12 @@ class DataItem(MonitoredItem):
             return True
         if self.trigger == ua.DataChangeTrigger.Status:
             return False
-        if change.variant != last.variant and self._exceeds(last, change):
+        if change.variant != last.variant and (not self.deadband or self._exceeds(last, change)):
             return True
         return self.trigger == ua.DataChangeTrigger.StatusValueTimestamp and change.source != last.source
 
     def _exceeds(self, last: Change, change: Change) -> bool:
         """Whether the value left the deadband around the last reported one (Part 4, 7.22.2)."""
-        if not self.deadband:
-            return True
         before, now = last.decoded.Value, change.decoded.Value
         try:
             if isinstance(now, list):

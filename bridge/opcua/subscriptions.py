@@ -200,10 +200,9 @@ class Subscription:
         data: list[bytes] = []
         size = 0
         events: list[ua.EventFieldList] = []
-        for item in list(self._ready):
-            if room <= 0 or size > FULL:
-                break
-            if item.reports:
+        ready, self._ready = self._ready, {}
+        for item in ready:
+            if room > 0 and size <= FULL and item.reports:
                 taken = item.take(room)
                 room -= len(taken)
                 if isinstance(item, DataItem):
@@ -213,8 +212,8 @@ class Subscription:
                         size += len(value)
                 else:
                     events += taken
-            if not item.reports:
-                del self._ready[item]
+            if item.queue and item.reports:
+                self._ready[item] = None
         if data:
             body = b"".join((_COUNT(len(data) // 2), *data, _NO_DIAGNOSTICS))
             yield ua.ExtensionObject(TypeId=_DATA_CHANGE, Body=body)

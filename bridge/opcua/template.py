@@ -16,7 +16,7 @@ from .errors import TemplateError
 from .names import joined
 from .space import LazyAddressSpace
 from .typetable import SharedValue, good
-from .values import ValueType, value_type
+from .values import ValueType, encoder, value_type
 
 Id = ua.AttributeIds
 Type = ua.VariantType
@@ -37,6 +37,7 @@ class TemplateNode:
         "constant",
         "default",
         "display_name",
+        "encode",
         "extra_references",
         "for_observers",
         "method",
@@ -64,6 +65,7 @@ class TemplateNode:
         self.extra_references = declared.extra_references
         self.attributes: dict[ua.AttributeIds, SharedValue] = {}
         self.value_type: ValueType | None = None
+        self.encode: Callable[[Any], bytes]  # of a variable: gives a value as an encoded Variant
         self.slot = NO_SLOT
         self.default = b""
         self.constant = False
@@ -90,15 +92,12 @@ class Template:
 
     def __init__(self, nodes: dict[str, TemplateNode]) -> None:
         self._nodes = nodes
+        self.paths: Mapping[str, TemplateNode] = MappingProxyType(nodes)
+        """All nodes by path, parents before their children."""
         self.root = nodes[""]
         slots = [node for node in nodes.values() if node.slot != NO_SLOT]
         self.defaults: list[bytes] = [node.default for node in slots]
         self.slots = slots
-
-    @property
-    def paths(self) -> Mapping[str, TemplateNode]:
-        """All nodes by path, parents before their children."""
-        return MappingProxyType(self._nodes)
 
     def on_call(self, path: str, callback: Callback, for_observers: bool = False) -> None:
         """Serve this method on all instances by `await callback(instance, *variants)`.
@@ -224,6 +223,7 @@ class _Maker:
             node.neutral = held is None
             variant = node.value_type.neutral() if held is None else held
             node.constant = declared.fixed and not node.neutral
+        node.encode = encoder(node.value_type)
         node.default = ua_binary.variant_to_binary(variant)
         if not node.constant:
             node.slot = self._slots

@@ -51,14 +51,19 @@ class TypeTable:
             raise ValueError(f"{path} has format {columns['format']}, not {FORMAT}: compile it again")
         self.namespaces: list[str] = columns["namespaces"]
         self.prefixes: dict[str, int] = columns["prefixes"]
-        self._node_ids: list[ua.NodeId | tuple[int, int | str]] = []
+        self._identifiers: list[int | str] = []
+        self._node_namespaces = bytearray()
         self._indexes: list[dict[int | str, int]] = []
         for namespace, identifiers in enumerate(columns["identifiers"]):
-            start = len(self._node_ids)
+            start = len(self._identifiers)
             self._indexes.append(dict(zip(identifiers, range(start, start + len(identifiers)), strict=True)))
-            self._node_ids += ((namespace, identifier) for identifier in identifiers)
-        self._count = len(self._node_ids)
-        self._node_ids += map(tuple, columns["outside"])
+            self._identifiers += identifiers
+            self._node_namespaces += bytes((namespace,)) * len(identifiers)
+        self._count = len(self._identifiers)
+        for namespace, identifier in columns["outside"]:
+            self._identifiers.append(identifier)
+            self._node_namespaces.append(namespace)
+        self._node_ids: dict[int, ua.NodeId] = {}  # those in use, by place
         self._names: list[str] = columns["names"]
         self._browse_namespaces = array("B", columns["browse_namespaces"])
         self._browse_names = array("H", columns["browse_names"])
@@ -88,10 +93,11 @@ class TypeTable:
         return index
 
     def node_id(self, index: int) -> ua.NodeId:
-        held = self._node_ids[index]
-        if isinstance(held, tuple):
-            held = self._node_ids[index] = ua.NodeId(held[1], held[0])
-        return held
+        node_id = self._node_ids.get(index)
+        if node_id is None:
+            node_id = ua.NodeId(self._identifiers[index], self._node_namespaces[index])
+            self._node_ids[index] = node_id
+        return node_id
 
     def node_ids(self) -> list[ua.NodeId]:
         """The ids of all nodes."""

@@ -1,11 +1,15 @@
 """Variants of a data type: which built-in type carries it, and a value that says nothing."""
 
 import dataclasses
+import functools
+import struct
 import uuid
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from asyncua import ua
+from asyncua.ua import ua_binary
 
 from .space import LazyAddressSpace, supertypes
 from .times import EPOCH
@@ -31,6 +35,22 @@ _NEUTRAL: dict[ua.VariantType, Any] = {
     **dict.fromkeys(
         (Type.SByte, Type.Byte, Type.Int16, Type.UInt16, Type.Int32, Type.UInt32, Type.Int64, Type.UInt64), 0
     ),
+}
+
+_NUMBERS: dict[
+    ua.VariantType, tuple[type, str]
+] = {  # by built-in type: Python's type, and how `struct` names it
+    Type.Boolean: (bool, "?"),
+    Type.SByte: (int, "b"),
+    Type.Byte: (int, "B"),
+    Type.Int16: (int, "h"),
+    Type.UInt16: (int, "H"),
+    Type.Int32: (int, "i"),
+    Type.UInt32: (int, "I"),
+    Type.Int64: (int, "q"),
+    Type.UInt64: (int, "Q"),
+    Type.Float: (float, "f"),
+    Type.Double: (float, "d"),
 }
 
 
@@ -67,6 +87,30 @@ class ValueType(NamedTuple):
         if self.built_in is Type.ExtensionObject:
             return ua.Variant(_neutral_structure(self.data_type), Type.ExtensionObject)
         return ua.Variant(_NEUTRAL[self.built_in], self.built_in)
+
+
+@functools.cache
+def encoder(held: ValueType) -> Callable[[Any], bytes]:
+    """What encodes a value, or a Variant, as a Variant of this type (Part 6, 5.2.2.16).
+
+    It raises TypeError, OverflowError, struct.error or UaError for a value that does not fit.
+    """
+
+    def encode(value: Any) -> bytes:
+        encoded: bytes = ua_binary.variant_to_binary(held.variant(value))
+        return encoded
+
+    if held.built_in is None or held.built_in not in _NUMBERS or held.value_rank >= 0:
+        return encode
+    python_type, form = _NUMBERS[held.built_in]
+    pack, built_in = struct.Struct(f"<B{form}").pack, held.built_in.value
+
+    def encode_number(value: Any) -> bytes:
+        if type(value) is ua.Variant and value.VariantType is held.built_in and not value.is_array:
+            value = value.Value
+        return pack(built_in, value) if type(value) is python_type else encode(value)
+
+    return encode_number
 
 
 def value_type(space: LazyAddressSpace, data_type: ua.NodeId, value_rank: int) -> ValueType:

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from bridge import wire
 from bridge.machine import Transition
 from bridge.mes import MesSink
-from bridge.mes.client import HttpClient, read_token
+from bridge.mes.http import HttpClient, read_token
 from bridge.mes.store import MesError
 from bridge.settings import MesSettings
 from tests.bridge.events import Story

@@ -11,6 +11,7 @@ from asyncua.ua import ua_binary
 from bridge.opcua import Instance
 from bridge.opcua.template import TemplateNode
 from bridge.opcua.typetable import SharedValue, good
+from bridge.opcua.values import encoder
 
 from . import value_rules
 from .type_system import Id, TypeSystem
@@ -336,6 +337,7 @@ async def test_a_wrong_value_is_found(client: Client, machine: Instance, wrong: 
         node = machine.template.paths[path]
         assert node.value_type is not None
         node.value_type = node.value_type._replace(built_in=None, value_rank=ua.ValueRank.Any)
+        node.encode = encoder(node.value_type)
         machine.write(path, variant)
     assert problem in await walk(client, machine.node_id())
 
