@@ -3,15 +3,14 @@
 In: the kind of a request, and how it ended. Out: counts, audit events.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from asyncua import ua
 from asyncua.ua.ua_binary import struct_from_binary
 
-from .audit import GOOD, Caller
-
-if TYPE_CHECKING:
-    from .requests import RequestProcessor
+from .audit import GOOD, Audit, Caller
+from .counts import ServerCounts
+from .sessions import Connection, Session
 
 Codes = ua.StatusCodes
 CREATE_SESSION = ua.NodeId(ua.ObjectIds.CreateSessionRequest_Encoding_DefaultBinary)
@@ -32,21 +31,34 @@ _SECURITY = {
 }
 
 
+class Server(Protocol):
+    """Where it is kept."""
+
+    counts: ServerCounts
+    audit: Audit
+
+
+class Processor(Connection, Protocol):
+    """The connection that a request came in on, and its server."""
+
+    session: Session | None
+    iserver: Server
+
+
 def is_about_security(code: int) -> bool:
     """Whether a request was refused because of who asked, or how secure that was."""
     return code in _SECURITY or ua.StatusCode(code).name.startswith("BadCertificate")
 
 
 def note(
-    processor: "RequestProcessor",
+    processor: Processor,
     request_type: ua.NodeId,
     header: Any,
     body: Any,
     status: ua.StatusCode = GOOD,
 ) -> None:
     """Keep what is to be kept of a request; `body` is as it came."""
-    session, server = processor.session, processor.iserver
-    counts = server.diagnostics.counts
+    session, counts = processor.session, processor.iserver.counts
     refused = status.is_bad()
     security = refused and is_about_security(status.value)
     counts.RejectedRequestsCount += refused
@@ -63,18 +75,18 @@ def note(
             _activated(processor, header, body, status)
 
 
-def _created(processor: "RequestProcessor", header: Any, status: ua.StatusCode) -> None:
+def _created(processor: Processor, header: Any, status: ua.StatusCode) -> None:
     server, session = processor.iserver, processor.session
     if session is None or status.is_bad():
         caller = Caller(audit_entry=header.AuditEntryId or "", **_channel(processor))
         server.audit.session_created(caller, 0.0, status)
         return
-    server.diagnostics.counts.CumulatedSessionCount += 1
+    server.counts.CumulatedSessionCount += 1
     session.use(processor)
     server.audit.session_created(session.caller(), 1000 * (session.session_timeout or 0.0))
 
 
-def _activated(processor: "RequestProcessor", header: Any, body: Any, status: ua.StatusCode) -> None:
+def _activated(processor: Processor, header: Any, body: Any, status: ua.StatusCode) -> None:
     server, session = processor.iserver, processor.session
     try:
         token = struct_from_binary(ua.ActivateSessionParameters, body).UserIdentityToken
@@ -91,7 +103,6 @@ def _activated(processor: "RequestProcessor", header: Any, body: Any, status: ua
     server.audit.session_activated(session.caller(claimed), token, status)
 
 
-def _channel(processor: "RequestProcessor") -> dict[str, Any]:
-    connection = processor._connection
-    certificate = connection.security_policy.peer_certificate or b""
-    return {"channel_id": connection.security_token.ChannelId, "certificate": certificate}
+def _channel(processor: Processor) -> dict[str, Any]:
+    certificate = processor.policy.peer_certificate or b""
+    return {"channel_id": processor.channel_id, "certificate": certificate}

@@ -5,80 +5,43 @@ once a second those that are monitored are told.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, fields
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from asyncua import ua
 
 from .changes import Change
+from .counts import ServerCounts
+from .readers import READING
+from .sessions import Session
 from .space import LazyAddressSpace
+from .subscription_services import Subscriptions
 from .subscriptions import Subscription, items_of
 from .typetable import good
-
-if TYPE_CHECKING:
-    from .internal import LazyInternalServer
-    from .sessions import Session
 
 Ids = ua.ObjectIds
 Type = ua.VariantType
 _SUMMARY = "Server_ServerDiagnostics_ServerDiagnosticsSummary"
 _DENIED = ua.StatusCode(ua.StatusCodes.BadUserAccessDenied)
 _LONGEST_TEXT = 256  # of what clients say of themselves
-_COUNTED = {  # the field of a session's diagnostics that counts a service, by the type of its requests
-    ua.NodeId(getattr(Ids, request)): field.name
-    for field in fields(ua.SessionDiagnosticsDataType)
-    if hasattr(Ids, request := f"{field.name.removesuffix('Count')}Request_Encoding_DefaultBinary")
-}
-
-
-@dataclass(slots=True)
-class ServerCounts:
-    """What a ServerDiagnosticsSummaryDataType (Part 5, 12.9) says of the time since the start, by its names."""
-
-    CumulatedSessionCount: int = 0
-    SecurityRejectedSessionCount: int = 0
-    RejectedSessionCount: int = 0
-    SessionTimeoutCount: int = 0
-    SessionAbortCount: int = 0
-    SecurityRejectedRequestsCount: int = 0
-    RejectedRequestsCount: int = 0
-
-
-class RequestCounts:
-    """The requests of one session: all, and those that were refused; by service."""
-
-    def __init__(self) -> None:
-        self._services: dict[str, list[int]] = {}
-        self._total = [0, 0]
-        self.unauthorized = 0
-
-    def count(self, request_type: ua.NodeId, refused: bool) -> None:
-        """One more request."""
-        service = self._services.setdefault(_COUNTED.get(request_type, ""), [0, 0])
-        for counter in (service, self._total):
-            counter[0] += 1
-            counter[1] += refused
-
-    def fields(self) -> dict[str, Any]:
-        """For a SessionDiagnosticsDataType."""
-        counters = {name: counts for name, counts in self._services.items() if name}
-        counters["TotalRequestCount"] = self._total
-        told = {name: ua.ServiceCounterDataType(*counts) for name, counts in counters.items()}
-        return {"UnauthorizedRequestCount": self.unauthorized, **told}
 
 
 class Diagnostics:
     """The values of the diagnostics nodes. Those on security are for whoever may administer the server."""
 
-    def __init__(self, server: "LazyInternalServer", space: LazyAddressSpace) -> None:
-        self.counts = ServerCounts()
-        self._server = server
+    def __init__(
+        self,
+        space: LazyAddressSpace,
+        subscriptions: Subscriptions,
+        sessions: Callable[[], list[Session]],
+        counts: ServerCounts,
+    ) -> None:
         self._space = space
-        self._reader: Session | None = None
-        self._made: dict[ua.NodeId, ua.DataValue] = {}  # for the present reader
+        self._all_subscriptions = subscriptions
+        self._sessions = sessions
+        self._counts = counts
         self._nodes: list[ua.NodeId] = []
 
     def serve(self) -> None:
@@ -101,20 +64,10 @@ class Diagnostics:
         return ua.ServerDiagnosticsSummaryDataType(
             CurrentSessionCount=len(self._sessions()),
             CurrentSubscriptionCount=len(subscriptions),
-            CumulatedSubscriptionCount=self._server.subscription_service.created,
+            CumulatedSubscriptionCount=self._all_subscriptions.created,
             PublishingIntervalCount=len({held.terms.interval for held in subscriptions}),
-            **asdict(self.counts),
+            **asdict(self._counts),
         )
-
-    @contextmanager
-    def read_by(self, session: "Session") -> Iterator[None]:
-        """What is read meanwhile is for this session; each value is made once, however often it is read."""
-        self._reader = session
-        try:
-            yield
-        finally:
-            self._reader = None
-            self._made.clear()
 
     def tell(self) -> None:
         """Tell the monitored items of the diagnostics nodes how things stand."""
@@ -128,13 +81,12 @@ class Diagnostics:
 
     def _show(self, name: str, value: Callable[[], ua.Variant | None]) -> None:
         def made(node_id: ua.NodeId, attribute: ua.AttributeIds) -> ua.DataValue:
-            held = self._made.get(node_id)
-            if held is None:
+            reading = READING.get()
+            made = {} if reading is None else reading.made
+            if node_id not in made:
                 variant = value()
-                held = good(variant) if variant is not None else ua.DataValue(StatusCode=_DENIED)
-                if self._reader is not None:
-                    self._made[node_id] = held
-            return held
+                made[node_id] = good(variant) if variant is not None else ua.DataValue(StatusCode=_DENIED)
+            return made[node_id]
 
         node_id = ua.NodeId(getattr(Ids, name))
         if self._space.set_attribute_value_callback(node_id, ua.AttributeIds.Value, made).is_good():
@@ -144,16 +96,13 @@ class Diagnostics:
         return lambda: ua.Variant(getattr(self.summary(), name), Type.UInt32)
 
     def _security(self) -> ua.Variant | None:
-        reader = self._reader
-        if reader is None or not self._server.may_administer(reader.user):
+        reading = READING.get()
+        if reading is None or not reading.reader.is_operator:
             return None
         return _array(map(of_security, self._sessions()))
 
-    def _sessions(self) -> list["Session"]:
-        return [session for session in self._server._external_sessions.values() if session.is_activated()]
-
     def _subscriptions(self) -> list[Subscription]:
-        return list(self._server.subscription_service.subscriptions.values())
+        return list(self._all_subscriptions.subscriptions.values())
 
 
 def _array(structures: Iterable[Any]) -> ua.Variant:
@@ -164,7 +113,7 @@ def _text(text: str | None) -> str:
     return (text or "")[:_LONGEST_TEXT]
 
 
-def of_session(session: "Session") -> ua.SessionDiagnosticsDataType:
+def of_session(session: Session) -> ua.SessionDiagnosticsDataType:
     """A session's diagnostics (Part 5, 12.11)."""
     asked, client = session.asked, session.asked.ClientDescription
     idle = timedelta(seconds=time.monotonic() - session._last_activity)
@@ -186,12 +135,12 @@ def of_session(session: "Session") -> ua.SessionDiagnosticsDataType:
         ClientLastContactTime=datetime.now(UTC) - idle,
         CurrentSubscriptionsCount=len(subscriptions),
         CurrentMonitoredItemsCount=items_of(subscriptions),
-        CurrentPublishRequestsInQueue=len(session.processor._publish_requests) if session.processor else 0,
+        CurrentPublishRequestsInQueue=session.processor.publish_requests if session.processor else 0,
         **session.counts.fields(),
     )
 
 
-def of_security(session: "Session") -> ua.SessionSecurityDiagnosticsDataType:
+def of_security(session: Session) -> ua.SessionSecurityDiagnosticsDataType:
     """What a session's security rests on (Part 5, 12.12); the certificate is the public one."""
     policy = session.security_policy
     return ua.SessionSecurityDiagnosticsDataType(

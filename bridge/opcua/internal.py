@@ -27,6 +27,7 @@ from .attributes import LazyAttributeService
 from .audit import Audit
 from .bookkeeping import ACTIVATE_SESSION, CREATE_SESSION
 from .connections import LimitedProtocol
+from .counts import ServerCounts
 from .diagnostics import Diagnostics
 from .errors import UsersError
 from .limits import Limits
@@ -39,7 +40,6 @@ from .space import LazyAddressSpace, LazyNodeManagementService
 from .subscription_services import Subscriptions
 from .transport import password_of
 from .trust import TrustList, printable
-from .users import Role
 from .validation import CertificateRefused, application_uris, certificates_in
 from .views import LazyViewService
 
@@ -96,7 +96,8 @@ class LazyInternalServer(InternalServer):
         )
         self.current_time_node = Node(self.isession, CURRENT_TIME)
         self.server_status_node = Node(self.isession, SERVER_STATUS)
-        self.diagnostics = Diagnostics(self, space)
+        self.counts = ServerCounts()
+        self.diagnostics = Diagnostics(space, self.subscription_service, self.activated_sessions, self.counts)
         self.audit: Audit
         self._clock: asyncio.Task[None] | None = None
         self._full = False  # a session was refused because of its number
@@ -121,9 +122,9 @@ class LazyInternalServer(InternalServer):
         session.auth_token = ua.NodeId(secrets.token_bytes(32), 0, ua.NodeIdType.ByteString)
         super().register_external_session(session)
 
-    def may_administer(self, user: User) -> bool:
-        """Whether the user may see what is about other users."""
-        return self.logins.role(user) is Role.OPERATOR
+    def activated_sessions(self) -> list[Session]:
+        """The sessions that a user is in."""
+        return [session for session in self._external_sessions.values() if session.is_activated()]
 
     def decrypt_user_token(
         self, isession: InternalSession, token: ua.UserNameIdentityToken
@@ -203,6 +204,7 @@ class GuardedProcessor(RequestProcessor):
     What a request finds of the instances is what its port's scope says.
     """
 
+    iserver: LazyInternalServer
     scope: Scope | None = None
 
     async def process_message(self, seqhdr: Any, body: Any) -> bool:

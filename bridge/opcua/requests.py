@@ -9,7 +9,7 @@ import math
 import struct
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 from asyncua import ua
@@ -19,11 +19,8 @@ from asyncua.ua import ua_binary
 from asyncua.ua.ua_binary import struct_from_binary
 
 from .bookkeeping import ACTIVATE_SESSION, note
-from .sessions import Session
+from .sessions import Server, Session
 from .transport import StrictProcessor
-
-if TYPE_CHECKING:
-    from .internal import LazyInternalServer
 
 log = structlog.get_logger(__name__)
 
@@ -103,8 +100,18 @@ def limit_decoding() -> None:
 class RequestProcessor(StrictProcessor):
     """asyncua's, for requests within limits, of the connection's own session; with the services it lacks."""
 
-    iserver: "LazyInternalServer"
+    iserver: Server
     session: Session | None
+
+    @property
+    def channel_id(self) -> int:
+        """Of the secure channel."""
+        return int(self._connection.security_token.ChannelId)
+
+    @property
+    def publish_requests(self) -> int:
+        """How many wait for something to tell."""
+        return len(self._publish_requests)
 
     def open_secure_channel(self, algohdr: Any, seqhdr: Any, body: Any) -> None:
         """As before, decoded within limits."""

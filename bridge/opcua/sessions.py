@@ -8,24 +8,24 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from asyncua import ua
 from asyncua.server.internal_session import InternalSession, SessionState
 
-from .audit import Caller
-from .diagnostics import RequestCounts
+from .attributes import LazyAttributeService
+from .audit import Audit, Caller
+from .counts import RequestCounts, ServerCounts
 from .errors import UsersError
 from .instances import InstanceNode
 from .limits import Limits, check_operations
+from .logins import Logins
 from .methods import method_of
-from .subscription_services import SessionSubscriptions
+from .readers import read_by
+from .space import LazyAddressSpace
+from .subscription_services import SessionSubscriptions, Subscriptions
 from .users import Role
-from .views import ContinuationPoints
-
-if TYPE_CHECKING:
-    from .internal import LazyInternalServer
-    from .requests import RequestProcessor
+from .views import ContinuationPoints, LazyViewService
 
 DENIED = ua.CallMethodResult(ua.StatusCode(ua.StatusCodes.BadUserAccessDenied))
 _REMEMBERED_USERS = 10
@@ -42,13 +42,48 @@ def _limited(service: Service, field: str | None = None) -> Service:
     return serve
 
 
+class Server(Protocol):
+    """What a session needs of the server: its services and limits, and where it tells what became of it."""
+
+    aspace: LazyAddressSpace
+    attribute_service: LazyAttributeService
+    view_service: LazyViewService
+    subscription_service: Subscriptions
+    limits: Limits
+    logins: Logins
+    counts: ServerCounts
+    audit: Audit
+
+    def lookup_external_session(self, token: ua.NodeId) -> "Session | None": ...
+
+
+class Connection(Protocol):
+    """What a session needs of the connection that it is at."""
+
+    session: "Session | None"
+
+    @property
+    def policy(self) -> Any: ...
+    @property
+    def channel_id(self) -> int: ...
+    @property
+    def publish_requests(self) -> int: ...
+
+    def get_publish_request(self, subscription_id: int) -> Any: ...
+    async def forward_publish_response(self, result: ua.PublishResult, request: Any) -> None: ...
+    def end_publish_requests(self) -> None: ...
+    def refuse(self, status: int) -> None: ...
+
+
 class Session(InternalSession):
     """A client's session. Each service checks the number of operations before it does any of them.
 
     Roles are asked for at each call, so that a change counts at once.
     """
 
-    def __init__(self, server: "LazyInternalServer", name: Any) -> None:
+    iserver: Server
+
+    def __init__(self, server: Server, name: Any) -> None:
         super().__init__(server, server.aspace, server.subscription_service, name, external=True)
         self.limits: Limits = server.limits
         self.subscription_service = SessionSubscriptions(server.subscription_service, self)
@@ -57,21 +92,20 @@ class Session(InternalSession):
         self.since = datetime.now(UTC)
         self.counts = RequestCounts()
         self.user_names: deque[str] = deque(maxlen=_REMEMBERED_USERS)
-        self.processor: RequestProcessor | None = None
+        self.processor: Connection | None = None
         self.security_policy: Any = None  # of the channel; the certificate stays that of the creation
         self.credential: str | None = None  # what `Logins.credential` was when the user came in
         self.channel_id = 0
         self.audit_entry = ""  # of the request that is served now
         self.end_cause = "Terminated"  # or Timeout, CloseSession
 
-    def use(self, processor: "RequestProcessor") -> None:
+    def use(self, processor: Connection) -> None:
         """The session is at this connection now, and no longer at the one before (Part 4, 5.7.3); note for whom."""
         if self.processor is not None and self.processor is not processor:
             self.processor.session = None
-        connection = processor._connection
         self.processor = processor
-        self.security_policy = connection.security_policy
-        self.channel_id = connection.security_token.ChannelId
+        self.security_policy = processor.policy
+        self.channel_id = processor.channel_id
         try:
             self.credential = self.iserver.logins.credential(self.user)
         except UsersError:
@@ -110,7 +144,7 @@ class Session(InternalSession):
             self.end_cause = "Timeout"
         self.continuation_points.clear()
         await super().close_session(delete_subs)
-        counts = self.iserver.diagnostics.counts
+        counts = self.iserver.counts
         counts.SessionTimeoutCount += self.end_cause == "Timeout"
         counts.SessionAbortCount += self.end_cause == "Terminated"
         self.iserver.audit.session_ended(self.caller(), self.end_cause)
@@ -143,7 +177,7 @@ class Session(InternalSession):
     async def read(self, params: ua.ReadParameters) -> list[ua.DataValue]:
         """Read (Part 4, 5.11.2). UserExecutable (Part 3, 5.7) is what `call` would do."""
         check_operations(params.NodesToRead, self.limits.operations)
-        with self.iserver.diagnostics.read_by(self):
+        with read_by(self):
             values: list[ua.DataValue] = self.iserver.attribute_service.read(params)
         asked = [
             index
