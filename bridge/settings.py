@@ -22,6 +22,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 SAMPLE = Path(__file__).with_name("settings.sample.toml")
+CONNECTIONS_BESIDE_SESSIONS = 10
+"""OPC UA connections without a session: clients that look for endpoints, come back, or log in."""
 
 
 class SettingsError(Exception):
@@ -304,6 +306,14 @@ class _Reader:
             )
         elif push.certificate_file is not None and not push.https:
             self.refuse(("push", "certificate_file"), "is for https: add https = true, or take it out")
+        limits = settings.opcua.limits
+        if limits.connections < limits.sessions + CONNECTIONS_BESIDE_SESSIONS:
+            self.refuse(
+                ("opcua", "limits", "connections"),
+                f"{limits.connections} are too few for {limits.sessions} sessions, each of which has a connection, and"
+                f" {CONNECTIONS_BESIDE_SESSIONS} that ask what there is: give at least"
+                f" {limits.sessions + CONNECTIONS_BESIDE_SESSIONS}, or fewer sessions",
+            )
         seen: set[int] = set()
         for index, mes in enumerate(settings.mes):
             where = ("mes", index)

@@ -90,7 +90,7 @@ class EventTypes:
 class Event:
     """An event as one node emits it. asyncua reads fields as attributes when it evaluates a where clause.
 
-    What is `confidential` is for named users alone. `instance` is the name of the one that it is about, if any.
+    What is `confidential` is for named operators alone. `instance` is the name of the one that it is about, if any.
     """
 
     def __init__(

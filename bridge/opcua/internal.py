@@ -122,6 +122,10 @@ class LazyInternalServer(InternalServer):
         session.auth_token = ua.NodeId(secrets.token_bytes(32), 0, ua.NodeIdType.ByteString)
         super().register_external_session(session)
 
+    def new_session_id(self) -> ua.NodeId:
+        """The NodeId under which the session's diagnostics are found, which no instance has (Part 4, 5.7.2)."""
+        return ua.NodeId(f"session-{secrets.token_hex(8)}", self.aspace.instance_namespace)
+
     def activated_sessions(self) -> list[Session]:
         """The sessions that a user is in."""
         return [session for session in self._external_sessions.values() if session.is_activated()]

@@ -21,7 +21,7 @@ from .instances import InstanceNode
 from .limits import Limits, check_operations
 from .logins import Logins
 from .methods import method_of
-from .readers import read_by
+from .readers import NOBODY, read_by
 from .space import LazyAddressSpace
 from .subscription_services import SessionSubscriptions, Subscriptions
 from .users import Role
@@ -54,6 +54,7 @@ class Server(Protocol):
     counts: ServerCounts
     audit: Audit
 
+    def new_session_id(self) -> ua.NodeId: ...
     def lookup_external_session(self, token: ua.NodeId) -> "Session | None": ...
 
 
@@ -85,6 +86,7 @@ class Session(InternalSession):
 
     def __init__(self, server: Server, name: Any) -> None:
         super().__init__(server, server.aspace, server.subscription_service, name, external=True)
+        self.session_id = server.new_session_id()
         self.limits: Limits = server.limits
         self.subscription_service = SessionSubscriptions(server.subscription_service, self)
         self.continuation_points = ContinuationPoints(self.limits.continuation_points)
@@ -115,6 +117,17 @@ class Session(InternalSession):
     def is_operator(self) -> bool:
         """Whether the user may call the methods of machines."""
         return self.iserver.logins.role(self.user) is Role.OPERATOR
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether nobody else can read what is told."""
+        mode = None if self.security_policy is None else self.security_policy.Mode
+        return mode is ua.MessageSecurityMode.SignAndEncrypt
+
+    def sees(self, session_id: ua.NodeId, user: str | None) -> bool:
+        """Whether the session with this id, of this user, is shown: to operators, itself and the same named user."""
+        own = session_id == self.session_id or (user is not None and user == self.user.name)
+        return own or self.is_operator
 
     def caller(self, claimed_user: str = "") -> Caller:
         """For audit events: the session's user, or else the one that the client claims to be."""
@@ -167,18 +180,25 @@ class Session(InternalSession):
     delete_nodes = _limited(InternalSession.delete_nodes, "NodesToDelete")
     add_references = _limited(InternalSession.add_references)
     delete_references = _limited(InternalSession.delete_references, "ReferencesToDelete")
-    create_monitored_items = _limited(InternalSession.create_monitored_items, "ItemsToCreate")
     modify_monitored_items = _limited(InternalSession.modify_monitored_items, "ItemsToModify")
     set_monitoring_mode = _limited(InternalSession.set_monitoring_mode, "MonitoredItemIds")
     delete_monitored_items = _limited(InternalSession.delete_monitored_items, "MonitoredItemIds")
     set_publishing_mode = _limited(InternalSession.set_publishing_mode, "SubscriptionIds")
     transfer_subscriptions = _limited(InternalSession.transfer_subscriptions, "SubscriptionIds")
 
+    async def create_monitored_items(
+        self, params: ua.CreateMonitoredItemsParameters
+    ) -> list[ua.MonitoredItemCreateResult]:
+        """CreateMonitoredItems (Part 4, 5.13.2). What is shown to some alone is read, not monitored."""
+        check_operations(params.ItemsToCreate, self.limits.operations)
+        with read_by(NOBODY):
+            results: list[ua.MonitoredItemCreateResult] = await super().create_monitored_items(params)
+        return results
+
     async def read(self, params: ua.ReadParameters) -> list[ua.DataValue]:
         """Read (Part 4, 5.11.2). UserExecutable (Part 3, 5.7) is what `call` would do."""
         check_operations(params.NodesToRead, self.limits.operations)
-        with read_by(self):
-            values: list[ua.DataValue] = self.iserver.attribute_service.read(params)
+        values: list[ua.DataValue] = self.iserver.attribute_service.read(params)
         asked = [
             index
             for index, item in enumerate(params.NodesToRead)

@@ -100,6 +100,11 @@ class LazyAddressSpace(AddressSpace):
         self._watchers: dict[int, Watchers] = {}  # where each handle is
         self._instances = instances
 
+    @property
+    def instance_namespace(self) -> int:
+        """The index of the namespace in which nodes come and go."""
+        return self._instances.namespace
+
     def shows(self, target: ua.NodeId) -> bool:
         """Whether a reference to this node leads somewhere for the request that is being served."""
         elsewhere = target.NamespaceIndex != self._instances.namespace
@@ -108,6 +113,10 @@ class LazyAddressSpace(AddressSpace):
     def put(self, node: NodeData) -> None:
         """Add a node."""
         self._nodes[node.nodeid] = node
+
+    def drop(self, node_id: ua.NodeId) -> None:
+        """Take a node of the type table away."""
+        del self._nodes[node_id]
 
     def node(self, node_id: ua.NodeId) -> NodeData:
         """The node, or KeyError."""

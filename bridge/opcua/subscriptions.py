@@ -38,6 +38,9 @@ class Owner(Protocol):
     session_id: ua.NodeId
     user: User
 
+    @property
+    def is_operator(self) -> bool: ...
+
     def take_publish_request(self, subscription_id: int) -> PublishRequest | None: ...
 
     async def answer(self, result: ua.PublishResult, request: PublishRequest) -> None: ...

@@ -1,4 +1,4 @@
-"""Named users who subscribe to the Server object learn who comes, goes and calls methods, and never a secret."""
+"""Operators who subscribe to the Server object learn who comes, goes and calls methods, and never a secret."""
 
 import asyncio
 import hashlib
@@ -46,10 +46,10 @@ async def listen(client: Client, *event_types: int) -> Recorder:
 
 @pytest.fixture
 async def closed(make_server: Any) -> AsyncIterator[OpcUaServer]:
-    """A server with two users, to which anonymous clients may come too."""
+    """A server with an operator and an observer, to which anonymous clients may come too."""
     server = make_server()
-    for name in ("ann", "bob"):
-        server._iserver.logins._users.add(name, PASSWORD)
+    for name, role in (("ann", Role.OPERATOR), ("bob", Role.OBSERVER)):
+        server._iserver.logins._users.add(name, PASSWORD, role)
     await server.start()
     yield server
     await server.stop()
@@ -156,7 +156,6 @@ async def test_a_call_is_told_with_its_arguments_and_how_it_ended(closed: OpcUaS
         ua.CallMethodRequest(owner, machine.node_id(METHOD), [ua.Variant(text, ua.VariantType.String)])
         for text in ("job", "none", long)
     ]
-    closed._iserver.logins._users.set_role("ann", Role.OPERATOR)
     await ann.uaclient.call(calls)
     done, failed, large = await told.next(), await told.next(), await told.next()
     assert (done.SourceNode, done.SourceName, done.MethodId) == (
@@ -180,29 +179,37 @@ async def test_the_clients_own_entry_id_is_kept(closed: OpcUaServer, ann: Client
     assert (await told.next()).ClientAuditEntryId == "entry 42"
 
 
-async def test_a_call_that_is_not_for_the_users_role_is_told_too(closed: OpcUaServer, ann: Client) -> None:
+async def test_a_call_that_is_not_for_the_users_role_is_told_too(
+    closed: OpcUaServer, ann: Client, tmp_path: Path
+) -> None:
     machine = closed.add_instance("m1", "One", machine_template(closed), closed.node_id("mach", 1001))
     told = await listen(ann, Ids.AuditUpdateMethodEventType)
     owner, method = machine.node_id(METHOD.rpartition(".")[0]), machine.node_id(METHOD)
-    (result,) = await ann.uaclient.call([ua.CallMethodRequest(owner, method)])
+    async with secure_client(closed, tmp_path / "bob", Mode, "bob", PASSWORD) as bob:
+        (result,) = await bob.uaclient.call([ua.CallMethodRequest(owner, method)])
     assert result.StatusCode.value == Codes.BadUserAccessDenied
     denied = await told.next()
     assert (denied.SourceNode, denied.MethodId, denied.Status) == (owner, method, False)
     assert denied.StatusCodeId.value == Codes.BadUserAccessDenied
 
 
-async def test_who_has_no_name_learns_nothing(closed: OpcUaServer, ann: Client) -> None:
-    async with Client(closed.endpoint_url) as nobody:
+async def test_who_is_no_operator_or_has_no_name_learns_nothing(
+    closed: OpcUaServer, ann: Client, tmp_path: Path
+) -> None:
+    async with (
+        Client(closed.endpoint_url) as nobody,
+        secure_client(closed, tmp_path / "bob", Mode, "bob", PASSWORD) as bob,
+    ):
         machine = closed.add_instance("m1", "One", machine_template(closed), closed.node_id("mach", 1001))
         told = await listen(ann, Ids.AuditUpdateMethodEventType)
-        hidden = await listen(nobody, Ids.BaseEventType)
+        hidden = [await listen(one, Ids.BaseEventType) for one in (nobody, bob)]
         call = ua.CallMethodRequest(ua.NodeId(Ids.Server), ua.NodeId(Ids.Server))
         await ann.uaclient.call([call])
         await told.next()
         closed.emit_event(
             machine, [""], ua.NodeId(Ids.BaseEventType), {"Message": ua.LocalizedText("public")}
         )
-        assert (await hidden.next()).Message.Text == "public"
+        assert [(await one.next()).Message.Text for one in hidden] == ["public", "public"]
 
 
 def test_tokens_lose_their_secrets() -> None:

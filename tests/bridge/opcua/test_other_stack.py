@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from asyncua import Client, ua
 
-from bridge.opcua import OpcUaServer
+from bridge.opcua import OpcUaServer, Role
 from tests import needs
 
 from .conftest import PASSWORD, machine_template
@@ -22,7 +22,7 @@ async def test_node_opcua_browses_in_portions_reads_parts_and_diagnostics_and_is
     make_server, tmp_path: Path
 ) -> None:
     server: OpcUaServer = make_server()
-    server._iserver.logins._users.add("ann", PASSWORD)
+    server._iserver.logins._users.add("ann", PASSWORD, Role.OPERATOR)
     await server.start()
     machine = server.add_instance("m1", "One", machine_template(server), server.node_id("mach", 1001))
     types = ua.NodeId(ua.ObjectIds.BaseObjectType)
@@ -55,6 +55,7 @@ async def test_node_opcua_browses_in_portions_reads_parts_and_diagnostics_and_is
         assert told["none"] == "BadIndexRangeNoData"
         assert (told["sessions"], len(told["reads"])) == (2, 2)
         assert told["subscriptions"] == 0
+        assert sorted(told["security"]) == [["", "UA Binary", "opc.tcp"], ["ann", "UA Binary", "opc.tcp"]]
         assert told["audit"] == {
             "SourceName": "Attribute/Call",
             "ClientUserId": "ann",
