@@ -11,10 +11,12 @@ from asyncua.ua.ua_binary import struct_from_binary
 from .audit import GOOD, Audit, Caller
 from .counts import ServerCounts
 from .sessions import Connection, Session
+from .user_certificates import claimed_user
 
 Codes = ua.StatusCodes
 CREATE_SESSION = ua.NodeId(ua.ObjectIds.CreateSessionRequest_Encoding_DefaultBinary)
 ACTIVATE_SESSION = ua.NodeId(ua.ObjectIds.ActivateSessionRequest_Encoding_DefaultBinary)
+_MECHANISMS = {ua.UserNameIdentityToken: "UserName", ua.X509IdentityToken: "Certificate"}
 _SECURITY = {
     Codes.BadUserAccessDenied,
     Codes.BadIdentityTokenInvalid,
@@ -93,14 +95,14 @@ def _activated(processor: Processor, header: Any, body: Any, status: ua.StatusCo
     except Exception:  # noqa: BLE001 (bytes of strangers may cause any; the answer told so)
         token = None
     if session is None:
-        caller = Caller(audit_entry=header.AuditEntryId or "", **_channel(processor))
+        caller = Caller(claimed_user(token), audit_entry=header.AuditEntryId or "", **_channel(processor))
         server.audit.session_activated(caller, token, status)
         return
-    claimed = getattr(token, "UserName", None) or ""
     if not status.is_bad():
         session.use(processor)
         session.user_names.append(session.user.name or "")
-    server.audit.session_activated(session.caller(claimed), token, status)
+        session.authentication = _MECHANISMS.get(type(token), "Anonymous")
+    server.audit.session_activated(session.caller(claimed_user(token)), token, status)
 
 
 def _channel(processor: Processor) -> dict[str, Any]:

@@ -177,7 +177,7 @@ def of_security(session: Session) -> SecurityDiagnostics:
         SessionId=session.session_id,
         ClientUserIdOfSession=session.user.name or "",
         ClientUserIdHistory=list(session.user_names),
-        AuthenticationMechanism="UserName" if session.user.name else "Anonymous",
+        AuthenticationMechanism=session.authentication,
         SecurityMode=policy.Mode,
         SecurityPolicyUri=policy.URI,
         ClientCertificate=policy.peer_certificate or b"",

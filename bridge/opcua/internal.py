@@ -18,10 +18,12 @@ from asyncua import Node, ua
 from asyncua.common.connection import TransportLimits
 from asyncua.common.utils import ServiceError
 from asyncua.crypto.permission_rules import User, UserRole
+from asyncua.crypto.security_policies import SecurityPolicyAes256Sha256RsaPss
 from asyncua.server.binary_server_asyncio import BinaryServer
 from asyncua.server.history import HistoryManager
 from asyncua.server.internal_server import InternalServer
 from asyncua.server.internal_session import InternalSession
+from cryptography.hazmat.primitives import serialization
 
 from .attributes import LazyAttributeService
 from .audit import Audit
@@ -40,6 +42,7 @@ from .space import LazyAddressSpace, LazyNodeManagementService
 from .subscription_services import Subscriptions
 from .transport import password_of
 from .trust import TrustList, printable
+from .user_certificates import ProvenCertificate, prove
 from .validation import CertificateRefused, application_uris, certificates_in
 from .views import LazyViewService
 
@@ -52,6 +55,8 @@ _DISCOVERY = {  # what needs neither security nor a session (Part 4, 5.5)
     ua.NodeId(ua.ObjectIds.GetEndpointsRequest_Encoding_DefaultBinary),
     ua.NodeId(ua.ObjectIds.CloseSecureChannelRequest_Encoding_DefaultBinary),
 }
+STRONGEST = SecurityPolicyAes256Sha256RsaPss
+"""The policy whose signature a user's certificate needs on a channel without security: the first that is offered."""
 _SHORTEST_NONCE = 32  # bytes (Part 4, 5.7.2)
 _REGISTRATION = {  # this is no discovery server: nobody registers others here
     ua.NodeId(ua.ObjectIds.RegisterServerRequest_Encoding_DefaultBinary),
@@ -81,7 +86,11 @@ class LazyInternalServer(InternalServer):
         self.allow_remote_admin = False
         self.anonymous = anonymous
         self.disabled_clock = True  # ours below can be stopped at once
-        tokens = [ua.UserNameIdentityToken, *([ua.AnonymousIdentityToken] if anonymous else [])]
+        tokens = [
+            ua.UserNameIdentityToken,
+            ua.X509IdentityToken,
+            *([ua.AnonymousIdentityToken] if anonymous else []),
+        ]
         self.supported_tokens = tuple(tokens)
         # Made again, since asyncua's constructor made them on an address space of its own.
         self.aspace = space
@@ -135,6 +144,17 @@ class LazyInternalServer(InternalServer):
     ) -> tuple[str, str]:
         """In place of asyncua's, which takes weak encryption and passwords recorded in other sessions."""
         return token.UserName or "", password_of(token, self.private_key, isession.nonce or b"")
+
+    def challenge(self, session: InternalSession) -> bytes:
+        """What a user's key must sign: this server's certificate and the nonce it gave last (Part 4, 5.7.3)."""
+        own: bytes = self.certificate.public_bytes(serialization.Encoding.DER)
+        return own + (session.nonce or b"")
+
+    def verify_x509_token(
+        self, isession: InternalSession, token: ua.X509IdentityToken, signature: ua.SignatureData
+    ) -> ProvenCertificate:
+        """In place of asyncua's, which takes SHA-1 and certificates of any time."""
+        return prove(token, signature, self.challenge(isession))
 
     async def recheck_certificates(self) -> None:
         """End the connections of clients whose certificate may not be used any more."""
@@ -230,7 +250,7 @@ class GuardedProcessor(RequestProcessor):
             await self.iserver.make_room()
         if typeid == ACTIVATE_SESSION:
             session = self.session or self.iserver.lookup_external_session(requesthdr.AuthenticationToken)
-            await self._let_in(session, decoded(ua.ActivateSessionParameters, body).UserIdentityToken)
+            await self._let_in(session, decoded(ua.ActivateSessionParameters, body))
 
     def _check_client(self, params: ua.CreateSessionParameters) -> None:
         """The certificate is the channel's, and the application the one that it names (Part 4, 5.7.2)."""
@@ -252,9 +272,15 @@ class GuardedProcessor(RequestProcessor):
             self.iserver.trust.tell(own, wrong, self._address)
             raise ServiceError(wrong.status)
 
-    async def _let_in(self, session: Session, token: Any) -> None:
+    async def _let_in(self, session: Session, params: ua.ActivateSessionParameters) -> None:
         """Refuse who may not come in; asyncua asks for the password again, and gets the same answer at once."""
-        name = None
+        name, token = None, params.UserIdentityToken
+        if isinstance(token, ua.X509IdentityToken):
+            algorithm = self.policy.AsymmetricSignatureURI or STRONGEST.AsymmetricSignatureURI
+            challenge = self.iserver.challenge(session)
+            name = await self.iserver.logins.admit_certificate(
+                self._address, lambda: prove(token, params.UserTokenSignature, challenge, [algorithm])
+            )
         if isinstance(token, ua.UserNameIdentityToken):
             if not token.EncryptionAlgorithm and self.policy.Mode != ua.MessageSecurityMode.SignAndEncrypt:
                 raise ServiceError(ua.StatusCodes.BadIdentityTokenInvalid)  # a password for all to read

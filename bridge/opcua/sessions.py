@@ -97,6 +97,7 @@ class Session(InternalSession):
         self.processor: Connection | None = None
         self.security_policy: Any = None  # of the channel; the certificate stays that of the creation
         self.credential: str | None = None  # what `Logins.credential` was when the user came in
+        self.authentication = "Anonymous"  # or UserName, Certificate
         self.channel_id = 0
         self.audit_entry = ""  # of the request that is served now
         self.end_cause = "Terminated"  # or Timeout, CloseSession
