@@ -121,6 +121,33 @@ async def test_refusals_of_one_address_wait_and_who_is_right_does_not(
     waits.cancel()
 
 
+async def test_audit_events_say_who_came_and_who_wanted_to(server: OpcUaServer, tmp_path: Path) -> None:
+    async with await by_certificate(server, USER, tmp_path) as client:
+        told: asyncio.Queue[Any] = asyncio.Queue()
+        subscription = await client.create_subscription(10, Events(told))
+        kind = client.get_node(ua.NodeId(ua.ObjectIds.AuditActivateSessionEventType))
+        await subscription.subscribe_events(client.nodes.server, [kind])
+        with pytest.raises(ua.UaStatusCodeError):
+            await (await by_certificate(server, STRANGER, tmp_path)).connect()
+        refused = await asyncio.wait_for(told.get(), PATIENCE)
+        assert (refused.ClientUserId, refused.Status) == ("CN=stranger", False)
+        assert refused.StatusCodeId.value == Codes.BadIdentityTokenRejected
+        async with await by_certificate(server, USER, tmp_path):
+            done = await asyncio.wait_for(told.get(), PATIENCE)
+        assert (done.ClientUserId, done.Status) == ("carla", True)
+        assert done.UserIdentityToken.CertificateData == USER.der
+
+
+class Events:
+    """Puts the events that a subscription tells into a queue."""
+
+    def __init__(self, told: asyncio.Queue[Any]) -> None:
+        self.told = told
+
+    def event_notification(self, event: Any) -> None:
+        self.told.put_nowait(event)
+
+
 async def test_a_certificate_of_the_channel_is_nobodys(server: OpcUaServer) -> None:
     logins = server._iserver.logins
     assert (
