@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     actions = user.add_subparsers(title="actions", required=True, metavar="ACTION")
     roles = ("observer", "operator")
     for action, text in (
-        ("add", "add a user, or change its password"),
+        ("add", "add a user, or change its password or certificate"),
         ("list", "show the users and their roles"),
         ("set-role", "say whether a user only looks (observer) or also calls methods (operator)"),
         ("remove", "remove a user; its sessions end"),
@@ -72,6 +72,12 @@ def _parser() -> argparse.ArgumentParser:
             one.add_argument("name", metavar="NAME")
         if action == "add":
             one.add_argument("--role", choices=roles, help="default: observer, or the one that it has")
+            one.add_argument(
+                "--certificate",
+                type=Path,
+                metavar="FILE",
+                help="log in with this certificate, not a password",
+            )
         if action == "set-role":
             one.add_argument("role", choices=roles, metavar="ROLE", help=" or ".join(roles))
         one.add_argument("--settings", type=Path, metavar="FILE", help="the bridge's own settings, TOML")
@@ -169,7 +175,11 @@ def _user(options: argparse.Namespace) -> int:
     from bridge import users
 
     return users.run(
-        options.action, getattr(options, "name", ""), getattr(options, "role", None), options.settings
+        options.action,
+        getattr(options, "name", ""),
+        getattr(options, "role", None),
+        options.settings,
+        getattr(options, "certificate", None),
     )
 
 

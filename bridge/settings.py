@@ -23,6 +23,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 SAMPLE = Path(__file__).with_name("settings.sample.toml")
+CONNECTIONS_BESIDE_SESSIONS = 10
+"""OPC UA connections without a session: clients that look for endpoints, come back, or log in."""
 
 
 class SettingsError(Exception):
@@ -341,10 +343,12 @@ class _Reader:
         elif push.certificate_file is not None and not push.https:
             self.refuse(("push", "certificate_file"), "is for https: add https = true, or take it out")
         limits = settings.opcua.limits
-        if limits.connections < limits.sessions:
+        least = limits.sessions + CONNECTIONS_BESIDE_SESSIONS
+        if limits.connections < least:
             self.refuse(
                 ("opcua", "limits", "connections"),
-                f"must be at least as many as sessions, {limits.sessions}: each session has a connection of its own",
+                f"{limits.connections} are too few for {limits.sessions} sessions, each of which has a connection,"
+                f" and {CONNECTIONS_BESIDE_SESSIONS} that ask what there is: give at least {least}, or fewer sessions",
             )
         for index, machine in enumerate(settings.machine):
             for key in ("tool", "identifier"):

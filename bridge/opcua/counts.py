@@ -1,4 +1,7 @@
-"""What the server counts (Part 5, 12.9 and 12.11): requests and sessions, since the start or in one session."""
+"""What the server counts of requests and sessions for its diagnostics (Part 5, 12.9 and 12.11).
+
+In: that something happened. Out: the fields of the standard's structures.
+"""
 
 from dataclasses import dataclass, fields
 from typing import Any

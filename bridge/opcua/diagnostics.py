@@ -5,9 +5,8 @@ once a second those that are monitored are told.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, fields
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,6 +14,7 @@ from asyncua import ua
 
 from .changes import Change
 from .counts import ServerCounts
+from .readers import NOBODY, READING, made_once, read_by
 from .sessions import Session
 from .space import LazyAddressSpace
 from .subscription_services import Subscriptions
@@ -25,42 +25,62 @@ Ids = ua.ObjectIds
 Type = ua.VariantType
 _SUMMARY = "Server_ServerDiagnostics_ServerDiagnosticsSummary"
 _DENIED = ua.StatusCode(ua.StatusCodes.BadUserAccessDenied)
+_INSECURE = ua.StatusCode(ua.StatusCodes.BadSecurityModeInsufficient)
 _LONGEST_TEXT = 256  # of what clients say of themselves
 
 
-class Diagnostics:
-    """The values of the diagnostics nodes. Those on security are for operators.
+@dataclass(slots=True)
+class SecurityDiagnostics:
+    """A SessionSecurityDiagnosticsDataType (Part 5, 12.12); asyncua's own tells the text Encoding as a byte mask."""
 
-    `sessions` gives all that there are, activated or not.
-    """
+    SessionId: ua.NodeId = field(default_factory=ua.NodeId)
+    ClientUserIdOfSession: ua.String = None
+    ClientUserIdHistory: list[ua.String] = field(default_factory=list)
+    AuthenticationMechanism: ua.String = None
+    Encoding_: ua.String = "UA Binary"
+    TransportProtocol: ua.String = "opc.tcp"
+    SecurityMode: ua.MessageSecurityMode = ua.MessageSecurityMode.Invalid
+    SecurityPolicyUri: ua.String = None
+    ClientCertificate: ua.ByteString = None
+
+
+ua.register_extension_object(
+    "SessionSecurityDiagnosticsDataType",
+    ua.NodeId(Ids.SessionSecurityDiagnosticsDataType_Encoding_DefaultBinary),
+    SecurityDiagnostics,
+    ua.NodeId(Ids.SessionSecurityDiagnosticsDataType),
+)
+
+
+class Diagnostics:
+    """The values of the diagnostics nodes. Those on security are for whoever may administer the server."""
 
     def __init__(
         self,
         space: LazyAddressSpace,
-        sessions: Callable[[], Iterable[Session]],
         subscriptions: Subscriptions,
+        sessions: Callable[[], list[Session]],
+        counts: ServerCounts,
     ) -> None:
-        self.counts = ServerCounts()
         self._space = space
-        self._all_sessions = sessions
         self._all_subscriptions = subscriptions
-        self._reader: Session | None = None
-        self._made: dict[ua.NodeId, ua.DataValue] = {}  # for the present reader
+        self._sessions = sessions
+        self._counts = counts
         self._nodes: list[ua.NodeId] = []
 
     def serve(self) -> None:
         """Put the values into the address space."""
         self._show(_SUMMARY, lambda: ua.Variant(self.summary(), Type.ExtensionObject))
-        for field in fields(ua.ServerDiagnosticsSummaryDataType):
-            self._show(f"{_SUMMARY}_{field.name}", self._count(field.name))
+        for part in fields(ua.ServerDiagnosticsSummaryDataType):
+            self._show(f"{_SUMMARY}_{part.name}", self._count(part.name))
         sessions = "Server_ServerDiagnostics_SessionsDiagnosticsSummary"
-        self._show(f"{sessions}_SessionDiagnosticsArray", lambda: _array(map(of_session, self._sessions())))
+        self._show(f"{sessions}_SessionDiagnosticsArray", lambda: array_of(map(of_session, self._sessions())))
         self._show(f"{sessions}_SessionSecurityDiagnosticsArray", self._security)
         self._show(
             "Server_ServerDiagnostics_SubscriptionDiagnosticsArray",
-            lambda: _array(map(of_subscription, self._subscriptions())),
+            lambda: array_of(map(of_subscription, self._subscriptions())),
         )
-        self._show("Server_ServerDiagnostics_SamplingIntervalDiagnosticsArray", lambda: _array(()))
+        self._show("Server_ServerDiagnostics_SamplingIntervalDiagnosticsArray", lambda: array_of(()))
 
     def summary(self) -> ua.ServerDiagnosticsSummaryDataType:
         """The whole server."""
@@ -70,37 +90,23 @@ class Diagnostics:
             CurrentSubscriptionCount=len(subscriptions),
             CumulatedSubscriptionCount=self._all_subscriptions.created,
             PublishingIntervalCount=len({held.terms.interval for held in subscriptions}),
-            **asdict(self.counts),
+            **asdict(self._counts),
         )
-
-    @contextmanager
-    def read_by(self, session: Session) -> Iterator[None]:
-        """What is read meanwhile is for this session; each value is made once, however often it is read."""
-        self._reader = session
-        try:
-            yield
-        finally:
-            self._reader = None
-            self._made.clear()
 
     def tell(self) -> None:
         """Tell the monitored items of the diagnostics nodes how things stand."""
         for node_id in self._nodes:
             attribute = self._space.node(node_id).attributes[ua.AttributeIds.Value]
             if attribute.datachange_callbacks:
-                value = self._space.read_attribute_value(node_id, ua.AttributeIds.Value)
+                with read_by(NOBODY):
+                    value = self._space.read_attribute_value(node_id, ua.AttributeIds.Value)
                 change = Change.of(value)
                 for item in attribute.datachange_callbacks.values():
                     item.push(change)
 
-    def _show(self, name: str, value: Callable[[], ua.Variant | None]) -> None:
+    def _show(self, name: str, value: Callable[[], ua.Variant | ua.StatusCode]) -> None:
         def made(node_id: ua.NodeId, attribute: ua.AttributeIds) -> ua.DataValue:
-            held = self._made.get(node_id)
-            if held is None:
-                variant = value()
-                held = good(variant) if variant is not None else ua.DataValue(StatusCode=_DENIED)
-                if self._reader is not None:
-                    self._made[node_id] = held
+            held: ua.DataValue = made_once(node_id, lambda: value_of(value()))
             return held
 
         node_id = ua.NodeId(getattr(Ids, name))
@@ -110,24 +116,30 @@ class Diagnostics:
     def _count(self, name: str) -> Callable[[], ua.Variant]:
         return lambda: ua.Variant(getattr(self.summary(), name), Type.UInt32)
 
-    def _security(self) -> ua.Variant | None:
-        reader = self._reader
-        if reader is None or not reader.is_operator:
-            return None
-        return _array(map(of_security, self._sessions()))
-
-    def _sessions(self) -> list[Session]:
-        return [session for session in self._all_sessions() if session.is_activated()]
+    def _security(self) -> ua.Variant | ua.StatusCode:
+        reading = READING.get()
+        if reading is None or not reading.reader.is_operator:
+            return _DENIED
+        if not reading.reader.is_encrypted:
+            return _INSECURE
+        return array_of(map(of_security, self._sessions()))
 
     def _subscriptions(self) -> list[Subscription]:
         return list(self._all_subscriptions.subscriptions.values())
 
 
-def _array(structures: Iterable[Any]) -> ua.Variant:
+def value_of(made: ua.Variant | ua.StatusCode) -> ua.DataValue:
+    """What a node tells: the value, or why there is none."""
+    return ua.DataValue(StatusCode=made) if isinstance(made, ua.StatusCode) else good(made)
+
+
+def array_of(structures: Iterable[Any]) -> ua.Variant:
+    """A value of these structures."""
     return ua.Variant(list(structures), Type.ExtensionObject, is_array=True)
 
 
-def _text(text: str | None) -> str:
+def shown(text: str | None) -> str:
+    """What a client says of itself, no longer than is useful."""
     return (text or "")[:_LONGEST_TEXT]
 
 
@@ -138,35 +150,34 @@ def of_session(session: Session) -> ua.SessionDiagnosticsDataType:
     subscriptions = session.subscription_service.subscriptions.values()
     return ua.SessionDiagnosticsDataType(
         SessionId=session.session_id,
-        SessionName=_text(asked.SessionName),
+        SessionName=shown(asked.SessionName),
         ClientDescription=ua.ApplicationDescription(
-            ApplicationUri=_text(client.ApplicationUri),
-            ProductUri=_text(client.ProductUri),
-            ApplicationName=ua.LocalizedText(_text(client.ApplicationName.Text)),
+            ApplicationUri=shown(client.ApplicationUri),
+            ProductUri=shown(client.ProductUri),
+            ApplicationName=ua.LocalizedText(shown(client.ApplicationName.Text)),
             ApplicationType=client.ApplicationType,
         ),
-        ServerUri=_text(asked.ServerUri),
-        EndpointUrl=_text(asked.EndpointUrl),
+        ServerUri=shown(asked.ServerUri),
+        EndpointUrl=shown(asked.EndpointUrl),
         ActualSessionTimeout=1000 * (session.session_timeout or 0.0),
         MaxResponseMessageSize=asked.MaxResponseMessageSize,
         ClientConnectionTime=session.since,
         ClientLastContactTime=datetime.now(UTC) - idle,
         CurrentSubscriptionsCount=len(subscriptions),
         CurrentMonitoredItemsCount=items_of(subscriptions),
-        CurrentPublishRequestsInQueue=len(session.processor._publish_requests) if session.processor else 0,
+        CurrentPublishRequestsInQueue=session.processor.publish_requests if session.processor else 0,
         **session.counts.fields(),
     )
 
 
-def of_security(session: Session) -> ua.SessionSecurityDiagnosticsDataType:
+def of_security(session: Session) -> SecurityDiagnostics:
     """What a session's security rests on (Part 5, 12.12); the certificate is the public one."""
     policy = session.security_policy
-    return ua.SessionSecurityDiagnosticsDataType(
+    return SecurityDiagnostics(
         SessionId=session.session_id,
         ClientUserIdOfSession=session.user.name or "",
         ClientUserIdHistory=list(session.user_names),
-        AuthenticationMechanism="UserName" if session.user.name else "Anonymous",
-        TransportProtocol="opc.tcp",
+        AuthenticationMechanism=session.authentication,
         SecurityMode=policy.Mode,
         SecurityPolicyUri=policy.URI,
         ClientCertificate=policy.peer_certificate or b"",

@@ -20,6 +20,7 @@ from .errors import InstanceError
 from .model_changes import ModelChange
 from .names import escaped
 from .ports import SCOPE
+from .roles import role_permissions, user_role_permissions
 from .space import LazyAddressSpace, Watchers
 from .template import NO_SLOT, Template, TemplateNode
 from .times import ticks_now, to_datetime, to_ticks
@@ -32,6 +33,7 @@ ModelChanged = Callable[[str, ua.NodeId, Sequence[ModelChange]], None]  # instan
 Type = ua.VariantType
 UNWRITTEN = 0  # the time of a value that nobody wrote yet
 NOTHING = ua.Variant()
+_OF_EVERY_NODE = {Id.NodeId, Id.RolePermissions, Id.UserRolePermissions}
 
 
 class Instances:
@@ -41,6 +43,9 @@ class Instances:
         self.namespace = namespace
         self.space: LazyAddressSpace
         self.model_changed: ModelChanged = lambda instance, folder, changes: None
+        self.elsewhere: Callable[[str], Instance | None] = lambda part: (
+            None
+        )  # instances that are not held here
         self._by_part: dict[str, Instance] = {}  # by escaped name, the first part of NodeIds
 
     def get(self, name: str) -> "Instance":
@@ -50,14 +55,21 @@ class Instances:
             raise InstanceError(f"there is no instance {name!r}")
         return instance
 
-    def add(self, name: str, display_name: str, template: Template, parent: ua.NodeId) -> "Instance":
+    def add(
+        self,
+        name: str,
+        display_name: str,
+        template: Template,
+        parent: ua.NodeId,
+        kind: "type[Instance] | None" = None,
+    ) -> "Instance":
         """A new instance below a node of the type table, by Organizes."""
         if not name:
             raise InstanceError("an instance needs a name")
         part = escaped(name)
         if part in self._by_part:
             raise InstanceError(f"there is an instance {name!r} already: names must differ")
-        instance = self._by_part[part] = Instance(self, name, display_name, template, parent)
+        instance = self._by_part[part] = (kind or Instance)(self, name, display_name, template, parent)
         root = template.root
         self.space.node(parent).references.append(
             ua.ReferenceDescription(
@@ -91,10 +103,13 @@ class Instances:
             return None
         part, _, path = identifier.partition(".")
         instance = self._by_part.get(part)
+        if instance is not None:
+            scope = SCOPE.get()
+            if scope is not None and instance.name not in scope:
+                return None
+        else:
+            instance = self.elsewhere(part)
         if instance is None or (not path and len(part) != len(identifier)):
-            return None
-        scope = SCOPE.get()
-        if scope is not None and instance.name not in scope:
             return None
         node = instance.template.paths.get(path)
         return None if node is None else InstanceNode(instance, node)
@@ -389,7 +404,7 @@ class InstanceAttributes:
     def __contains__(self, attribute: object) -> bool:
         if attribute == Id.Value:
             return self._node.value_type is not None
-        return attribute == Id.NodeId or attribute in self._node.attributes
+        return attribute in _OF_EVERY_NODE or attribute in self._node.attributes
 
     def __getitem__(self, attribute: int) -> "InstanceAttribute":
         if attribute not in self:
@@ -419,6 +434,10 @@ class InstanceAttribute:
         instance, node, attribute = self._instance, self._node, self._attribute
         if attribute == Id.Value:
             return instance.data_value(node)
+        if attribute == Id.RolePermissions:
+            return role_permissions(node.for_observers)
+        if attribute == Id.UserRolePermissions:
+            return user_role_permissions(node.for_observers)
         if attribute == Id.NodeId:
             return good(ua.Variant(instance.node_id(node.path), Type.NodeId))
         if node.parent is None:

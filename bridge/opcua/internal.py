@@ -18,15 +18,18 @@ from asyncua import Node, ua
 from asyncua.common.connection import TransportLimits
 from asyncua.common.utils import ServiceError
 from asyncua.crypto.permission_rules import User, UserRole
+from asyncua.crypto.security_policies import SecurityPolicyAes256Sha256RsaPss
 from asyncua.server.binary_server_asyncio import BinaryServer
 from asyncua.server.history import HistoryManager
 from asyncua.server.internal_server import InternalServer
 from asyncua.server.internal_session import InternalSession
+from cryptography.hazmat.primitives import serialization
 
 from .attributes import LazyAttributeService
 from .audit import Audit
 from .bookkeeping import ACTIVATE_SESSION, CREATE_SESSION
 from .connections import LimitedProtocol
+from .counts import ServerCounts
 from .diagnostics import Diagnostics
 from .errors import UsersError
 from .limits import Limits
@@ -39,6 +42,7 @@ from .space import LazyAddressSpace, LazyNodeManagementService
 from .subscription_services import Subscriptions
 from .transport import password_of
 from .trust import TrustList, printable
+from .user_certificates import ProvenCertificate, prove
 from .validation import CertificateRefused, application_uris, certificates_in
 from .views import LazyViewService
 
@@ -51,6 +55,8 @@ _DISCOVERY = {  # what needs neither security nor a session (Part 4, 5.5)
     ua.NodeId(ua.ObjectIds.GetEndpointsRequest_Encoding_DefaultBinary),
     ua.NodeId(ua.ObjectIds.CloseSecureChannelRequest_Encoding_DefaultBinary),
 }
+STRONGEST = SecurityPolicyAes256Sha256RsaPss
+"""The policy whose signature a user's certificate needs on a channel without security: the first that is offered."""
 _SHORTEST_NONCE = 32  # bytes (Part 4, 5.7.2)
 _REGISTRATION = {  # this is no discovery server: nobody registers others here
     ua.NodeId(ua.ObjectIds.RegisterServerRequest_Encoding_DefaultBinary),
@@ -80,7 +86,11 @@ class LazyInternalServer(InternalServer):
         self.allow_remote_admin = False
         self.anonymous = anonymous
         self.disabled_clock = True  # ours below can be stopped at once
-        tokens = [ua.UserNameIdentityToken, *([ua.AnonymousIdentityToken] if anonymous else [])]
+        tokens = [
+            ua.UserNameIdentityToken,
+            ua.X509IdentityToken,
+            *([ua.AnonymousIdentityToken] if anonymous else []),
+        ]
         self.supported_tokens = tuple(tokens)
         # Made again, since asyncua's constructor made them on an address space of its own.
         self.aspace = space
@@ -95,9 +105,8 @@ class LazyInternalServer(InternalServer):
         )
         self.current_time_node = Node(self.isession, CURRENT_TIME)
         self.server_status_node = Node(self.isession, SERVER_STATUS)
-        self.diagnostics = Diagnostics(
-            space, lambda: self._external_sessions.values(), self.subscription_service
-        )
+        self.counts = ServerCounts()
+        self.diagnostics = Diagnostics(space, self.subscription_service, self.activated_sessions, self.counts)
         self.audit: Audit
         self._clock: asyncio.Task[None] | None = None
         self._full = False  # a session was refused because of its number
@@ -122,11 +131,30 @@ class LazyInternalServer(InternalServer):
         session.auth_token = ua.NodeId(secrets.token_bytes(32), 0, ua.NodeIdType.ByteString)
         super().register_external_session(session)
 
+    def new_session_id(self) -> ua.NodeId:
+        """The NodeId under which the session's diagnostics are found, which no instance has (Part 4, 5.7.2)."""
+        return ua.NodeId(f"session-{secrets.token_hex(8)}", self.aspace.instance_namespace)
+
+    def activated_sessions(self) -> list[Session]:
+        """The sessions that a user is in."""
+        return [session for session in self._external_sessions.values() if session.is_activated()]
+
     def decrypt_user_token(
         self, isession: InternalSession, token: ua.UserNameIdentityToken
     ) -> tuple[str, str]:
         """In place of asyncua's, which takes weak encryption and passwords recorded in other sessions."""
         return token.UserName or "", password_of(token, self.private_key, isession.nonce or b"")
+
+    def challenge(self, session: InternalSession) -> bytes:
+        """What a user's key must sign: this server's certificate and the nonce it gave last (Part 4, 5.7.3)."""
+        own: bytes = self.certificate.public_bytes(serialization.Encoding.DER)
+        return own + (session.nonce or b"")
+
+    def verify_x509_token(
+        self, isession: InternalSession, token: ua.X509IdentityToken, signature: ua.SignatureData
+    ) -> ProvenCertificate:
+        """In place of asyncua's, which takes SHA-1 and certificates of any time."""
+        return prove(token, signature, self.challenge(isession))
 
     async def recheck_certificates(self) -> None:
         """End the connections of clients whose certificate may not be used any more."""
@@ -222,7 +250,7 @@ class GuardedProcessor(RequestProcessor):
             await self.iserver.make_room()
         if typeid == ACTIVATE_SESSION:
             session = self.session or self.iserver.lookup_external_session(requesthdr.AuthenticationToken)
-            await self._let_in(session, decoded(ua.ActivateSessionParameters, body).UserIdentityToken)
+            await self._let_in(session, decoded(ua.ActivateSessionParameters, body))
 
     def _check_client(self, params: ua.CreateSessionParameters) -> None:
         """The certificate is the channel's, and the application the one that it names (Part 4, 5.7.2)."""
@@ -244,9 +272,15 @@ class GuardedProcessor(RequestProcessor):
             self.iserver.trust.tell(own, wrong, self._address)
             raise ServiceError(wrong.status)
 
-    async def _let_in(self, session: Session, token: Any) -> None:
+    async def _let_in(self, session: Session, params: ua.ActivateSessionParameters) -> None:
         """Refuse who may not come in; asyncua asks for the password again, and gets the same answer at once."""
-        name = None
+        name, token = None, params.UserIdentityToken
+        if isinstance(token, ua.X509IdentityToken):
+            algorithm = self.policy.AsymmetricSignatureURI or STRONGEST.AsymmetricSignatureURI
+            challenge = self.iserver.challenge(session)
+            name = await self.iserver.logins.admit_certificate(
+                self._address, lambda: prove(token, params.UserTokenSignature, challenge, [algorithm])
+            )
         if isinstance(token, ua.UserNameIdentityToken):
             if not token.EncryptionAlgorithm and self.policy.Mode != ua.MessageSecurityMode.SignAndEncrypt:
                 raise ServiceError(ua.StatusCodes.BadIdentityTokenInvalid)  # a password for all to read

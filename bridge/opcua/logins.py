@@ -1,21 +1,27 @@
 """Lets named users in, and neither lets guessers get far nor lets them slow the server down.
 
-In: user names and passwords, and the address they come from. Out: yes or no, and in the log what an administrator
-should know: an address that is refused, once, and a users file that cannot be used, once.
+In: user names and passwords, or certificates, and the address they come from. Out: yes or no, and in the log what an
+administrator should know: an address that is refused, once, and a users file that cannot be used, once.
 """
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
+from asyncua import ua
+from asyncua.common.utils import ServiceError
 from asyncua.crypto.permission_rules import User, UserRole
 
 from .errors import UsersError
+from .user_certificates import ProvenCertificate
 from .users import Role, Users
 
 log = structlog.get_logger(__name__)
+
+Codes = ua.StatusCodes
 
 PAUSE = 1.0  # seconds between two tries from one address, unless the first was right
 REMEMBERED_ADDRESSES = 1000
@@ -68,10 +74,47 @@ class Logins:
                 log.info("OPC UA login accepted", user=_shown(name), address=address, refused=tries.refused)
         return right
 
-    async def _check(self, address: str, name: str, password: str) -> bool:
+    async def admit_certificate(self, address: str, prove: Callable[[], ProvenCertificate]) -> str:
+        """The user whose certificate `prove` gives; ServiceError as it raises, or BadIdentityTokenRejected.
+
+        Who is right comes in at once, since a signature costs little to check; refusals of one address wait.
+        """
+        status, reason = Codes.BadIdentityTokenRejected, "no user has this certificate"
+        try:
+            name = self._users.holder(prove())
+            if name is not None:
+                self._tries.pop(address, None)
+                return name
+        except UsersError as error:
+            reason = str(error)
+        except ServiceError as error:
+            status, reason = error.code, "the certificate or its signature is not valid"
+        await self._refuse(address, status, reason)
+        raise ServiceError(status)
+
+    async def _refuse(self, address: str, status: int, reason: str) -> None:
+        tries = self._tries_of(address)
+        loop = asyncio.get_running_loop()
+        async with tries.turn:
+            await asyncio.sleep(max(0.0, tries.next_at - loop.time()))
+            tries.next_at = loop.time() + PAUSE
+            tries.refused += 1
+            if tries.refused == 1:
+                log.warning(
+                    "OPC UA login by certificate refused; more from there are not logged",
+                    reason=reason,
+                    status=ua.StatusCode(status).name,
+                    address=address,
+                )
+
+    def _tries_of(self, address: str) -> _Tries:
         tries = self._tries.setdefault(address, _Tries())
         if len(self._tries) > REMEMBERED_ADDRESSES:
             del self._tries[next(iter(self._tries))]
+        return tries
+
+    async def _check(self, address: str, name: str, password: str) -> bool:
+        tries = self._tries_of(address)
         loop = asyncio.get_running_loop()
         async with tries.turn:
             await asyncio.sleep(max(0.0, tries.next_at - loop.time()))
@@ -109,7 +152,16 @@ class Logins:
         password: str | None = None,
         certificate: Any = None,
     ) -> User | None:
-        """asyncua's question, put after `admit`: the session's user, or None to refuse it. Never makes a hash."""
+        """asyncua's question, put after `admit`: the session's user, or None to refuse it. Never makes a hash.
+
+        `certificate` is the channel's own, unless it was proven to be a user's.
+        """
+        if isinstance(certificate, ProvenCertificate):
+            try:
+                holder = self._users.holder(certificate)
+            except UsersError:
+                return None
+            return None if holder is None else User(UserRole.User, holder)
         if username is None:
             return User(UserRole.User) if self._anonymous else None
         try:

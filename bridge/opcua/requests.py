@@ -19,6 +19,7 @@ from asyncua.ua import ua_binary
 from asyncua.ua.ua_binary import struct_from_binary
 
 from .bookkeeping import ACTIVATE_SESSION, note
+from .readers import read_by
 from .sessions import Server, Session
 from .transport import StrictProcessor
 
@@ -103,6 +104,16 @@ class RequestProcessor(StrictProcessor):
     iserver: Server
     session: Session | None
 
+    @property
+    def channel_id(self) -> int:
+        """Of the secure channel."""
+        return int(self._connection.security_token.ChannelId)
+
+    @property
+    def publish_requests(self) -> int:
+        """How many wait for something to tell."""
+        return len(self._publish_requests)
+
     def open_secure_channel(self, algohdr: Any, seqhdr: Any, body: Any) -> None:
         """As before, decoded within limits."""
         super().open_secure_channel(algohdr, seqhdr, self._limited(body))
@@ -147,12 +158,19 @@ class RequestProcessor(StrictProcessor):
 
     async def _serve(self, typeid: ua.NodeId, requesthdr: Any, seqhdr: Any, body: Any) -> Any:
         session = self.session
-        if session is not None and typeid not in _WITHOUT_SESSION:
-            session.audit_entry = requesthdr.AuditEntryId or ""
-            if typeid == _CLOSE_SESSION:
-                session.end_cause = "CloseSession"
+        if session is None or typeid in _WITHOUT_SESSION:
+            return await super()._process_message(typeid, requesthdr, seqhdr, body)
+        session.audit_entry = requesthdr.AuditEntryId or ""
+        if typeid == _CLOSE_SESSION:
+            session.end_cause = "CloseSession"
+        with read_by(session):
+            return await self._serve_session(session, typeid, requesthdr, seqhdr, body)
+
+    async def _serve_session(
+        self, session: Session, typeid: ua.NodeId, requesthdr: Any, seqhdr: Any, body: Any
+    ) -> Any:
         serve = _SERVICES.get(typeid)
-        if serve is None or session is None:
+        if serve is None:
             return await super()._process_message(typeid, requesthdr, seqhdr, body)
         if not session.is_activated():
             raise ServiceError(Codes.BadSessionNotActivated)

@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 from asyncua import Server, ua
 
-from . import certificates
+from . import certificates, session_objects
 from .audit import Audit
 from .capabilities import capabilities
 from .declarations import Addition, NameKey, Planner
@@ -26,10 +26,12 @@ from .instances import Instance, Instances
 from .internal import GuardedBinaryServer, LazyInternalServer
 from .limits import Limits
 from .logins import Logins
-from .metadata import namespace_metadata
+from .metadata import PERMISSIONS, NamespaceMetadata, namespace_metadata
 from .model_changes import ModelChanges
 from .ports import EVERYWHERE, MAIN, Ports, Scope
 from .quiet import tame_asyncua
+from .roles import show_roles
+from .session_objects import SessionObjects
 from .space import LazyAddressSpace
 from .state_machines import StateTransition, transitions
 from .template import Template, make_template
@@ -157,6 +159,9 @@ class OpcUaServer:
         self._binaries: list[GuardedBinaryServer] = []
         self._watching: asyncio.Task[None] | None = None
         self._describe_namespace(instance_namespace_uri)
+        show_roles(self.space)
+        of_sessions = self.build_template(session_objects.TYPE)
+        SessionObjects(self.instances, of_sessions, self._iserver.activated_sessions).serve()
         changes = ModelChanges(self.space, self.namespaces.own, self._emit_model_change)
         self.instances.model_changed = changes.tell
 
@@ -326,10 +331,11 @@ class OpcUaServer:
             await self._iserver.end_sessions()
 
     def _describe_namespace(self, uri: str) -> None:
-        plan = self._planner.plan(ua.NodeId(ua.ObjectIds.NamespaceMetadataType), (), ())
+        plan = self._planner.plan(ua.NodeId(ua.ObjectIds.NamespaceMetadataType), PERMISSIONS, ())
         plan.reference_type = ua.NodeId(ua.ObjectIds.HasComponent)
-        template = make_template(self.space, plan, namespace_metadata(uri), (), {})
-        self.instances.add(uri, uri, template, ua.NodeId(ua.ObjectIds.Server_Namespaces))
+        template = make_template(self.space, plan, namespace_metadata(uri, self._anonymous), (), {})
+        folder = ua.NodeId(ua.ObjectIds.Server_Namespaces)
+        self.instances.add(uri, uri, template, folder, NamespaceMetadata)
         self._ports.give(uri, EVERYWHERE)
 
     def _bind_own(self) -> dict[int, socket.socket]:

@@ -7,13 +7,13 @@ method that is not for the user's role.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from asyncua import ua
 from asyncua.server.internal_session import InternalSession, SessionState
 
+from .attributes import LazyAttributeService
 from .audit import Audit, Caller
 from .counts import RequestCounts, ServerCounts
 from .errors import UsersError
@@ -21,50 +21,15 @@ from .instances import InstanceNode
 from .limits import Limits, check_operations
 from .logins import Logins
 from .methods import method_of
+from .readers import NOBODY, read_by
 from .space import LazyAddressSpace
 from .subscription_services import SessionSubscriptions, Subscriptions
 from .users import Role
-from .views import ContinuationPoints
+from .views import ContinuationPoints, LazyViewService
 
 DENIED = ua.CallMethodResult(ua.StatusCode(ua.StatusCodes.BadUserAccessDenied))
 _REMEMBERED_USERS = 10
 Service = Callable[..., Awaitable[Any]]
-
-
-class Connection(Protocol):
-    """The connection that a session is at, as asyncua's processor of its requests."""
-
-    session: "Session | None"
-    _connection: Any
-    _publish_requests: deque[Any]
-
-    def get_publish_request(self, subscription_id: int) -> Any: ...
-    async def forward_publish_response(self, result: ua.PublishResult, request: Any) -> None: ...
-    def end_publish_requests(self) -> None: ...
-    def refuse(self, code: int) -> None: ...
-
-
-class Bookkeeping(Protocol):
-    """What the server keeps of its sessions."""
-
-    counts: ServerCounts
-
-    def read_by(self, session: "Session") -> AbstractContextManager[None]: ...
-
-
-class Server(Protocol):
-    """What sessions share."""
-
-    aspace: LazyAddressSpace
-    subscription_service: Subscriptions
-    limits: Limits
-    logins: Logins
-    audit: Audit
-    diagnostics: Bookkeeping
-    attribute_service: Any
-    view_service: Any
-
-    def lookup_external_session(self, token: ua.NodeId) -> "Session | None": ...
 
 
 def _limited(service: Service, field: str | None = None) -> Service:
@@ -77,6 +42,40 @@ def _limited(service: Service, field: str | None = None) -> Service:
     return serve
 
 
+class Server(Protocol):
+    """What a session needs of the server: its services and limits, and where it tells what became of it."""
+
+    aspace: LazyAddressSpace
+    attribute_service: LazyAttributeService
+    view_service: LazyViewService
+    subscription_service: Subscriptions
+    limits: Limits
+    logins: Logins
+    counts: ServerCounts
+    audit: Audit
+
+    def new_session_id(self) -> ua.NodeId: ...
+    def lookup_external_session(self, token: ua.NodeId) -> "Session | None": ...
+
+
+class Connection(Protocol):
+    """What a session needs of the connection that it is at."""
+
+    session: "Session | None"
+
+    @property
+    def policy(self) -> Any: ...
+    @property
+    def channel_id(self) -> int: ...
+    @property
+    def publish_requests(self) -> int: ...
+
+    def get_publish_request(self, subscription_id: int) -> Any: ...
+    async def forward_publish_response(self, result: ua.PublishResult, request: Any) -> None: ...
+    def end_publish_requests(self) -> None: ...
+    def refuse(self, status: int) -> None: ...
+
+
 class Session(InternalSession):
     """A client's session. Each service checks the number of operations before it does any of them.
 
@@ -87,6 +86,7 @@ class Session(InternalSession):
 
     def __init__(self, server: Server, name: Any) -> None:
         super().__init__(server, server.aspace, server.subscription_service, name, external=True)
+        self.session_id = server.new_session_id()
         self.limits: Limits = server.limits
         self.subscription_service = SessionSubscriptions(server.subscription_service, self)
         self.continuation_points = ContinuationPoints(self.limits.continuation_points)
@@ -97,6 +97,7 @@ class Session(InternalSession):
         self.processor: Connection | None = None
         self.security_policy: Any = None  # of the channel; the certificate stays that of the creation
         self.credential: str | None = None  # what `Logins.credential` was when the user came in
+        self.authentication = "Anonymous"  # or UserName, Certificate
         self.channel_id = 0
         self.audit_entry = ""  # of the request that is served now
         self.end_cause = "Terminated"  # or Timeout, CloseSession
@@ -105,10 +106,9 @@ class Session(InternalSession):
         """The session is at this connection now, and no longer at the one before (Part 4, 5.7.3); note for whom."""
         if self.processor is not None and self.processor is not processor:
             self.processor.session = None
-        connection = processor._connection
         self.processor = processor
-        self.security_policy = connection.security_policy
-        self.channel_id = connection.security_token.ChannelId
+        self.security_policy = processor.policy
+        self.channel_id = processor.channel_id
         try:
             self.credential = self.iserver.logins.credential(self.user)
         except UsersError:
@@ -118,6 +118,17 @@ class Session(InternalSession):
     def is_operator(self) -> bool:
         """Whether the user may call the methods of machines."""
         return self.iserver.logins.role(self.user) is Role.OPERATOR
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether nobody else can read what is told."""
+        mode = None if self.security_policy is None else self.security_policy.Mode
+        return mode is ua.MessageSecurityMode.SignAndEncrypt
+
+    def sees(self, session_id: ua.NodeId, user: str | None) -> bool:
+        """Whether the session with this id, of this user, is shown: to operators, itself and the same named user."""
+        own = session_id == self.session_id or (user is not None and user == self.user.name)
+        return own or self.is_operator
 
     def caller(self, claimed_user: str = "") -> Caller:
         """For audit events: the session's user, or else the one that the client claims to be."""
@@ -147,7 +158,7 @@ class Session(InternalSession):
             self.end_cause = "Timeout"
         self.continuation_points.clear()
         await super().close_session(delete_subs)
-        counts = self.iserver.diagnostics.counts
+        counts = self.iserver.counts
         counts.SessionTimeoutCount += self.end_cause == "Timeout"
         counts.SessionAbortCount += self.end_cause == "Terminated"
         self.iserver.audit.session_ended(self.caller(), self.end_cause)
@@ -170,18 +181,25 @@ class Session(InternalSession):
     delete_nodes = _limited(InternalSession.delete_nodes, "NodesToDelete")
     add_references = _limited(InternalSession.add_references)
     delete_references = _limited(InternalSession.delete_references, "ReferencesToDelete")
-    create_monitored_items = _limited(InternalSession.create_monitored_items, "ItemsToCreate")
     modify_monitored_items = _limited(InternalSession.modify_monitored_items, "ItemsToModify")
     set_monitoring_mode = _limited(InternalSession.set_monitoring_mode, "MonitoredItemIds")
     delete_monitored_items = _limited(InternalSession.delete_monitored_items, "MonitoredItemIds")
     set_publishing_mode = _limited(InternalSession.set_publishing_mode, "SubscriptionIds")
     transfer_subscriptions = _limited(InternalSession.transfer_subscriptions, "SubscriptionIds")
 
+    async def create_monitored_items(
+        self, params: ua.CreateMonitoredItemsParameters
+    ) -> list[ua.MonitoredItemCreateResult]:
+        """CreateMonitoredItems (Part 4, 5.13.2). What is shown to some alone is read, not monitored."""
+        check_operations(params.ItemsToCreate, self.limits.operations)
+        with read_by(NOBODY):
+            results: list[ua.MonitoredItemCreateResult] = await super().create_monitored_items(params)
+        return results
+
     async def read(self, params: ua.ReadParameters) -> list[ua.DataValue]:
         """Read (Part 4, 5.11.2). UserExecutable (Part 3, 5.7) is what `call` would do."""
         check_operations(params.NodesToRead, self.limits.operations)
-        with self.iserver.diagnostics.read_by(self):
-            values: list[ua.DataValue] = self.iserver.attribute_service.read(params)
+        values: list[ua.DataValue] = self.iserver.attribute_service.read(params)
         asked = [
             index
             for index, item in enumerate(params.NodesToRead)

@@ -100,6 +100,11 @@ class LazyAddressSpace(AddressSpace):
         self._watchers: dict[int, Watchers] = {}  # where each handle is
         self._instances = instances
 
+    @property
+    def instance_namespace(self) -> int:
+        """The index of the namespace in which nodes come and go."""
+        return self._instances.namespace
+
     def shows(self, target: ua.NodeId) -> bool:
         """Whether a reference to this node leads somewhere for the request that is being served."""
         elsewhere = target.NamespaceIndex != self._instances.namespace

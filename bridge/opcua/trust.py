@@ -296,6 +296,20 @@ def _load_certificate(content: bytes) -> x509.Certificate:
     return x509.load_der_x509_certificate(content)
 
 
+def read_certificate(path: Path) -> x509.Certificate:
+    """The certificate in a file, DER or PEM. TrustError when there is none."""
+    try:
+        return _load_certificate(path.read_bytes())
+    except OSError as error:
+        raise TrustError(
+            f"{path}: cannot be read: {error.strerror}; give the file of a certificate"
+        ) from None
+    except ValueError:
+        raise TrustError(
+            f"{path}: holds no X.509 certificate; give one in DER or PEM, without its key"
+        ) from None
+
+
 def _load_crl(content: bytes) -> x509.CertificateRevocationList:
     return (
         x509.load_pem_x509_crl(content) if content.startswith(b"-----") else x509.load_der_x509_crl(content)

@@ -1,6 +1,7 @@
-"""Who may open a session: names with a role and salted scrypt hashes in a JSON file that only its owner can read.
+"""Who may open a session: names with a role and a salted scrypt hash or a certificate, in a file for its owner alone.
 
-In: a file, and names with passwords. Out: yes or no, in a time that does not tell whether the name exists; and roles.
+In: a file, and names with passwords, or certificates. Out: yes or no, in a time that does not tell whether the name
+exists; and roles. An entry has the five fields of a hash, or `certificate`, the base64 of a DER; and may have a role.
 """
 
 import base64
@@ -8,13 +9,18 @@ import hashlib
 import hmac
 import json
 import secrets
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
 from bridge.files import write_private
 
 from .errors import UsersError
+from .validation import CertificateRefused, validate_user
 
 # 16 MiB and some 40 ms a hash (RFC 7914, section 2; parameters after OWASP's password storage cheat sheet)
 _COST, _BLOCK_SIZE, _PARALLEL = 2**14, 8, 5
@@ -76,7 +82,46 @@ class Users:
         """What is another one as soon as the user has another password; None when there is no such user."""
         self._refresh()
         entry = self._users.get(name)
-        return None if entry is None else str(entry["hash"])
+        if entry is None or "certificate" not in entry:
+            return None if entry is None else str(entry["hash"])
+        try:
+            validate_user(_certificate(entry), datetime.now(UTC))
+        except CertificateRefused:
+            return None  # it has ended, and so do its sessions (Part 4, 7.40.5)
+        return str(entry["certificate"])
+
+    def certificate(self, name: str) -> x509.Certificate | None:
+        """The certificate that the user logs in with; None for one with a password, and when there is no such user."""
+        self._refresh()
+        entry = self._users.get(name)
+        return None if entry is None or "certificate" not in entry else _certificate(entry)
+
+    def holder(self, certificate: bytes) -> str | None:
+        """The user whose certificate this is, a DER, byte for byte; None when it is nobody's."""
+        self._refresh()
+        wanted = base64.b64encode(certificate).decode()
+        return next((name for name, one in self._users.items() if one.get("certificate") == wanted), None)
+
+    def add_certificate(self, name: str, certificate: x509.Certificate, role: Role | None = None) -> None:
+        """Add a user who logs in with this certificate, or let one do so from now on instead of as before.
+
+        The role is as for `add`. UsersError for a certificate that could not be used, or is another user's.
+        """
+        if not name:
+            raise UsersError("a user needs a name")
+        try:
+            validate_user(certificate, datetime.now(UTC))
+        except CertificateRefused as refused:
+            raise UsersError(f"the certificate cannot be used: {refused}; make another one") from None
+        content = certificate.public_bytes(serialization.Encoding.DER)
+        holder = self.holder(content)
+        if holder is not None and holder != name:
+            raise UsersError(
+                f"{self.path}: user {holder!r} has this certificate: remove that user, or make another one"
+            )
+        role = role or self.role(name) or Role.OBSERVER
+        self._users[name] = {"role": str(role), "certificate": base64.b64encode(content).decode()}
+        self._write()
 
     def add(self, name: str, password: str, role: Role | None = None) -> None:
         """Add a user, or give one another password. Without a `role` it keeps its own; a new one is an observer."""
@@ -113,10 +158,10 @@ class Users:
         if self.remembers(name, password):
             return True
         entry = self._users.get(name)
-        checked = self._decoy if entry is None else entry
+        checked = self._decoy if entry is None or "hash" not in entry else entry
         made = _scrypt(password, base64.b64decode(checked["salt"]), checked["n"], checked["r"], checked["p"])
         right = hmac.compare_digest(made, base64.b64decode(checked["hash"]))
-        if entry is None or not right:
+        if entry is None or checked is not entry or not right:
             return False
         self._verified[name] = self._digest(password), entry["hash"]
         return True
@@ -126,7 +171,7 @@ class Users:
         self._refresh()
         entry = self._users.get(name)
         digest, verified_hash = self._verified.get(name, (b"", ""))
-        if entry is None or entry["hash"] != verified_hash:
+        if entry is None or entry.get("hash") != verified_hash:
             return False
         return hmac.compare_digest(self._digest(password), digest)
 
@@ -174,11 +219,21 @@ class Users:
         self._read_at = None
 
 
+def _certificate(entry: dict[str, Any]) -> x509.Certificate:
+    return x509.load_der_x509_certificate(base64.b64decode(entry["certificate"], validate=True))
+
+
 def _fault(entry: Any) -> str | None:
-    if not isinstance(entry, dict) or entry.keys() - {"role"} != _FIELDS:
-        return f"needs exactly {', '.join(sorted(_FIELDS))}, and may have a role"
+    if not isinstance(entry, dict) or entry.keys() - {"role"} not in (_FIELDS, {"certificate"}):
+        return f"needs exactly {', '.join(sorted(_FIELDS))}, or a certificate, and may have a role"
     if entry.get("role", Role.OBSERVER) not in list(Role):
         return f"has a role that is none of {', '.join(Role)}"
+    if "certificate" in entry:
+        try:
+            _certificate(entry)
+        except (ValueError, TypeError):
+            return "has a certificate that is not the base64 of a DER"
+        return None
     n, r, p = entry["n"], entry["r"], entry["p"]
     if not all(type(number) is int and number > 0 for number in (n, r, p)):
         return "has an n, r or p that is not a positive number"

@@ -101,6 +101,15 @@ def validate_untrusted(certificate: x509.Certificate, now: datetime) -> None:
     _check_uses([certificate])
 
 
+def validate_user(certificate: x509.Certificate, now: datetime) -> None:
+    """Check what a user's certificate must be, whoever issued it; CertificateRefused with the first step that fails."""
+    _check_strength(certificate)
+    _check_times([certificate], now)
+    usage = _extension(certificate, x509.KeyUsage)
+    if usage is not None and not usage.digital_signature:
+        raise CertificateRefused(Codes.BadCertificateUseNotAllowed, "its key usage lacks digitalSignature")
+
+
 def application_uris(certificate: x509.Certificate) -> list[str]:
     """The application URIs that a certificate names (Part 6, 6.2.2)."""
     try:

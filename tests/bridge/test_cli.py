@@ -6,9 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import hashes, serialization
 
 from bridge import __version__, cli
 from bridge.opcua import Users
+
+from .opcua.authority import issue
 
 
 def mesbridge(
@@ -74,6 +77,40 @@ def test_a_user_has_a_role_that_can_be_changed_and_listed(tmp_path: Path) -> Non
     assert done("list").split() == ["operator", "ann", "operator", "olga"]
     missing = mesbridge("user", "set-role", "bob", "operator", *options, folder=tmp_path)
     assert (missing.returncode, "no user 'bob'; there are ann, olga" in missing.stderr) == (1, True)
+
+
+def test_a_user_logs_in_with_a_certificate_instead_of_a_password(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text('[bridge]\nstate_folder = "state"\n')
+    carla = issue("carla")
+    (tmp_path / "carla.pem").write_bytes(carla.certificate.public_bytes(serialization.Encoding.PEM))
+    (tmp_path / "nothing.pem").write_text("nothing")
+    options = ("--settings", "settings.toml")
+
+    def ran(*arguments: str) -> tuple[int, str]:
+        done = mesbridge("user", *arguments, *options, folder=tmp_path)
+        return done.returncode, done.stdout + done.stderr
+
+    assert ran("add", "carla", "--certificate", "carla.pem", "--role", "operator")[0] == 0
+    assert Users(tmp_path / "state" / "users.json").holder(carla.der) == "carla"
+    thumbprint = carla.certificate.fingerprint(hashes.SHA1()).hex()[:16]
+    end = f"{carla.certificate.not_valid_after_utc:%Y-%m-%d}"
+    assert ran("list") == (0, f"operator  carla  certificate {thumbprint} until {end}\n")
+    for arguments, advice in (
+        (
+            ("other", "--certificate", "carla.pem"),
+            "user 'carla' has this certificate: remove that user, or make",
+        ),
+        (
+            ("other", "--certificate", "missing.pem"),
+            "missing.pem: cannot be read: No such file or directory; give",
+        ),
+        (
+            ("other", "--certificate", "nothing.pem"),
+            "nothing.pem: holds no X.509 certificate; give one in DER or PEM",
+        ),
+    ):
+        code, said = ran("add", *arguments)
+        assert (code, advice in said) == (1, True), said
 
 
 def test_trust_is_listed_and_what_is_not_there_cannot_be_accepted_or_removed(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 // Connects with node-opcua's client and prints as JSON what came of it.
 // argv: endpoint, security mode (None, Sign, SignAndEncrypt), folder for the client's certificate,
-//       user ("" for anonymous), password, NodeId to read and browse ("" for none), security policy
+//       user ("" for anonymous), password, NodeId to read and browse ("" for none), security policy,
+//       files of the user's certificate (DER) and key (PEM) in place of user and password
 "use strict";
+const fs = require("fs");
 const path = require("path");
 const modules = path.join(__dirname, "../../e2e/node_modules");
 const {
@@ -10,7 +12,7 @@ const {
 const { OPCUACertificateManager } = require(path.join(modules, "node-opcua-certificate-manager"));
 
 async function main() {
-  const [endpoint, mode, folder, user, password, nodeId, policy = "Basic256Sha256"] = process.argv.slice(2);
+  const [endpoint, mode, folder, user, password, nodeId, policy = "Basic256Sha256", certificate, key] = process.argv.slice(2);
   const manager = new OPCUACertificateManager({ automaticallyAcceptUnknownCertificate: true, rootFolder: folder });
   await manager.initialize();
   const client = OPCUAClient.create({
@@ -24,7 +26,9 @@ async function main() {
   const answer = { connected: false };
   try {
     await client.connect(endpoint);
-    const identity = user ? { type: UserTokenType.UserName, userName: user, password } : { type: UserTokenType.Anonymous };
+    const identity = certificate ? {
+      type: UserTokenType.Certificate, certificateData: fs.readFileSync(certificate), privateKey: fs.readFileSync(key, "utf8"),
+    } : user ? { type: UserTokenType.UserName, userName: user, password } : { type: UserTokenType.Anonymous };
     const session = await client.createSession(identity);
     answer.connected = true;
     if (nodeId) {

@@ -11,7 +11,7 @@ const {
 const { OPCUACertificateManager } = require(path.join(modules, "node-opcua-certificate-manager"));
 const { NumericRange } = require(path.join(modules, "node-opcua-numeric-range"));
 
-const SERVER = "i=2253", NAMESPACES = "i=2255", SESSIONS = "i=3707", SUMMARY = "i=2275", SUBSCRIPTIONS = "i=2290";
+const SERVER = "i=2253", NAMESPACES = "i=2255", SESSIONS = "i=3707", SUMMARY = "i=2275", SUBSCRIPTIONS = "i=2290", SECURITY = "i=3708";
 const FIELDS = ["SourceName", "ClientUserId", "Status", "ServerId", "MethodId"];
 
 async function main() {
@@ -41,6 +41,7 @@ async function main() {
     { nodeId: SUMMARY, attributeId: AttributeIds.Value },
     { nodeId: SESSIONS, attributeId: AttributeIds.Value },
     { nodeId: SUBSCRIPTIONS, attributeId: AttributeIds.Value },
+    { nodeId: SECURITY, attributeId: AttributeIds.Value },
   ]);
   told.namespaces = values[0].value.value;
   told.part = values[1].value.value;
@@ -48,6 +49,7 @@ async function main() {
   told.sessions = values[3].value.value.currentSessionCount;
   told.reads = values[4].value.value.map((shown) => shown.readCount.totalCount);
   told.subscriptions = values[5].value.value.length;
+  told.security = values[6].value.value.map((shown) => [shown.clientUserIdOfSession, shown.encoding, shown.transportProtocol]);
   told.audit = await audited(session, object, method);
   await session.close();
   await client.disconnect();

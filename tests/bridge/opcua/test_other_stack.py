@@ -55,6 +55,7 @@ async def test_node_opcua_browses_in_portions_reads_parts_and_diagnostics_and_is
         assert told["none"] == "BadIndexRangeNoData"
         assert (told["sessions"], len(told["reads"])) == (2, 2)
         assert told["subscriptions"] == 0
+        assert sorted(told["security"]) == [["", "UA Binary", "opc.tcp"], ["ann", "UA Binary", "opc.tcp"]]
         assert told["audit"] == {
             "SourceName": "Attribute/Call",
             "ClientUserId": "ann",

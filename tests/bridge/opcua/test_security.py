@@ -61,7 +61,7 @@ async def test_only_secured_endpoints_for_users_are_offered(closed: OpcUaServer)
         "Aes256_Sha256_RsaPss",
     }
     tokens = {token.TokenType for endpoint in endpoints for token in endpoint.UserIdentityTokens}
-    assert tokens == {ua.UserTokenType.UserName}
+    assert tokens == {ua.UserTokenType.UserName, ua.UserTokenType.Certificate}
     assert {endpoint.EndpointUrl for endpoint in endpoints} == {closed.endpoint_url}
 
 
