@@ -91,7 +91,9 @@ def sound_text(text: str) -> str:
 
 
 def number(value: Any, low: float, high: float) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    if isinstance(value, float) and not math.isfinite(value):  # a whole number may be too long to be asked
         return None
     return value if low <= value <= high else None
 
