@@ -106,10 +106,11 @@ class Spools:
                     self._described.clear()
                 self._described[plugin.identifier, spool["identifier"]] = spool
 
-    def record(self, settings: Mapping[str, Any]) -> dict[str, Any] | None:
-        """What is mounted, from the settings of the plugins that are there, by their ids; None without any."""
-        if not settings:
-            return None
+    def record(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """What is mounted, from the settings of the plugins that are there, by their ids.
+
+        Nothing without any: one may have been there before, and the bridge still know its spools.
+        """
         tools: dict[str, Spool] = {}
         for plugin in PLUGINS:
             for tool, identifier in plugin.selected(settings.get(plugin.identifier)):

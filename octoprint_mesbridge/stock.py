@@ -60,14 +60,14 @@ class Stock:
 
     def look(self, kind: str, moment: datetime) -> list[Occurrence]:
         """Ask about `kind`; it is told if it differs noticeably from what was told."""
-        self._stale.discard(kind)
         found = self._found(kind)
-        if found is None or not self._is_news(kind, found):
+        self._stale.discard(kind)
+        if not self._is_news(kind, found):
             return []
         self._told[kind] = found
         return [Occurrence(moment, kind, found)]
 
-    def _found(self, kind: str) -> dict[str, Any] | None:
+    def _found(self, kind: str) -> dict[str, Any]:
         if kind == wire.FILES:
             return self._supplies.files()
         return self._spools.record(self._supplies.spool_settings())

@@ -59,22 +59,38 @@ def printables(root: Path, is_machine_code: Callable[[str], bool]) -> Iterator[P
 
     What goes away meanwhile is left out. Raises `OSError` when `root` itself cannot be read.
     """
-    folders = [("", os.scandir(root))]
-    seen = set()
+    entries = _entries(root)
+    folders = [""]
+    seen = {_identity(root)}
     while folders:
-        prefix, entries = folders.pop()
-        with entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                try:
-                    if entry.is_dir():
-                        identity = Path(entry.path).stat()  # a link may lead back
-                        if (identity.st_dev, identity.st_ino) not in seen:
-                            seen.add((identity.st_dev, identity.st_ino))
-                            folders.append((f"{prefix}{entry.name}/", os.scandir(entry.path)))
-                    elif is_machine_code(entry.name):
-                        found = entry.stat()
-                        yield Printable(found.st_mtime, prefix + entry.name, found.st_size)
-                except OSError:
-                    continue
+        prefix = folders.pop()
+        if prefix:
+            try:
+                entries = _entries(root / prefix)
+            except OSError:
+                continue
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            try:
+                if entry.is_dir():
+                    identity = _identity(Path(entry.path))  # a link may lead back
+                    if identity not in seen:
+                        seen.add(identity)
+                        folders.append(f"{prefix}{entry.name}/")
+                elif is_machine_code(entry.name):
+                    found = entry.stat()
+                    yield Printable(found.st_mtime, prefix + entry.name, found.st_size)
+            except OSError:
+                continue
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """All at once, so that no more than one folder is open at a time."""
+    with os.scandir(folder) as entries:
+        return list(entries)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    found = folder.stat()
+    return found.st_dev, found.st_ino

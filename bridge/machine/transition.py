@@ -141,7 +141,7 @@ class _Step:
         self.changes: list[Change] = []
 
     def set_state(self, state: str, error: str | None) -> None:
-        if state in CONNECTED_STATES:
+        if state in CONNECTED_STATES and error is None:
             self.clear_error()
         elif state == "error" or error is not None:
             self.set_error(error)
@@ -201,8 +201,9 @@ class _Step:
         counters = replace(self.machine.counters, jobs_started=self.machine.counters.jobs_started + 1)
         self.clear_error()
         self.machine = replace(self.machine, job=job, counters=counters)
-        self.changes.append(JobStarted(job))
-        if job.state is JobState.INTERRUPTED:
+        found_paused = job.state is JobState.INTERRUPTED
+        self.changes.append(JobStarted(replace(job, state=JobState.RUNNING) if found_paused else job))
+        if found_paused:
             self.changes.append(JobPaused(job))
 
     def end_job(self, result: Result, ended: datetime, **known: Any) -> None:

@@ -118,7 +118,7 @@ class Diagnostics:
 
     def _security(self) -> ua.Variant | ua.StatusCode:
         reading = READING.get()
-        if reading is None or not reading.reader.is_operator:
+        if reading is None or not reading.reader.may_audit:
             return _DENIED
         if not reading.reader.is_encrypted:
             return _INSECURE

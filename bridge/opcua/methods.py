@@ -95,7 +95,7 @@ def _takes(kind: ValueType, argument: ua.Variant) -> bool:
     if kind.built_in is not ua.VariantType.ExtensionObject:
         return True
     structure = ua.extension_objects_by_datatype.get(kind.data_type, object)
-    values = argument.Value if argument.is_array else [argument.Value]
+    values = (argument.Value or []) if argument.is_array else [argument.Value]
     return all(isinstance(value, structure) for value in values)
 
 

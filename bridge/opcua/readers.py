@@ -17,6 +17,8 @@ class Reader(Protocol):
     @property
     def is_operator(self) -> bool: ...
     @property
+    def may_audit(self) -> bool: ...
+    @property
     def is_encrypted(self) -> bool: ...
 
     def sees(self, session_id: ua.NodeId, user: str | None) -> bool: ...
@@ -26,6 +28,7 @@ class Nobody:
     """Sees nothing of sessions: what a monitored item finds, since it would go on after its user's role changed."""
 
     is_operator = False
+    may_audit = False
     is_encrypted = False
 
     def sees(self, session_id: ua.NodeId, user: str | None) -> bool:

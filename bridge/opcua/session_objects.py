@@ -21,6 +21,7 @@ FOLDER = ua.NodeId(ua.ObjectIds.Server_ServerDiagnostics_SessionsDiagnosticsSumm
 TYPE = ua.NodeId(ua.ObjectIds.SessionDiagnosticsObjectType)
 _INSECURE = ua.StatusCode(ua.StatusCodes.BadSecurityModeInsufficient)
 _SECURITY = "SessionSecurityDiagnostics"
+_BY_PART = "sessions by the first part of their NodeIds"  # made once for each request
 _RENAMED = {"Encoding": "Encoding_"}
 _MAKERS: dict[str, Callable[[Session], Any]] = {
     "SessionDiagnostics": of_session,
@@ -97,19 +98,22 @@ class SessionObjects:
 
     def find(self, part: str) -> SessionObject | None:
         """The object whose NodeId begins like this, if the reader may see it."""
-        session = next((one for one in self._seen() if one.session_id.Identifier == part), None)
-        return None if session is None else SessionObject(self._instances, session, self._template)
+        by_part = made_once(
+            _BY_PART, lambda: {str(one.session_id.Identifier): one for one in self._sessions()}
+        )
+        session = by_part.get(part)
+        if session is None or not self._is_seen(session):
+            return None
+        return SessionObject(self._instances, session, self._template)
 
-    def _seen(self) -> Iterable[Session]:
+    @staticmethod
+    def _is_seen(session: Session) -> bool:
         reading = READING.get()
-        if reading is None:
-            return self._sessions()
-        sees = reading.reader.sees
-        return (session for session in self._sessions() if sees(session.session_id, session.user.name))
+        return reading is None or reading.reader.sees(session.session_id, session.user.name)
 
     def _references(self) -> Iterable[ua.ReferenceDescription]:
         root = self._template.root
-        for session in self._seen():
+        for session in filter(self._is_seen, self._sessions()):
             made = SessionObject(self._instances, session, self._template)
             yield ua.ReferenceDescription(
                 ua.NodeId(ua.ObjectIds.HasComponent),

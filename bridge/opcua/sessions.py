@@ -120,15 +120,20 @@ class Session(InternalSession):
         return self.iserver.logins.role(self.user) is Role.OPERATOR
 
     @property
+    def may_audit(self) -> bool:
+        """Whether the user may see what is about other users: a named operator, never anybody who comes along."""
+        return bool(self.user.name) and self.is_operator
+
+    @property
     def is_encrypted(self) -> bool:
         """Whether nobody else can read what is told."""
         mode = None if self.security_policy is None else self.security_policy.Mode
         return mode is ua.MessageSecurityMode.SignAndEncrypt
 
     def sees(self, session_id: ua.NodeId, user: str | None) -> bool:
-        """Whether the session with this id, of this user, is shown: to operators, itself and the same named user."""
+        """Whether the session with this id, of this user, is shown: to itself, the same user and who may audit."""
         own = session_id == self.session_id or (user is not None and user == self.user.name)
-        return own or self.is_operator
+        return own or self.may_audit
 
     def caller(self, claimed_user: str = "") -> Caller:
         """For audit events: the session's user, or else the one that the client claims to be."""
@@ -230,10 +235,12 @@ class Session(InternalSession):
     async def call(self, params: list[ua.CallMethodRequest]) -> list[ua.CallMethodResult]:
         """Call (Part 4, 5.12.2); methods of instances are for operators where they change something."""
         check_operations(params, self.limits.method_calls)
-        results = [await self._call(request) for request in params]
-        for request, result in zip(params, results, strict=True):
+        results = []
+        for request in params:
+            result = await self._call(request)
             outputs = result.OutputArguments or []
             self.iserver.audit.method_called(self.caller(), request, result.StatusCode, outputs)
+            results.append(result)
         return results
 
     async def _call(self, request: ua.CallMethodRequest) -> ua.CallMethodResult:

@@ -417,7 +417,7 @@ def _hearing(subscription: Subscription, scope: Scope | None) -> Callable[[Event
     def hears(event: Event) -> bool:
         shown = scope is None or event.instance is None or event.instance in scope
         session = subscription.session
-        return shown and (not event.confidential or (bool(session.user.name) and session.is_operator))
+        return shown and (not event.confidential or session.may_audit)
 
     return hears
 

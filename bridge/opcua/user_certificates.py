@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from .validation import CertificateRefused, certificates_in, validate_user
+from .validation import ODD, CertificateRefused, certificates_in, validate_user
 
 Codes = ua.StatusCodes
 _PKCS1 = SecurityPolicyBasic256Sha256.AsymmetricSignatureURI  # of Aes128_Sha256_RsaOaep too
@@ -44,7 +44,7 @@ def prove(
     try:
         certificate = certificates_in(token.CertificateData or b"")[0]
         validate_user(certificate, datetime.now(UTC))
-    except CertificateRefused:
+    except (CertificateRefused, *ODD):
         raise ServiceError(Codes.BadIdentityTokenInvalid) from None
     if signature.Algorithm not in algorithms or not _signed(certificate, signature, challenge):
         raise ServiceError(Codes.BadUserSignatureInvalid)
@@ -71,6 +71,6 @@ def claimed_user(token: object) -> str:
     if isinstance(token, ua.X509IdentityToken):
         try:
             return certificates_in(token.CertificateData or b"")[0].subject.rfc4514_string()
-        except (CertificateRefused, ValueError):
+        except (CertificateRefused, *ODD):
             return ""
     return ""

@@ -23,6 +23,15 @@ KEY_BITS = (2048, 4096)
 """Of all three policies (Part 7: Basic256Sha256, Aes128-Sha256-RsaOaep, Aes256-Sha256-RsaPss)."""
 _HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 _LONGEST_CHAIN = 5
+ODD = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""What the library raises, sooner or later, for certificates that it cannot make sense of."""
 _CLIENT_USES = {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
 _TELLABLE = {
     Codes.BadCertificateTimeInvalid,
@@ -64,7 +73,7 @@ def certificates_in(data: bytes) -> list[x509.Certificate]:
     """
     try:
         found = [x509.load_der_x509_certificate(one) for one in _sequences(data)]
-    except (ValueError, IndexError) as error:
+    except (IndexError, *ODD) as error:
         raise CertificateRefused(Codes.BadCertificateInvalid, f"it cannot be read: {error}") from None
     if not found:
         raise CertificateRefused(Codes.BadCertificateInvalid, "there is none")

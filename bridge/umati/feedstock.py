@@ -6,7 +6,6 @@ the settings come first. The list is there only while a feedstock is known, sinc
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
@@ -17,7 +16,7 @@ from bridge.machine import Machine, Spool, Transition
 from bridge.opcua import Addition
 from bridge.settings import FeedstockSettings
 from bridge.umati.part import Nodes
-from bridge.umati.profile import FEEDSTOCK, feedstock_path, heater_title
+from bridge.umati.profile import FEEDSTOCK, feedstock_path, heater_title, is_tool
 from bridge.umati.quality import quality_of
 from bridge.umati.readings import WAITING, Reading, Write
 from bridge.umati.units import GRAM
@@ -29,7 +28,6 @@ _TYPE = ("am", 1000)
 _MAIN = 1  # am:FeedstockFunction
 _DOUBLE = ua.NodeId(ua.Int32(ObjectIds.Double))
 _OPTIONAL = ("ExternalIdentifier", "Name", "Manufacturer", "RemainingQuantity", "Function")
-_TOOL = re.compile(r"tool(0|[1-9][0-9]?)")  # others, as tool00, would be nodes of the same name
 _NO_SPOOL = Spool()
 _NO_SETTINGS = FeedstockSettings(tool=0)
 Type = ua.VariantType
@@ -74,7 +72,7 @@ class Feedstock:
 
     def tools(self, machine: Machine) -> tuple[str, ...]:
         """The tools, by OctoPrint's names, whose feedstock is known."""
-        told = {tool for tool in machine.spools if _TOOL.fullmatch(tool)}
+        told = {tool for tool in machine.spools if is_tool(tool)}
         return tuple(sorted(told | self._settings.keys(), key=lambda tool: int(tool[4:])))
 
     def whole(self, machine: Machine, since: datetime) -> Iterator[Write]:

@@ -5,6 +5,7 @@ In flows what is known of a machine, out flows a `Profile`. Machines of one prof
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -13,6 +14,7 @@ from bridge.opcua.names import joined
 
 PROCESS = "Monitoring.Process"
 FEEDSTOCK = "Equipment.Feedstock"
+_TOOL = re.compile("tool(0|[1-9]|[12][0-9]|3[01])")  # others, as tool00, would be nodes of the same name
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,10 @@ def profile_of(machine: Machine, feedstock: tuple[str, ...] = ()) -> Profile:
     if printer is not None:
         names.update(f"tool{number}" for number in range(printer.extruders))
         names.update(["bed"] * printer.heated_bed + ["chamber"] * printer.heated_chamber)
-    return Profile(tuple(sorted(names, key=_place)), feedstock)
+    by_title: dict[str, str] = {}
+    for name in sorted(filter(None, names), key=_place):
+        by_title.setdefault(heater_title(name), name)  # one node for those that only case tells apart
+    return Profile(tuple(by_title.values()), feedstock)
 
 
 def refitted(profile: Profile, before: Machine, after: Machine, feedstock: tuple[str, ...] = ()) -> Profile:
@@ -68,7 +73,7 @@ def feedstock_path(tool: str) -> str:
 
 def is_tool(name: str) -> bool:
     """Whether the heater is an extruder's."""
-    return name.startswith("tool") and name[4:].isdecimal()
+    return _TOOL.fullmatch(name) is not None
 
 
 def _hardware(printer: Printer | None) -> tuple[int, bool, bool] | None:

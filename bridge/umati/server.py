@@ -7,11 +7,12 @@ that clients use.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import structlog
 from asyncua import ua
@@ -130,7 +131,7 @@ class UmatiServer:
             self._parts.append(Stacklight(self._server.node_id))
         if settings.production_plan:
             self._parts.append(ProductionPlan(self._server.node_id))
-        self._templates: dict[Profile, Template] = {}
+        self._templates: WeakValueDictionary[Profile, Template] = WeakValueDictionary()  # those in use
         self._served: dict[str, _Served] = {}
 
     @property
@@ -179,7 +180,9 @@ class UmatiServer:
         served = self._served.get(transition.record.machine)
         if served is None:
             return
-        before, after = served.machine, transition.after
+        # What is shown counts, should an earlier transition have failed half way.
+        transition = replace(transition, before=served.machine)
+        before, after = transition.before, transition.after
         if (
             before.printer is not after.printer
             or before.heaters.keys() != after.heaters.keys()

@@ -29,16 +29,16 @@ _HAS_ORDERED_COMPONENT = ua.NodeId(ua.Int32(ua.ObjectIds.HasOrderedComponent))
 
 
 class Light(Enum):
-    """A light, from the top: its name, its ia:SignalColor, and when it is on."""
+    """A light, from the base up (OPC 10000-200, 5.2.5): its name, its ia:SignalColor, and when it is on."""
 
     def __init__(self, title: str, colour: int, situation: Situation) -> None:
         self.title = title
         self.colour = colour
         self.situation = situation
 
-    RED = "Red", 1, Situation.FAULT
-    YELLOW = "Yellow", 4, Situation.WAITING
     GREEN = "Green", 2, Situation.EXECUTING
+    YELLOW = "Yellow", 4, Situation.WAITING
+    RED = "Red", 1, Situation.FAULT
 
     @property
     def path(self) -> str:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,11 +80,25 @@ def test_after_a_snapshot_all_is_told_again() -> None:
         assert looked(stock) == {wire.FILES: {"files": []}, wire.FEEDSTOCK: {"tools": {}}}
 
 
-def test_without_a_spool_plugin_nothing_is_ever_told_of_spools() -> None:
+def test_without_a_spool_plugin_no_spool_is_told_so_that_one_of_before_is_forgotten() -> None:
     stock = Stock(Shelf())
     stock.tell_anew()
     stock.observe(SELECTED, spool(500.0))
+    assert looked(stock)[wire.FEEDSTOCK] == {"tools": {}}
+    stock.observe(SELECTED, spool(400.0))
     assert wire.FEEDSTOCK not in looked(stock)
+
+
+def test_what_could_not_be_read_is_asked_for_again() -> None:
+    class Broken(Shelf):
+        def files(self) -> dict[str, Any]:
+            raise OSError("unmounted")
+
+    stock = Stock(Broken())
+    stock.tell_anew()
+    with pytest.raises(OSError, match="unmounted"):
+        stock.look(wire.FILES, NOON)
+    assert wire.FILES in stock.stale
 
 
 def test_a_gram_less_is_told_and_half_a_gram_is_not() -> None:

@@ -102,6 +102,38 @@ def test_models_and_what_is_hidden_are_left_out(uploads: Uploads) -> None:
     assert uploads.paths() == ["c.gcode"]
 
 
+def test_a_link_that_leads_back_lists_nothing_twice(uploads: Uploads) -> None:
+    uploads.add("lab/part.gcode")
+    (uploads.root / "lab" / "back").symlink_to(uploads.root)
+    assert uploads.paths() == ["lab/part.gcode"]
+
+
+def test_many_folders_are_not_open_at_once(uploads: Uploads, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(40):
+        uploads.add(f"f{number}/part.gcode")
+    opened, most = 0, 0
+    scandir = os.scandir
+
+    class Counted:
+        def __init__(self, folder: Any) -> None:
+            self.entries = scandir(folder)
+
+        def __enter__(self) -> Any:
+            nonlocal opened, most
+            opened += 1
+            most = max(most, opened)
+            return self.entries
+
+        def __exit__(self, *error: object) -> None:
+            nonlocal opened
+            opened -= 1
+            self.entries.close()
+
+    monkeypatch.setattr(os, "scandir", Counted)
+    assert len(uploads.paths()) == 40
+    assert most == 1
+
+
 def test_the_newest_come_first_and_only_their_metadata_are_asked_for(uploads: Uploads) -> None:
     for number in range(wire.MAX_FILES + 20):
         uploads.add(f"f{number % 3}/{number}.gcode", modified=1e9 + number)

@@ -107,6 +107,18 @@ def test_losing_octoprint_ends_no_job() -> None:
     assert story.changes() == ["LinkChanged", "JobStarted", "LinkChanged", "LinkChanged"]
 
 
+def test_a_snapshot_that_still_tells_of_an_error_does_not_clear_it() -> None:
+    story = Story()
+    story.link("up")
+    story.tell(wire.SNAPSHOT)
+    story.tell(wire.ERROR, text="thermal runaway")
+    since = story.machine.error_since
+    story.tell(wire.SNAPSHOT, reason="requested", error="thermal runaway")
+    assert (story.machine.error, story.machine.error_since) == ("thermal runaway", since)
+    story.tell(wire.SNAPSHOT, reason="connected")
+    assert story.machine.error is None
+
+
 def test_an_error_stays_until_the_printer_is_connected_again() -> None:
     story = printing()
     begun = story.tell(wire.ERROR).record.time

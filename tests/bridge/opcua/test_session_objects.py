@@ -138,6 +138,35 @@ async def test_it_is_read_and_not_monitored(server: OpcUaServer, tmp_path: Path)
         assert refused.value.code == Codes.BadNodeIdUnknown
 
 
+async def test_an_anonymous_operator_sees_no_session_but_its_own(make_server: Any, tmp_path: Path) -> None:
+    server: OpcUaServer = make_server(anonymous=True, anonymous_role=Role.OPERATOR)
+    server._iserver.logins._users.add("ann", PASSWORD)
+    await server.start()
+    try:
+        async with (
+            connected(server, CLIENT, tmp_path / "ann", user="ann") as ann,
+            Client(server.endpoint_url) as anybody,
+        ):
+            assert len(await objects(anybody)) == 1
+            (of_ann,) = await objects(ann)
+            with pytest.raises(ua.UaStatusCodeError):
+                await anybody.get_node(of_ann.nodeid).read_browse_name()
+    finally:
+        await server.stop()
+
+
+async def test_what_is_unknown_is_looked_up_once_for_a_request(server: OpcUaServer, tmp_path: Path) -> None:
+    async with connected(server, CLIENT, tmp_path / "ann", user="ann") as client:
+        asked = []
+        logins = server._iserver.logins
+        role = logins.role
+        logins.role = lambda user: asked.append(user) or role(user)
+        unknown = [ua.NodeId(f"nobody{number}", server.namespaces.own) for number in range(500)]
+        told = await client.uaclient.read_attributes(unknown, ua.AttributeIds.DisplayName)
+        assert {value.StatusCode.value for value in told} == {Codes.BadNodeIdUnknown}
+        assert len(asked) < 10
+
+
 async def test_nothing_is_made_while_nobody_looks(
     server: OpcUaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

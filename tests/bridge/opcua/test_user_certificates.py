@@ -230,6 +230,23 @@ def test_other_signatures_are_refused(signature: ua.SignatureData) -> None:
     assert refused.value.code == Codes.BadUserSignatureInvalid
 
 
+VERSION = bytes((0xA0, 3, 2, 1))  # [0] EXPLICIT INTEGER of one byte (RFC 5280, 4.1)
+UNKNOWN_VERSION = USER.der.replace(VERSION + b"\x02", VERSION + b"\x07", 1)
+UNKNOWN_KEY = USER.der.replace(bytes.fromhex("2a864886f70d010101"), bytes.fromhex("2a864886f70d017f7f"), 1)
+UNKNOWN_HASH = USER.der.replace(bytes.fromhex("2a864886f70d01010b"), bytes.fromhex("2a864886f70d01017f"))
+ODD_CERTIFICATES = [UNKNOWN_VERSION, UNKNOWN_KEY, UNKNOWN_HASH]
+
+
+@pytest.mark.parametrize("content", ODD_CERTIFICATES)
+def test_an_odd_certificate_is_refused_like_any_other(content: bytes) -> None:
+    assert content != USER.der
+    token = ua.X509IdentityToken(CertificateData=content)
+    with pytest.raises(ServiceError) as refused:
+        prove(token, signed(POLICIES[0]), CHALLENGE)
+    assert refused.value.code == Codes.BadIdentityTokenInvalid
+    assert claimed_user(token) in ("", "CN=carla")
+
+
 @pytest.mark.parametrize("content", [None, b"", b"nonsense", USER.der[:-1]])
 def test_what_is_no_certificate_is_refused(content: bytes | None) -> None:
     token = ua.X509IdentityToken(CertificateData=content)

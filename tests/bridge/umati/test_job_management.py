@@ -21,7 +21,7 @@ from bridge.umati.job_management import (
     RESULTS,
     WORK_MASTERS,
 )
-from tests.bridge.events import Story
+from tests.bridge.events import JOB, Story
 from tests.bridge.umati.test_other_client import SECONDS, node_opcua
 from tests.bridge.umati.test_server import NAME, Notes, node, serving, story, value
 
@@ -152,6 +152,13 @@ async def test_a_call_with_other_arguments_than_declared_is_refused(
             assert [one.value for one in refused.InputArgumentResults] == [ua.StatusCodes.BadTypeMismatch]
 
 
+async def test_an_array_that_is_null_is_an_invalid_request_and_no_error_of_the_server(tmp_path: Path) -> None:
+    async with serving(tmp_path, two_jobs()) as server, Client(server.endpoint_url) as client:
+        nothing = ua.Variant(None, ua.VariantType.ExtensionObject, is_array=True)
+        answer = await call(client, BY_STATE, nothing)
+        assert answer.OutputArguments[1].Value == 1 << 32
+
+
 async def test_a_structure_of_another_type_is_refused(tmp_path: Path) -> None:
     async with serving(tmp_path, two_jobs()) as server, Client(server.endpoint_url) as client:
         wrong = ua.Variant([ua.Range(0, 1)], ua.VariantType.ExtensionObject)
@@ -188,6 +195,15 @@ async def test_each_change_of_a_job_orders_state_is_an_event(tmp_path: Path, pat
         assert last.JobResponse == (await value(client, RESPONSE_LIST))[-1]
         assert last.JobOrder == (await value(client, ORDER_LIST))[-1].JobOrder
         assert last.Time == told.now
+
+
+async def test_a_job_found_paused_starts_running_and_is_then_interrupted(tmp_path: Path) -> None:
+    told = story()
+    async with serving(tmp_path, told) as server, Client(server.endpoint_url) as client:
+        notes = await watch(client, server, RESULTS)
+        server.handle(told.tell(wire.SNAPSHOT, state="paused", job=JOB))
+        await notes.until(lambda: len(notes.events) >= 2)
+        assert [event.JobState[0].StateText.Text for event in notes.events] == ["Running", "Interrupted"]
 
 
 async def test_the_type_of_the_events_is_a_concrete_one_below_the_abstract_one(tmp_path: Path) -> None:

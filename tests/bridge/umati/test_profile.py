@@ -35,6 +35,14 @@ def test_a_heater_that_falls_silent_stays_until_the_printer_is_another() -> None
     assert refitted(profile, before, other).heaters == ("tool0", "tool1", "bed")
 
 
+def test_heaters_that_would_be_the_same_node_are_one_and_the_printer_profile_names_it() -> None:
+    warm = {"actual": 30.0, "target": None}
+    told = {"Chamber": warm, "": warm, "tool00": warm, "tool\u0661": warm}
+    heaters = profile_of(known(2, chamber=True, heaters=told).machine).heaters
+    assert heaters == ("tool0", "tool1", "bed", "chamber", "tool00", "tool\u0661")
+    assert len({heater_path(name) for name in heaters}) == len(heaters)
+
+
 def test_names_become_titles_and_paths() -> None:
     assert heater_path("tool1") == "Monitoring.Process.Tool 1"
     assert heater_path("bed") == "Monitoring.Process.Bed"

@@ -315,6 +315,15 @@ async def test_errors_reach_those_who_listen_at_the_messages_and_at_the_server(t
             assert messages[1].SourceNode == (await node(client)).nodeid
 
 
+async def test_what_a_failure_left_out_is_made_up_for_with_the_next_event(tmp_path: Path) -> None:
+    told = story()
+    async with serving(tmp_path, told) as server, Client(server.endpoint_url) as client:
+        told.tell(wire.JOB_STARTED)  # as if showing it had failed
+        server.handle(told.tell(wire.PROGRESS))
+        assert await value(client, "Production.ActiveProgram.Name") == "benchy.gcode"
+        assert len(await value(client, f"{JOBS}.JobOrderControl.JobOrderList")) == 1
+
+
 async def test_records_of_machines_that_are_not_served_are_left_alone(tmp_path: Path) -> None:
     told = story()
     async with serving(tmp_path, told) as server, Client(server.endpoint_url) as client:

@@ -75,8 +75,10 @@ async def test_a_client_finds_three_lights_in_order_where_a_setting_asks_for_the
         Client(server.endpoint_url) as client,
     ):
         lights = await (await node(client, STACKLIGHT)).get_children(ua.ObjectIds.HasOrderedComponent)
-        assert [(await light.read_display_name()).Text for light in lights] == ["Red", "Yellow", "Green"]
+        assert [(await light.read_display_name()).Text for light in lights] == ["Green", "Yellow", "Red"]
         assert await value(client, f"{STACKLIGHT}.Yellow.SignalColor") == 4
+        numbers = [await value(client, f"{STACKLIGHT}.{light}.NumberInList") for light in ("Green", "Red")]
+        assert numbers == [0, 2]  # from the base up
         server.handle(told.tell(wire.JOB_STARTED))
         assert await value(client, f"{STACKLIGHT}.Green.SignalOn") is True
 
