@@ -125,6 +125,8 @@ class Observer:
         self._begun_unsaid: datetime | None = None
         self._rests: tuple[datetime, str] | None = None
         """Since when the printer is idle although its print has not ended, and its state before that."""
+        self._failure: tuple[datetime, Any] | None = None
+        """When OctoPrint said that the print failed, but not why, and the print time it told."""
         self._error_since: datetime | None = None
         self._error_at = datetime.min.replace(tzinfo=timezone.utc)
         self._handlers: Mapping[str, Callable[[datetime, Mapping[str, Any], View], list[Occurrence]]] = {
@@ -151,7 +153,7 @@ class Observer:
     @property
     def awaits_more(self) -> bool:
         """Whether OctoPrint is to say more: why there is an error, how a print ended. `sample` ends the waiting."""
-        return self._error_since is not None or self._rests is not None
+        return any(one is not None for one in (self._error_since, self._rests, self._failure))
 
     def observe(self, moment: datetime, name: str, payload: Any, view: View) -> list[Occurrence]:
         """What OctoPrint's event `name`, seen at `moment`, means on the wire: nothing, one thing or several."""
@@ -163,7 +165,7 @@ class Observer:
 
     def unsaid(self) -> list[Occurrence]:
         """What OctoPrint was to say more about, and will not any more."""
-        return self._error_without_text() + self._end_unsaid()
+        return self._error_without_text() + self._end_unsaid() + self._end_unexplained()
 
     def snapshot(self, moment: datetime, reason: str, view: View) -> list[Occurrence]:
         """Everything at once, as it stands at this point of the stream."""
@@ -222,6 +224,7 @@ class Observer:
                 self.error = self._recent_error(moment)
             occurrences += self._end(moment, "failed", self.error or CLOSED)
         else:
+            occurrences += self._end_unexplained()
             self.error = None
         if state == "printing" and self.job is None and view is not None:
             occurrences += self._begin(moment, {}, view)
@@ -259,7 +262,7 @@ class Observer:
             return []
         # A paused print that is begun anew (OctoPrint 1.11 allows it) is given up by a person.
         result = "cancelled" if self._halted else "failed"
-        occurrences = self._end_unsaid()
+        occurrences = self._end_unsaid() + self._end_unexplained()
         occurrences += self._end(moment, result, "Another print began without an end of this one")
         return occurrences + self._begin(moment, payload, view)
 
@@ -312,7 +315,11 @@ class Observer:
             return []  # the print ends with the error's words, which follow
         told = (payload.get("error"), self._recent_error(moment), payload.get("reason"))
         words = (one for one in told if isinstance(one, str) and one.lower() not in _NOTHING)
-        return self._end(moment, "failed", next(words, CLOSED), payload.get("time"))
+        why = next(words, None)
+        if why is None and self.connected:
+            self._failure = moment, payload.get("time")  # the error itself may be told a moment later
+            return []
+        return self._end(moment, "failed", why or CLOSED, payload.get("time"))
 
     def _filament_change(self, moment: datetime, payload: Mapping[str, Any], view: View) -> list[Occurrence]:
         run = self.job["run"] if self.job else None
@@ -337,7 +344,9 @@ class Observer:
         return [Occurrence(moment, kind, {"run": self.job["run"]})] if self.job else []
 
     def _end_overdue(self, moment: datetime) -> list[Occurrence]:
-        """The end of a print that was to be told by an event, when that has not come in time."""
+        """The end of a print about which OctoPrint was to say more, when that has not come in time."""
+        if self._failure is not None and moment - self._failure[0] > ERROR_TEXT_WITHIN:
+            return self._end_unexplained()
         if self._rests is None or moment - self._rests[0] <= EVENT_WITHIN:
             return []
         return self._end_unsaid()
@@ -351,6 +360,13 @@ class Observer:
         if before == "finishing" or (before == "printing" and done >= WHOLE):
             return self._end(moment, "completed", None, completion=100.0)
         return self._end(moment, *(self._given_up() if before == "cancelling" else ("failed", UNSAID)))
+
+    def _end_unexplained(self) -> list[Occurrence]:
+        """The end of a print that failed without a reason, if one waits for that."""
+        if self._failure is None:
+            return []
+        moment, print_time = self._failure
+        return self._end(moment, "failed", self._recent_error(moment) or CLOSED, print_time)
 
     def _end(
         self,
@@ -372,6 +388,6 @@ class Observer:
             "completion": percent(last.get("completion") if completion is None else completion),
         }
         self.job = None
-        self._progress = self._failing = self._begun_unsaid = self._rests = None
+        self._progress = self._failing = self._begun_unsaid = self._rests = self._failure = None
         self._halted = False
         return [Occurrence(moment, wire.JOB_ENDED, data)]

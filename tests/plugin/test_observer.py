@@ -298,7 +298,41 @@ def test_a_failure_without_words_has_those_of_the_error_just_before_or_tells_of_
     for printer in (one, two):
         printer.event("PrintFailed", {**FILE, "reason": "error", "error": nothing, "time": 3})
     assert one.told[-1].data["reason"] == RUNAWAY
-    assert two.told[-1].data["reason"] == CLOSED
+    assert two.told == []
+    failed = two.now
+    two.sample()
+    assert (two.told[-1].data["reason"], two.told[-1].data["print_time"]) == (CLOSED, 3)
+    assert two.told[-1].time == failed
+
+
+@pytest.mark.parametrize("order", ["words before the state", "state before the words"])
+def test_a_failure_told_before_its_error_has_the_words_of_the_error(order: str) -> None:
+    printer = Printer().printing()
+    printer.event("PrintFailed", {**FILE, "reason": "error", "error": "unknown", "time": 5})
+    assert printer.observer.awaits_more
+    if order == "words before the state":
+        printer.event("Error", {"error": RUNAWAY}, after=0.1)
+        printer.states("ERROR")
+    else:
+        printer.event("PrinterStateChanged", {"state_id": "ERROR"}, after=0.1)
+        printer.event("Error", {"error": RUNAWAY}, after=0.0001)
+    assert printer.summary() == [("error", None), ("job_ended", "failed"), ("state", "error")]
+    assert printer.told[1].data["reason"] == RUNAWAY
+    assert not printer.observer.awaits_more
+
+
+@pytest.mark.parametrize("next_event", ["another print", "ready again", "shutdown"])
+def test_a_failure_without_words_ends_the_print_before_whatever_follows(next_event: str) -> None:
+    printer = Printer().printing()
+    printer.event("PrintFailed", {**FILE, "reason": "error", "error": "unknown"})
+    if next_event == "another print":
+        printer.event("PrintStarted", FILE, after=0.1)
+    elif next_event == "ready again":
+        printer.event("PrinterStateChanged", {"state_id": "OPERATIONAL"}, after=0.1)
+    else:
+        printer._keep(printer.observer.unsaid())
+    assert printer.summary()[0] == ("job_ended", "failed")
+    assert printer.told[0].data["reason"] == CLOSED
 
 
 def test_a_print_that_octoprint_gives_up_for_an_error_of_the_firmware_has_failed_with_its_words() -> None:
