@@ -5,6 +5,7 @@ large, and of too many connections the oldest that nobody uses.
 """
 
 import asyncio
+import socket
 from typing import Any
 
 from asyncua import ua
@@ -48,6 +49,10 @@ class LimitedProtocol(OPCUAProtocol):
             if idle is not None:
                 self.clients.remove(idle)
                 idle.transport.abort()
+        connected: socket.socket | None = transport.get_extra_info("socket")
+        if connected is not None:
+            # Else a short answer waits until the one before it is acknowledged; asyncio knows only sockets of its own.
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:

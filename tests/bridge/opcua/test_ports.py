@@ -191,3 +191,11 @@ async def test_the_common_port_is_no_port_of_its_own(
             assert await machines(common) == ["a", "own"]
     finally:
         await server.stop()
+
+
+async def test_a_short_answer_does_not_wait_for_the_one_before_it(
+    client: Client, server: OpcUaServer
+) -> None:
+    (connection,) = server._iserver.connections
+    connected = connection.transport.get_extra_info("socket")
+    assert connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
