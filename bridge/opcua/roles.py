@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from asyncua import ua
 
+from .declarations import HAS_COMPONENT, HAS_PROPERTY
 from .readers import READING
 from .space import LazyAddressSpace
 from .typetable import good
@@ -24,7 +25,7 @@ _EVERYBODY = {  # whose members are known without a list
     ua.NodeId(Ids.WellKnownRole_AuthenticatedUser): ua.IdentityCriteriaType.AuthenticatedUser,
 }
 _ROLES = {*_EVERYBODY, OBSERVER, OPERATOR}
-_DOWN = {ua.NodeId(Ids.HasComponent), ua.NodeId(Ids.HasProperty)}
+_DOWN = {HAS_COMPONENT, HAS_PROPERTY}
 
 
 def _value(**permissions: ua.PermissionType) -> ua.DataValue:
@@ -58,11 +59,11 @@ def show_roles(space: LazyAddressSpace) -> None:
     """Leave the roles that there are in the role set, and nothing that would change them: a command does that."""
     for child in list(_children(space, _ROLE_SET)):
         if child not in _ROLES:
-            _remove(space, _ROLE_SET, child)
+            _remove(space, child)
             continue
         for part in list(_children(space, child)):
             if space.value(part, ua.AttributeIds.BrowseName).Name != "Identities":
-                _remove(space, child, part)
+                _remove(space, part)
             elif child in _EVERYBODY:
                 rules = [ua.IdentityMappingRuleType(_EVERYBODY[child], "")]
                 told = good(ua.Variant(rules, ua.VariantType.ExtensionObject, is_array=True))
@@ -78,9 +79,7 @@ def _children(space: LazyAddressSpace, node_id: ua.NodeId) -> Iterator[ua.NodeId
             yield reference.NodeId
 
 
-def _remove(space: LazyAddressSpace, parent: ua.NodeId, node_id: ua.NodeId) -> None:
+def _remove(space: LazyAddressSpace, node_id: ua.NodeId) -> None:
     for child in list(_children(space, node_id)):
-        _remove(space, node_id, child)
-    references = space.node(parent).references
-    references[:] = [reference for reference in references if reference.NodeId != node_id]
+        _remove(space, child)
     space.take_out(node_id)

@@ -5,12 +5,11 @@ from typing import NamedTuple
 
 from asyncua import ua
 
+from .declarations import HAS_COMPONENT, HAS_PROPERTY
 from .space import LazyAddressSpace, supertypes
 
 FROM_STATE = ua.NodeId(ua.ObjectIds.FromState)
 TO_STATE = ua.NodeId(ua.ObjectIds.ToState)
-HAS_COMPONENT = ua.NodeId(ua.ObjectIds.HasComponent)
-HAS_PROPERTY = ua.NodeId(ua.ObjectIds.HasProperty)
 
 
 class StateTransition(NamedTuple):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from asyncua import ua
 
+from .declarations import HAS_COMPONENT, HAS_PROPERTY
 from .space import LazyAddressSpace
 
 _SYSTEMS = (
@@ -27,7 +28,7 @@ def hide_type_dictionaries(space: LazyAddressSpace) -> None:
 
 
 def _parts(space: LazyAddressSpace, node_id: ua.NodeId) -> Iterator[ua.NodeId]:
-    parts = (ua.NodeId(ua.ObjectIds.HasComponent), ua.NodeId(ua.ObjectIds.HasProperty))
+    parts = (HAS_COMPONENT, HAS_PROPERTY)
     for reference in space.node(node_id).references:
         if reference.IsForward and reference.ReferenceTypeId in parts and reference.NodeId in space:
             yield reference.NodeId

@@ -6,7 +6,7 @@ the settings come first. The list is there only while a feedstock is known, sinc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from asyncua import ua
@@ -18,7 +18,7 @@ from bridge.settings import FeedstockSettings
 from bridge.umati.part import Nodes
 from bridge.umati.profile import FEEDSTOCK, feedstock_path, heater_title, is_tool
 from bridge.umati.quality import quality_of
-from bridge.umati.readings import WAITING, Reading, Write
+from bridge.umati.readings import WAITING, NodeIdOf, Reading, Write
 from bridge.umati.units import GRAM
 
 NODE_VERSION = f"{FEEDSTOCK}.NodeVersion"
@@ -33,7 +33,7 @@ _NO_SETTINGS = FeedstockSettings(tool=0)
 Type = ua.VariantType
 
 
-def nodes(tools: Sequence[str], node_id: Callable[[str, int], ua.NodeId]) -> Nodes:
+def nodes(tools: Sequence[str], node_id: NodeIdOf) -> Nodes:
     """What the template of machines with feedstock for these tools needs.
 
     Machines share templates, so that a feedstock is displayed by its tool, and not by its name as 8.5 recommends.

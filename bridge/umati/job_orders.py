@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from asyncua import ua
 
 from bridge.machine import Filament, File, Job, JobState, Machine, Result, Spool
+from bridge.umati.readings import NodeIdOf
 from bridge.umati.units import BYTE, CUBIC_CENTIMETRE, MILLIMETRE, PERCENT, SECOND
 
-NodeIdOf = Callable[[str, int], ua.NodeId]
 FeedstockOf = Callable[[str], ua.NodeId | None]
 Type = ua.VariantType
 

@@ -6,7 +6,7 @@ orders. A setting asks for them, for clients that know nothing newer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 
 from asyncua import ua
@@ -15,7 +15,7 @@ from bridge.machine import Job, Machine, Result, Transition
 from bridge.opcua import Addition
 from bridge.umati.part import Nodes
 from bridge.umati.program import ProgramState, program_state, steps
-from bridge.umati.readings import GOOD, WAITING, Reading, Write
+from bridge.umati.readings import GOOD, WAITING, NodeIdOf, Reading, Write
 
 _PLAN = "mt:Production/mt:ProductionPlan"
 _JOB = "Production.ProductionPlan.Job"
@@ -33,7 +33,6 @@ _STATES = {
 """States of mt:ProductionJobStateMachineType, which numbers and names them like those of programs."""
 
 Type = ua.VariantType
-NodeIdOf = Callable[[str, int], ua.NodeId]
 
 
 class ProductionPlan:

@@ -25,7 +25,7 @@ from bridge.umati.identification import Identification
 from bridge.umati.profile import Profile
 from bridge.umati.program import ProgramState, program_state, steps
 from bridge.umati.quality import ALWAYS_GOOD, Quality, quality_of
-from bridge.umati.readings import GOOD, INITIAL, WAITING, Reading, Write
+from bridge.umati.readings import GOOD, INITIAL, WAITING, NodeIdOf, Reading, Write
 from bridge.umati.states import ItemState, Mode, OperationMode, Situation, State, situation_of
 
 ITEM_STATE = "MachineryBuildingBlocks.MachineryItemState"
@@ -43,7 +43,6 @@ MACHINE_TYPES: Mapping[type[Enum], tuple[str, int]] = {
 }
 
 Type = ua.VariantType
-NodeIdOf = Callable[[str, int], ua.NodeId]
 TransitionsOf = Callable[[ua.NodeId], Mapping[tuple[ua.NodeId, ua.NodeId], StateTransition]]
 AnyState = ItemState | Mode | ProgramState
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from asyncua import ua
 from asyncua.ua.status_codes import StatusCodes
 
 GOOD = 0
@@ -27,3 +29,5 @@ class Reading(NamedTuple):
 
 
 Write = tuple[str, Reading]
+NodeIdOf = Callable[[str, int], ua.NodeId]
+"""Gives the NodeId of a prefix and a number of the companion models."""

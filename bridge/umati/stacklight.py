@@ -6,7 +6,7 @@ for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from enum import Enum
 
@@ -16,7 +16,7 @@ from bridge.machine import Machine, Transition
 from bridge.opcua import Addition
 from bridge.umati.part import Nodes
 from bridge.umati.quality import quality_of
-from bridge.umati.readings import Reading, Write
+from bridge.umati.readings import NodeIdOf, Reading, Write
 from bridge.umati.states import Situation, situation_of
 
 STACKLIGHT = "Monitoring.Stacklight"
@@ -49,7 +49,7 @@ class Light(Enum):
 class Stacklight:
     """The part; `node_id` gives the NodeId of a prefix and a number of the companion models."""
 
-    def __init__(self, node_id: Callable[[str, int], ua.NodeId]) -> None:
+    def __init__(self, node_id: NodeIdOf) -> None:
         self.nodes = Nodes(
             include=[_BROWSE_PATH],
             additions=[
