@@ -125,8 +125,8 @@ class Observer:
         self._begun_unsaid: datetime | None = None
         self._rests: tuple[datetime, str] | None = None
         """Since when the printer is idle although its print has not ended, and its state before that."""
-        self._failure: tuple[datetime, Any] | None = None
-        """When OctoPrint said that the print failed, but not why, and the print time it told."""
+        self._failure: tuple[datetime, str | None, Any] | None = None
+        """When OctoPrint said that the print failed, its words and print time: told before the error behind it."""
         self._error_since: datetime | None = None
         self._error_at = datetime.min.replace(tzinfo=timezone.utc)
         self._handlers: Mapping[str, Callable[[datetime, Mapping[str, Any], View], list[Occurrence]]] = {
@@ -165,7 +165,7 @@ class Observer:
 
     def unsaid(self) -> list[Occurrence]:
         """What OctoPrint was to say more about, and will not any more."""
-        return self._error_without_text() + self._end_unsaid() + self._end_unexplained()
+        return self._error_without_text() + self._end_failed() + self._end_unsaid()
 
     def snapshot(self, moment: datetime, reason: str, view: View) -> list[Occurrence]:
         """Everything at once, as it stands at this point of the stream."""
@@ -218,13 +218,12 @@ class Observer:
     def _turn_to(self, state: str, moment: datetime, view: View | None = None) -> list[Occurrence]:
         """The change to `state`, what it does to a print, and a snapshot when the printer was not connected."""
         before, self.state = self.state, state
-        occurrences = self._end_unsaid()
+        occurrences = self._end_failed() + self._end_unsaid()
         if state in _LOST:
             if before not in _LOST:
                 self.error = self._recent_error(moment)
             occurrences += self._end(moment, "failed", self.error or CLOSED)
         else:
-            occurrences += self._end_unexplained()
             self.error = None
         if state == "printing" and self.job is None and view is not None:
             occurrences += self._begin(moment, {}, view)
@@ -262,7 +261,7 @@ class Observer:
             return []
         # A paused print that is begun anew (OctoPrint 1.11 allows it) is given up by a person.
         result = "cancelled" if self._halted else "failed"
-        occurrences = self._end_unsaid() + self._end_unexplained()
+        occurrences = self._end_failed() + self._end_unsaid()
         occurrences += self._end(moment, result, "Another print began without an end of this one")
         return occurrences + self._begin(moment, payload, view)
 
@@ -309,17 +308,16 @@ class Observer:
         return ("failed", self._failing) if self._failing else ("cancelled", None)
 
     def _failed(self, moment: datetime, payload: Mapping[str, Any], view: View) -> list[Occurrence]:
-        if payload.get("reason") == "cancelled":
+        if self.job is None or payload.get("reason") == "cancelled":
             return []  # PrintCancelled has said so; the next print may have begun since
         if self._error_since is not None:
             return []  # the print ends with the error's words, which follow
         told = (payload.get("error"), self._recent_error(moment), payload.get("reason"))
-        words = (one for one in told if isinstance(one, str) and one.lower() not in _NOTHING)
-        why = next(words, None)
-        if why is None and self.connected:
-            self._failure = moment, payload.get("time")  # the error itself may be told a moment later
-            return []
-        return self._end(moment, "failed", why or CLOSED, payload.get("time"))
+        words = next((one for one in told if isinstance(one, str) and one.lower() not in _NOTHING), None)
+        self._failure = moment, words, payload.get("time")
+        if self.connected and self._recent_error(moment) is None:
+            return []  # OctoPrint tells failures from a thread of their own: the error may come a moment later
+        return self._end_failed()
 
     def _filament_change(self, moment: datetime, payload: Mapping[str, Any], view: View) -> list[Occurrence]:
         run = self.job["run"] if self.job else None
@@ -346,7 +344,7 @@ class Observer:
     def _end_overdue(self, moment: datetime) -> list[Occurrence]:
         """The end of a print about which OctoPrint was to say more, when that has not come in time."""
         if self._failure is not None and moment - self._failure[0] > ERROR_TEXT_WITHIN:
-            return self._end_unexplained()
+            return self._end_failed()
         if self._rests is None or moment - self._rests[0] <= EVENT_WITHIN:
             return []
         return self._end_unsaid()
@@ -361,12 +359,12 @@ class Observer:
             return self._end(moment, "completed", None, completion=100.0)
         return self._end(moment, *(self._given_up() if before == "cancelling" else ("failed", UNSAID)))
 
-    def _end_unexplained(self) -> list[Occurrence]:
-        """The end of a print that failed without a reason, if one waits for that."""
+    def _end_failed(self) -> list[Occurrence]:
+        """The end of a print that failed, if it waits for the error behind that."""
         if self._failure is None:
             return []
-        moment, print_time = self._failure
-        return self._end(moment, "failed", self._recent_error(moment) or CLOSED, print_time)
+        (moment, words, print_time), self._failure = self._failure, None
+        return self._end(moment, "failed", words or self._recent_error(moment) or CLOSED, print_time)
 
     def _end(
         self,

@@ -306,10 +306,11 @@ def test_a_failure_without_words_has_those_of_the_error_just_before_or_tells_of_
 
 
 @pytest.mark.parametrize("order", ["words before the state", "state before the words"])
-def test_a_failure_told_before_its_error_has_the_words_of_the_error(order: str) -> None:
+@pytest.mark.parametrize("words", ["unknown", RUNAWAY])
+def test_a_failure_told_before_its_error_follows_the_error_and_has_its_words(order: str, words: str) -> None:
     printer = Printer().printing()
-    printer.event("PrintFailed", {**FILE, "reason": "error", "error": "unknown", "time": 5})
-    assert printer.observer.awaits_more
+    printer.event("PrintFailed", {**FILE, "reason": "error", "error": words, "time": 5})
+    assert printer.observer.awaits_more and printer.told == []
     if order == "words before the state":
         printer.event("Error", {"error": RUNAWAY}, after=0.1)
         printer.states("ERROR")
@@ -317,7 +318,7 @@ def test_a_failure_told_before_its_error_has_the_words_of_the_error(order: str) 
         printer.event("PrinterStateChanged", {"state_id": "ERROR"}, after=0.1)
         printer.event("Error", {"error": RUNAWAY}, after=0.0001)
     assert printer.summary() == [("error", None), ("job_ended", "failed"), ("state", "error")]
-    assert printer.told[1].data["reason"] == RUNAWAY
+    assert (printer.told[1].data["reason"], printer.told[1].data["print_time"]) == (RUNAWAY, 5)
     assert not printer.observer.awaits_more
 
 
