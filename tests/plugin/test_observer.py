@@ -310,7 +310,8 @@ def test_a_failure_without_words_has_those_of_the_error_just_before_or_tells_of_
 def test_a_failure_told_before_its_error_follows_the_error_and_has_its_words(order: str, words: str) -> None:
     printer = Printer().printing()
     printer.event("PrintFailed", {**FILE, "reason": "error", "error": words, "time": 5})
-    assert printer.observer.awaits_more and printer.told == []
+    assert printer.observer.awaits_more
+    assert printer.told == []
     if order == "words before the state":
         printer.event("Error", {"error": RUNAWAY}, after=0.1)
         printer.states("ERROR")
