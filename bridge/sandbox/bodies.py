@@ -17,7 +17,7 @@ from bridge import wire
 
 STATUSES = ("Idle", "Running", "Offline", "Stopped")
 STACK_LIGHTS = ("green", "yellow", "red", "white", "off")
-JOB_EVENTS = ("job_started", "job_paused", "job_resumed", "job_finished")
+JOB_EVENTS = ("job_started", "job_estimate_changed", "job_paused", "job_resumed", "job_finished")
 TEXT_EVENTS = ("warning", "error")
 SEVERITIES = ("info", "warning", "error")
 RESULTS = ("completed", "cancelled", "failed")

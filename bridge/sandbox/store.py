@@ -18,7 +18,7 @@ from typing import Any
 
 from bridge import wire
 from bridge.database import WrongLayout, open_database, transaction
-from bridge.sandbox.bodies import Event, Heartbeat, Registration, Status
+from bridge.sandbox.bodies import TEXT_EVENTS, Event, Heartbeat, Registration, Status
 
 _LAYOUT = 1
 _SCHEMA = """
@@ -145,13 +145,17 @@ class Store:
                 body.text,
             ),
         )
-        state = body.result or _STATE_AFTER.get(body.type)
-        if body.job is None or state is None:
+        if body.job is None or body.type in TEXT_EVENTS:
             return {}
         # Whatever comes first makes the job, with its true start; nothing opens an ended one again.
+        known = connection.execute(
+            "SELECT state FROM job WHERE machine = ? AND id = ?", (machine, body.job.id)
+        ).fetchone()
+        state = body.result or _STATE_AFTER.get(body.type) or (known["state"] if known else "running")
         connection.execute(
             "INSERT INTO job (machine, id, file, state, started, estimated_duration) VALUES (?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (machine, id) DO UPDATE SET state = excluded.state WHERE ended IS NULL",
+            " ON CONFLICT (machine, id) DO UPDATE SET state = excluded.state,"
+            " estimated_duration = coalesce(excluded.estimated_duration, estimated_duration) WHERE ended IS NULL",
             (
                 machine,
                 body.job.id,
