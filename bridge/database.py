@@ -7,27 +7,31 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 
 class WrongLayout(Exception):
     """The file was written by another version of MESBridge; the text says so, and what to do."""
 
 
-def open_database(path: Path, schema: str, layout: int) -> sqlite3.Connection:
+def open_database(
+    path: Path, schema: str, layout: int, steps: Mapping[int, str] = MappingProxyType({})
+) -> sqlite3.Connection:
     """The database at `path`; a new one gets `schema` and mode 0600. May be used from any thread, one at a time.
 
-    Raises `OSError`, `sqlite3.Error`, and `WrongLayout` when the file has another number than `layout`; then the
-    file is untouched.
+    An older file is brought to `layout` by `steps`: by layout, the statements that lead to the next one.
+    Raises `OSError`, `sqlite3.Error`, and `WrongLayout` when there is no such way; then the file is untouched.
     """
     if not path.exists():
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         found = connection.execute("PRAGMA user_version").fetchone()[0]
-        if found not in (0, layout):
+        missing = range(found, layout) if found else ()
+        if found > layout or not steps.keys() >= set(missing):
             raise WrongLayout(
                 f"was written by another version of MESBridge (layout {found}, this one has {layout});"
                 " run that version, or choose another folder"
@@ -35,8 +39,9 @@ def open_database(path: Path, schema: str, layout: int) -> sqlite3.Connection:
         # FULL: what was committed has reached the disk, and only then is anybody told that it is kept.
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        if found == 0:
-            connection.executescript(f"BEGIN IMMEDIATE; {schema} PRAGMA user_version = {layout}; COMMIT;")
+        script = "".join(steps[one] for one in missing) if found else schema
+        if script:
+            connection.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {layout}; COMMIT;")
     except (sqlite3.Error, WrongLayout):
         connection.close()
         raise
