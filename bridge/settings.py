@@ -185,6 +185,7 @@ class MesSettings:
     timeout: float = field(default=10.0, metadata=_range(0.1, 300))
     heartbeat: float = field(default=10.0, metadata=_range(1, 3600))
     lease: float = field(default=30.0, metadata=_range(2, 7200))
+    estimate_change: float = field(default=60.0, metadata=_range(1, 86400))
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ IDLE, RUNNING, OFFLINE, STOPPED = "Idle", "Running", "Offline", "Stopped"
 _UNCONNECTED_STATES = frozenset({"disconnected", "connecting"})
 _IDLE_STATES = frozenset({"operational", "transferring"})
 _SEVERITY_OF_RESULT = {Result.COMPLETED: "info", Result.CANCELLED: "warning", Result.FAILED: "error"}
+_LONGEST_S = 1e9
 _UNNAMED_ERROR = "The printer stopped with an error that it did not name."
 _FILAMENT_CHANGE = "The printer waits for a filament change."
 
@@ -92,7 +93,26 @@ def status_of(machine: Machine) -> Status:
 
 def matters(transition: Transition) -> bool:
     """Whether a MES may have to hear of `transition` at all; cheap, for the many that only bring temperatures."""
-    return bool(transition.changes) or transition.before.error_since != transition.after.error_since
+    before, after = transition.before, transition.after
+    if transition.changes or before.error_since != after.error_since:
+        return True
+    return before.job is not after.job and estimate_of(before) != estimate_of(after)
+
+
+def estimate_of(machine: Machine) -> tuple[str, float] | None:
+    """The running job and how long it is expected to take in seconds, pauses left out; None when nobody knows."""
+    job = machine.active_job
+    if job is None or (job.progress_time is not None and job.print_time_left is None):
+        return None  # that OctoPrint does not know for a moment brings back no older estimate
+    duration = _estimated_duration(job)
+    return (job.run, duration) if duration is not None else None
+
+
+def estimate_changed(transition: Transition) -> Event:
+    """That the running job is now expected to take another time. There must be one."""
+    record, job = transition.record, transition.after.active_job
+    moment = max(record.time, job.started) if job is not None else record.time
+    return Event(f"{record.key}:estimate", _event("job_estimate_changed", "info", moment, job))
 
 
 def events_of(transition: Transition) -> tuple[Event, ...]:
@@ -146,6 +166,12 @@ def _event(kind: str, severity: str, moment: datetime, job: Job | None) -> dict[
             "id": job.run,
             "file": job.file,
             "started": wire.format_time(job.started),
-            "estimated_duration": job.estimated_print_time,
+            "estimated_duration": _estimated_duration(job),
         },
     }
+
+
+def _estimated_duration(job: Job) -> float | None:
+    if job.print_time is None or job.print_time_left is None:
+        return job.estimated_print_time
+    return min(job.print_time + job.print_time_left, _LONGEST_S)

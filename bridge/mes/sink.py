@@ -22,8 +22,16 @@ import structlog
 from bridge import wire
 from bridge.machine import Machine, Transition
 from bridge.mes.delivery import Delivery, DeliveryState, Pace
-from bridge.mes.messages import OFFLINE, Status, events_of, matters, status_of
-from bridge.mes.store import EVENT, STATUS, MesError, Outgoing, Store
+from bridge.mes.messages import (
+    OFFLINE,
+    Status,
+    estimate_changed,
+    estimate_of,
+    events_of,
+    matters,
+    status_of,
+)
+from bridge.mes.store import EVENT, STATUS, Estimate, MesError, Outgoing, Store
 from bridge.settings import MesSettings
 
 log = structlog.get_logger(__name__)
@@ -109,7 +117,7 @@ class MesSink:
                 log_ends_at=log_end,
             )
         self._deliveries = {one.id: Delivery(one, self._store, bridge_id, pace=pace) for one in instances}
-        self._outbox = Outbox(self._store, self._deliveries.keys())
+        self._outbox = Outbox(self._store, {one.id: one.estimate_change for one in instances})
         self.registered = frozenset(self._store.routes())
         """The machines that are registered when the sink is made, by an earlier run."""
         self._handed = 0
@@ -226,14 +234,17 @@ class MesSink:
 class Outbox:
     """Works out what is to be told to whom, and keeps it. For one thread.
 
+    `instances` are the MES instances, each with the seconds by which an estimate must change to be told again.
     Positions without a message are not written one by one: read again after a crash, they lead to nothing again.
     """
 
-    def __init__(self, store: Store, instances: Iterable[int]) -> None:
+    def __init__(self, store: Store, instances: Mapping[int, float]) -> None:
         self._store = store
         self._instances = frozenset(instances)
+        self._estimate_change = instances
         self._routes = store.routes()
         self._looks = store.looks()
+        self._estimates = store.estimates()
         self.durable = store.cursor
         self._seen = self.durable
 
@@ -248,6 +259,7 @@ class Outbox:
         left: set[tuple[str, int]] = set()
         events: list[Outgoing] = []
         courses: dict[str, _Course] = {}
+        estimates: dict[tuple[str, int], Estimate] = {}
         seen = max(self._seen, position or 0)
         for item in items:
             if isinstance(item, _Registered):
@@ -263,16 +275,35 @@ class Outbox:
                 _follow(courses, machine, status_of(item.after))
                 if item.record.position > self._seen:
                     seen = max(seen, item.record.position)
-                    targets = routes.get(machine, self._routes.get(machine, ()))
-                    events += _events(item, self._instances.intersection(targets))
+                    targets = self._instances.intersection(routes.get(machine, self._routes.get(machine, ())))
+                    events += self._events(item, sorted(targets), estimates)
         messages = [*events, *self._statuses(courses, {**self._routes, **routes}), *self._farewells(left)]
         if messages or routes or (position is not None and seen > self.durable):
-            self._store.write(seen, routes, messages)
+            self._store.write(seen, routes, messages, estimates)
             self.durable = seen
         self._seen = seen
         self._routes.update(routes)
+        self._estimates.update(estimates)
         self._looks.update({(m.machine, m.mes): m.look for m in messages if m.look is not None})
         return frozenset(message.mes for message in messages)
+
+    def _events(
+        self, transition: Transition, instances: Sequence[int], estimates: dict[tuple[str, int], Estimate]
+    ) -> Iterable[Outgoing]:
+        """What each MES hears of the transition; `estimates` are those told in this batch, and become so here."""
+        machine, known = transition.record.machine, events_of(transition)
+        estimate = estimate_of(transition.after)
+        for mes in instances:
+            told = known
+            if estimate is not None:
+                last = estimates.get((machine, mes), self._estimates.get((machine, mes)))
+                of_job = any(event.body["job"] is not None for event in known)
+                if not of_job and _has_moved(estimate, last, self._estimate_change[mes]):
+                    told = (*known, estimate_changed(transition))
+                if told is not known or of_job:
+                    estimates[machine, mes] = estimate
+            for event in told:
+                yield Outgoing(mes, machine, EVENT, event.key, _dump(event.body))
 
     def _statuses(
         self, courses: Mapping[str, _Course], routes: Mapping[str, tuple[int, ...]]
@@ -312,10 +343,8 @@ def _outgoing(mes: int, machine: str, status: Status) -> Outgoing:
     )
 
 
-def _events(transition: Transition, instances: Iterable[int]) -> list[Outgoing]:
-    events = [(event.key, _dump(event.body)) for event in events_of(transition)]
-    machine = transition.record.machine
-    return [Outgoing(mes, machine, EVENT, key, body) for mes in sorted(instances) for key, body in events]
+def _has_moved(now: Estimate, told: Estimate | None, by: float) -> bool:
+    return told is None or told[0] != now[0] or abs(now[1] - told[1]) >= by
 
 
 def _fail(error: MesError, future: asyncio.Future[int]) -> None:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from bridge import wire
@@ -21,8 +22,8 @@ from bridge.database import WrongLayout, is_damaged, open_database, transaction
 
 STATUS, EVENT = "status", "event"
 
-_LAYOUT = 1
-_SCHEMA = """
+_LAYOUT = 2
+_SCHEMA_1 = """
 CREATE TABLE cursor (log TEXT NOT NULL, position INTEGER NOT NULL);
 INSERT INTO cursor VALUES ('', 0);
 CREATE TABLE route (
@@ -41,6 +42,18 @@ CREATE TABLE refused (
     mes INTEGER NOT NULL, machine TEXT NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL,
     reason TEXT NOT NULL, time TEXT NOT NULL);
 """
+_SINCE_2 = """
+CREATE TABLE estimate (
+    machine TEXT NOT NULL, mes INTEGER NOT NULL, run TEXT NOT NULL, duration REAL NOT NULL,
+    PRIMARY KEY (machine, mes)) WITHOUT ROWID;
+CREATE TABLE reached (
+    machine TEXT NOT NULL, mes INTEGER NOT NULL, time TEXT NOT NULL, status TEXT,
+    PRIMARY KEY (machine, mes)) WITHOUT ROWID;
+"""
+_SCHEMA = _SCHEMA_1 + _SINCE_2
+
+Estimate = tuple[str, float]
+"""A job, and how long it is expected to take in seconds."""
 
 
 class MesError(Exception):
@@ -79,7 +92,7 @@ class Store:
         with self._explained():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             try:
-                self._connection = open_database(path, _SCHEMA, _LAYOUT)
+                self._connection = open_database(path, _SCHEMA, _LAYOUT, {1: _SINCE_2})
             except WrongLayout as error:
                 raise MesError(f"{path}: {error}") from None
 
@@ -115,8 +128,19 @@ class Store:
         rows = self._rows("SELECT machine, mes, status, stack_light FROM told")
         return {(machine, mes): (status, light) for machine, mes, status, light in rows}
 
-    def write(self, position: int, routes: dict[str, tuple[int, ...]], messages: Iterable[Outgoing]) -> None:
-        """Keep `messages`, the new `routes` and the cursor, all or nothing.
+    def estimates(self) -> dict[tuple[str, int], Estimate]:
+        """By machine and MES instance, the last estimate that was handed over for delivery."""
+        rows = self._rows("SELECT machine, mes, run, duration FROM estimate")
+        return {(machine, mes): (run, duration) for machine, mes, run, duration in rows}
+
+    def write(
+        self,
+        position: int,
+        routes: Mapping[str, tuple[int, ...]],
+        messages: Iterable[Outgoing],
+        estimates: Mapping[tuple[str, int], Estimate] = MappingProxyType({}),
+    ) -> None:
+        """Keep `messages`, the new `routes` and `estimates`, and the cursor, all or nothing.
 
         A status supersedes one of the same machine that still waits: it is a state, and only the newest is
         true. Events are never dropped.
@@ -128,6 +152,10 @@ class Store:
                 connection.executemany("INSERT INTO route VALUES (?, ?)", [(machine, mes) for mes in mes_ids])
             for message in messages:
                 _insert(connection, message)
+            connection.executemany(
+                "INSERT OR REPLACE INTO estimate VALUES (?, ?, ?, ?)",
+                [(*place, *estimate) for place, estimate in estimates.items()],
+            )
 
     def waiting(self, mes: int, limit: int, without: Collection[str] = ()) -> list[Waiting]:
         """The first messages for `mes`, in order, leaving out those of the machines `without`."""

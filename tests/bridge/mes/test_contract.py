@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from openapi_spec_validator import validate
 
 from bridge import wire
-from bridge.mes.messages import events_of, status_of
+from bridge.mes.messages import estimate_changed, estimate_of, events_of, status_of
 from bridge.sandbox import bodies
 from tests.bridge.events import Story
 from tests.bridge.mes.chain import REGISTRATION
@@ -75,6 +75,7 @@ def story_of_everything() -> Story:
     for kind in wire.PAYLOADS:
         story.tell(kind)
     story.tell(wire.JOB_STARTED, run="run-2", estimated_print_time=None)
+    story.tell(wire.PROGRESS, run="run-2", print_time=1e9, print_time_left=1e9)
     story.states("paused", "error")
     story.tell(wire.SNAPSHOT)
     story.link("lost")
@@ -88,6 +89,7 @@ def test_the_document_is_valid_openapi() -> None:
 def test_every_message_that_the_bridge_makes_is_what_the_document_says() -> None:
     story = story_of_everything()
     events = [event for transition in story.transitions for event in events_of(transition)]
+    events += [estimate_changed(one) for one in story.transitions if estimate_of(one.after)]
     assert {event.body["type"] for event in events} == {*bodies.JOB_EVENTS, *bodies.TEXT_EVENTS}
     for event in events:
         validator("Event").validate(event.body)

@@ -61,7 +61,7 @@ class Bridge:
     def __init__(self, folder: Path, mes: MesStore, faults: list[str | None]) -> None:
         self.now = 0.0
         self.store = Store(folder / "bridge.sqlite")
-        self.outbox = Outbox(self.store, (1,))
+        self.outbox = Outbox(self.store, {1: 60.0})
         self.delivery = Delivery(MES, self.store, "bridge-1", InProcess(mes, faults), clock=lambda: self.now)
 
     def register(self, story: Story, at: int) -> None:
