@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -171,7 +171,7 @@ def commands(desk: PairingDesk, adoption: Adoption, verification: Verification) 
     def refuse(values: Mapping[str, Any]) -> dict[str, Any]:
         return shown(desk.refuse(_value(values, "id", (str,))))
 
-    def told(command: Command) -> Command:
+    def told(command: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Command:
         def run(values: Mapping[str, Any]) -> dict[str, Any]:
             try:
                 return command(values)

@@ -119,6 +119,21 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--settings", type=Path, metavar="FILE", help="the same as the running bridge's")
         one.set_defaults(run=_pair, action=action)
 
+    mes = commands.add_parser("mes", help="how it stands with the MES instances of the running bridge")
+    actions = mes.add_subparsers(title="actions", required=True, metavar="ACTION")
+    one = actions.add_parser(
+        "status", help="show, for each machine and MES, what was told, waits and is refused"
+    )
+    one.add_argument("--json", action="store_true", help="print one JSON object")
+    again = actions.add_parser("retry", help="send once more what a MES refused")
+    again.add_argument("--mes", type=int, metavar="N", help="only what this MES instance refused")
+    again.add_argument("--machine", metavar="ID", help="only what is of this machine, by id or name")
+    for action, parser_of in (("status", one), ("retry", again)):
+        parser_of.add_argument(
+            "--settings", type=Path, metavar="FILE", help="the same as the running bridge's"
+        )
+        parser_of.set_defaults(run=_mes, action=action)
+
     sandbox = commands.add_parser("sandbox", help="run a small MES to try the chain with")
     sandbox.add_argument("--host", default="127.0.0.1")
     sandbox.add_argument("--port", type=int, default=8090)
@@ -193,6 +208,12 @@ def _pair(options: argparse.Namespace) -> int:
     from bridge import pair
 
     return pair.run(options)
+
+
+def _mes(options: argparse.Namespace) -> int:
+    from bridge.mes import command
+
+    return command.run(options)
 
 
 def _sandbox(options: argparse.Namespace) -> int:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import hmac
+import inspect
 import json
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ _LARGEST_BODY = 16 * 1024
 _ANSWER_WITHIN_S = 10.0
 _END_WITHIN_S = 1.0
 
-Command = Callable[[Mapping[str, Any]], dict[str, Any]]
+Command = Callable[[Mapping[str, Any]], dict[str, Any] | Awaitable[dict[str, Any]]]
 
 
 class Refused(Exception):
@@ -63,7 +64,8 @@ async def listen(folder: Path, commands: Mapping[str, Command]) -> AsyncIterator
         if not isinstance(values, dict):
             return refusal(422, "a JSON object is expected")
         try:
-            return web.json_response(command(values))
+            done = command(values)
+            return web.json_response(await done if inspect.isawaitable(done) else done)
         except Refused as refused:
             return refusal(409, str(refused))
         except Exception:

@@ -12,11 +12,11 @@ from typing import Any, TextIO
 from bridge import control, settings
 from bridge.hints import with_settings
 from bridge.settings import Settings, SettingsError
+from bridge.tables import cell, lines
 
 _ASK_EVERY_S = 0.5
 _VERIFIED_WITHIN_S = 20.0
 _INTERRUPTED = 130
-_LONGEST_CELL = 40
 
 Request = Mapping[str, Any]
 Ask = Callable[..., dict[str, Any]]
@@ -83,7 +83,7 @@ def _list(ask: Ask, say: Say) -> int:
 
 def _refuse(ask: Ask, request_id: str) -> int:
     request = ask("pair/refuse", id=request_id)
-    print(f"Refused: {_cell(request['name'])}, {_cell(request['url'])}")
+    print(f"Refused: {cell(request['name'])}, {cell(request['url'])}")
     return 0
 
 
@@ -198,30 +198,24 @@ def _tell_verified(ask: Ask, request: Request) -> int:
 
 def table(requests: Sequence[Request]) -> Iterator[str]:
     """The lines of `pair list`."""
-    rows = [("ID", "CODE", "NAME", "URL", "FROM", "SINCE", "STATE")]
-    for one in requests:
-        rows.append(
+    yield from lines(
+        ("ID", "CODE", "NAME", "URL", "FROM", "SINCE", "STATE"),
+        [
             (
                 one["id"],
                 one["code"] or "-",
-                _cell(one["name"]) or "-",
-                _cell(one["url"]) or "-",
+                cell(one["name"]) or "-",
+                cell(one["url"]) or "-",
                 one["address"],
                 _clock(one["since"]),
                 one["state"],
             )
-        )
-    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for one in requests
+        ],
+    )
     for one in requests:
         if one["message"]:
             yield f"{one['id']}: {one['message']}"
-
-
-def _cell(text: str) -> str:
-    shown = "".join(c if c.isprintable() else "?" for c in text)
-    return shown if len(shown) <= _LONGEST_CELL else shown[: _LONGEST_CELL - 1] + "…"
 
 
 def _clock(time_text: str) -> str:

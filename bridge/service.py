@@ -27,6 +27,7 @@ from bridge.log import LogError
 from bridge.log.sqlite import SqliteLog
 from bridge.machine import Machine, Transition
 from bridge.mes import MesError, MesSink
+from bridge.mes.commands import commands as mes_commands
 from bridge.opcua import AddressUnavailable
 from bridge.settings import Settings
 from bridge.site import Served, Site, assign
@@ -93,7 +94,9 @@ class Service:
             site = Site(self._fleet, umati, mes, presence, receiver, verification)
             await self._start_sinks(entries, store, umati, mes, site)
             stack.push_async_callback(self._checkpoint, store, mes)
-            host, port = await self._hear(stack, folder.path, bridge_id, https, receiver, site, verification)
+            host, port = await self._hear(
+                stack, folder.path, bridge_id, https, receiver, site, mes, verification
+            )
             if settings.opcua.anonymous:
                 log.warning("OPC UA is open to anyone, without encryption: opcua.anonymous is true")
             if settings.opcua.trust == "any":
@@ -170,6 +173,7 @@ class Service:
         https: Https | None,
         receiver: PushReceiver,
         site: Site,
+        mes: MesSink,
         verification: Verification,
     ) -> tuple[str, int]:
         """Hear plugins, and the commands of whoever lets them in; returns the host and port for plugins."""
@@ -186,7 +190,7 @@ class Service:
         except OSError as error:
             raise ServiceError(f"plugins cannot be heard on {host}:{port}: {_explain(error)}") from None
         try:
-            known = commands(desk, adoption, verification)
+            known = {**commands(desk, adoption, verification), **mes_commands(mes, site.names)}
             await stack.enter_async_context(control.listen(folder, known))
         except OSError as error:
             log.error(

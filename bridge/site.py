@@ -23,7 +23,7 @@ from bridge.sources.presence import Presence
 from bridge.sources.push import PushReceiver, Sender
 from bridge.sources.verification import Candidate, Verification
 from bridge.umati import MachineIdentity, UmatiServer
-from bridge.umati.identification import identify
+from bridge.umati.identification import Identification, identify
 
 log = structlog.get_logger(__name__)
 
@@ -128,6 +128,10 @@ class Site:
     def __contains__(self, machine: str) -> bool:
         return machine in self._served
 
+    def names(self) -> dict[str, str]:
+        """What people call the machines that are served, by machine id."""
+        return {one.machine: self._nameplate(one).component_name for one in self}
+
     def printer_uuid(self, machine: str) -> str | None:
         """What its OctoPrint calls itself for ever; None before it was heard."""
         printer = self._fleet[machine].printer
@@ -164,8 +168,12 @@ class Site:
         if one is not None and transition.before.printer != transition.after.printer:
             self._register(one, transition.after)
 
+    def _nameplate(self, one: Served, machine: Machine | None = None) -> Identification:
+        printer = (machine or self._fleet[one.machine]).printer
+        return identify(one.machine, one.name, one.url, one.identification, printer)
+
     def _register(self, one: Served, machine: Machine) -> None:
-        nameplate = identify(one.machine, one.name, one.url, one.identification, machine.printer)
+        nameplate = self._nameplate(one, machine)
         registration = Registration(
             name=nameplate.component_name,
             url=one.url,

@@ -11,14 +11,17 @@ import json
 import secrets
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 import structlog
 
+from bridge import wire
 from bridge.mes.client import Client, Outcome, Verdict, machine_path
-from bridge.mes.store import STATUS, MesError, Store, Waiting
+from bridge.mes.store import STATUS, MesError, Store, Told, Waiting
 from bridge.settings import MesSettings
 
 log = structlog.get_logger(__name__)
@@ -66,14 +69,29 @@ class _Trouble:
 
 
 @dataclass(frozen=True, slots=True)
-class DeliveryState:
-    """How it stands with a MES instance: `trouble` in words or None, and counts of messages and machines."""
+class MachineState:
+    """How it stands with a machine at a MES instance: its `activation` once the MES has answered to its registration,
+    what the MES took last, how many messages wait and are refused, and why they are `held` back, if they are."""
 
-    mes: int
-    trouble: str | None
+    activation: str | None
+    told: Told | None
     waiting: int
     refused: int
-    activation: Mapping[str, str]
+    held: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryState:
+    """How it stands with a MES instance: `trouble` in words and its begin, or None; counts of messages; and each
+    machine, also those that are told of no more."""
+
+    mes: int
+    url: str
+    trouble: str | None
+    trouble_since: datetime | None
+    waiting: int
+    refused: int
+    machines: Mapping[str, MachineState]
 
 
 class Delivery:
@@ -141,11 +159,38 @@ class Delivery:
 
     def state(self) -> DeliveryState:
         """How it stands. Raises `MesError`."""
-        waiting, refused = self._store.counts(self.mes)
-        trouble = self._trouble
+        waiting, told = self._store.waiting_of(self.mes), self._store.told(self.mes)
+        refused = Counter(one.machine for one in self._store.refusals(self.mes))
+        trouble, held = self._trouble, dict(self._held)
+        lasted = timedelta(seconds=self._clock() - trouble.since) if trouble else None
         with self._changed:
-            activation = {m: r.activation or "unregistered" for m, r in self._registrations.items()}
-        return DeliveryState(self.mes, trouble.reason if trouble else None, waiting, refused, activation)
+            activation = {m: r.activation for m, r in self._registrations.items()}
+        machines = {
+            one: MachineState(
+                activation.get(one),
+                told.get(one),
+                waiting.get(one, 0),
+                refused[one],
+                held[one].reason if one in held else None,
+            )
+            for one in sorted({*activation, *waiting, *refused})
+        }
+        return DeliveryState(
+            self.mes,
+            self._settings.url,
+            trouble.reason if trouble else None,
+            wire.utc_now() - lasted if lasted is not None else None,
+            sum(waiting.values()),
+            refused.total(),
+            machines,
+        )
+
+    def retry(self, machine: str | None = None) -> int:
+        """Send once more what the MES refused, all or what is of one machine; returns how many messages that are.
+        Raises `MesError`."""
+        count = self._store.retry(self.mes, machine)
+        self.wake()
+        return count
 
     # ------------------------------------------------------------------ the thread
 
@@ -283,7 +328,7 @@ class Delivery:
         with self._changed:
             held = self._holding() | {m for m, r in self._registrations.items() if not r.done}
         batch = self._store.waiting(self.mes, _BATCH, held)
-        done: list[int] = []
+        done: list[Waiting] = []
         try:
             for message in batch:
                 if message.machine in held:
@@ -293,12 +338,12 @@ class Delivery:
                     if self._trouble is not None:
                         return False
                 else:
-                    done.append(message.id)
+                    done.append(message)
                 if self._late() or not self._beat_when_due():
                     return False
         finally:
             if done:
-                self._store.delivered(done)
+                self._store.delivered(self.mes, done)
         return bool(batch)
 
     def _deliver(self, message: Waiting) -> bool:

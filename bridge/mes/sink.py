@@ -31,7 +31,7 @@ from bridge.mes.messages import (
     matters,
     status_of,
 )
-from bridge.mes.store import EVENT, STATUS, Estimate, MesError, Outgoing, Store
+from bridge.mes.store import EVENT, STATUS, Estimate, MesError, Outgoing, Refused, Store
 from bridge.settings import MesSettings
 
 log = structlog.get_logger(__name__)
@@ -183,6 +183,15 @@ class MesSink:
     def states(self) -> tuple[DeliveryState, ...]:
         """How it stands with each MES instance. Raises `MesError`."""
         return tuple(one.state() for one in self._deliveries.values())
+
+    def refusals(self, mes: int) -> list[Refused]:
+        """What the MES did not take. Raises `MesError`."""
+        return self._store.refusals(mes)
+
+    def retry(self, mes: int, machine: str | None = None) -> int:
+        """Send once more what the MES refused, all or what is of one machine; returns how many messages that are.
+        Raises `MesError`."""
+        return self._deliveries[mes].retry(machine)
 
     def _write(self) -> None:
         pending: list[_Item] = []

@@ -13,9 +13,11 @@ import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from uuid import uuid4
 
 from bridge import wire
 from bridge.database import WrongLayout, is_damaged, open_database, transaction
@@ -81,6 +83,25 @@ class Waiting:
     kind: str
     key: str
     body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A message that the MES did not take, with the reason and the time when it said so."""
+
+    machine: str
+    kind: str
+    key: str
+    reason: str
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """When a machine's MES took something of it last, and the last status that it took."""
+
+    time: datetime
+    status: str | None
 
 
 class Store:
@@ -175,19 +196,41 @@ class Store:
         )[0]
         return int(row[0]), int(row[1])
 
-    def refusals(self, mes: int) -> list[tuple[str, str, str]]:
-        """Machine, key and reason of each message that `mes` refused."""
+    def waiting_of(self, mes: int) -> dict[str, int]:
+        """How many messages of each machine wait for `mes`."""
+        return dict(
+            self._rows("SELECT machine, count(*) FROM message WHERE mes = ? GROUP BY machine", (mes,))
+        )
+
+    def refusals(self, mes: int) -> list[Refused]:
+        """The messages that `mes` refused, in the order in which they were to be told."""
+        rows = self._rows(
+            "SELECT machine, kind, key, reason, time FROM refused WHERE mes = ? ORDER BY id", (mes,)
+        )
         return [
-            (str(machine), str(key), str(reason))
-            for machine, key, reason in self._rows(
-                "SELECT machine, key, reason FROM refused WHERE mes = ? ORDER BY id", (mes,)
-            )
+            Refused(machine, kind, key, reason, wire.parse_time(time))
+            for machine, kind, key, reason, time in rows
         ]
 
-    def delivered(self, ids: Sequence[int]) -> None:
-        """Forget messages that the MES has."""
+    def told(self, mes: int) -> dict[str, Told]:
+        """By machine, what `mes` took last."""
+        rows = self._rows("SELECT machine, time, status FROM reached WHERE mes = ?", (mes,))
+        return {machine: Told(wire.parse_time(time), status) for machine, time, status in rows}
+
+    def delivered(self, mes: int, messages: Sequence[Waiting]) -> None:
+        """Forget messages that `mes` has, but for when that was and the last status."""
+        now = wire.format_time(wire.utc_now())
+        told: dict[str, str | None] = {}
+        for message in messages:
+            status = json.loads(message.body)["status"] if message.kind == STATUS else None
+            told[message.machine] = status or told.get(message.machine)
         with self._transaction() as connection:
-            connection.executemany("DELETE FROM message WHERE id = ?", [(one,) for one in ids])
+            connection.executemany("DELETE FROM message WHERE id = ?", [(one.id,) for one in messages])
+            connection.executemany(
+                "INSERT INTO reached VALUES (?, ?, ?, ?) ON CONFLICT (machine, mes) DO UPDATE"
+                " SET time = excluded.time, status = coalesce(excluded.status, status)",
+                [(machine, mes, now, status) for machine, status in told.items()],
+            )
 
     def refuse(self, message: Waiting, reason: str) -> None:
         """Set a message aside that the MES does not take."""
@@ -199,14 +242,25 @@ class Store:
             )
             connection.execute("DELETE FROM message WHERE id = ?", (message.id,))
 
+    def retry(self, mes: int, machine: str | None = None) -> int:
+        """Let messages that `mes` refused wait once more, under their keys and before what came after them; all, or
+        those of one machine. Returns how many. Of refused statuses the newest is told: only that is true."""
+        chosen = "FROM refused WHERE mes = :mes AND (:machine IS NULL OR machine = :machine)"
+        values = {"mes": mes, "machine": machine, "status": STATUS}
+        with self._transaction() as connection:
+            connection.execute(
+                f"INSERT OR IGNORE INTO message SELECT id, mes, machine, kind, key, body {chosen} AND kind <> :status",
+                values,
+            )
+            statuses = f"SELECT DISTINCT machine {chosen} AND kind = :status"
+            for (one,) in connection.execute(statuses, values).fetchall():
+                _tell_again(connection, one, mes, f"{one}:status:{uuid4().hex}")
+            return connection.execute(f"DELETE {chosen}", values).rowcount
+
     def tell_again(self, machine: str, mes: int, key: str) -> None:
         """Let a MES that forgot the machine hear its newest status once more, under a new `key`."""
         with self._transaction() as connection:
-            row = connection.execute(
-                "SELECT status, stack_light, body FROM told WHERE machine = ? AND mes = ?", (machine, mes)
-            ).fetchone()
-            if row is not None:
-                _insert(connection, Outgoing(mes, machine, STATUS, key, row[2], (row[0], row[1])))
+            _tell_again(connection, machine, mes, key)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -236,6 +290,14 @@ class Store:
             raise MesError(
                 f"{self._path}: the messages for the MES cannot be kept: {error}; {advice}"
             ) from None
+
+
+def _tell_again(connection: sqlite3.Connection, machine: str, mes: int, key: str) -> None:
+    row = connection.execute(
+        "SELECT status, stack_light, body FROM told WHERE machine = ? AND mes = ?", (machine, mes)
+    ).fetchone()
+    if row is not None:
+        _insert(connection, Outgoing(mes, machine, STATUS, key, row[2], (row[0], row[1])))
 
 
 def _insert(connection: sqlite3.Connection, message: Outgoing) -> None:

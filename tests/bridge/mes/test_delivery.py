@@ -132,7 +132,9 @@ def test_a_refused_message_is_set_aside_with_its_reason_and_the_rest_arrives(tmp
         with reporting(tmp_path, mes.settings()) as sink:
             wait_until(lambda: (m := mes.machine()) and len(m["events"]) == len(EXPECTED) - 1)
             wait_until(lambda: sink.states()[0].waiting == 0)
-            assert sink._store.refusals(1) == [("m", "m:i:5:0", "HTTP 422: no pauses: please")]
+            (refused,) = sink.refusals(1)
+            assert (refused.machine, refused.key) == ("m", "m:i:5:0")
+            assert refused.reason == "HTTP 422: no pauses: please"
     (line,) = [line for line in logs if "set aside" in line["event"]]
     assert (line["machine"], line["reason"]) == ("m", "HTTP 422: no pauses: please")
 

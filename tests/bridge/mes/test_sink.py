@@ -284,7 +284,7 @@ def test_a_status_that_came_back_during_an_outage_is_told_with_its_new_beginning
     store = Store(tmp_path / "mes.sqlite")
     outbox, story = Outbox(store, {1: 60.0}), a_print()
     outbox.take([_Registered("m", (1,), "{}", Machine()), *story.transitions])
-    store.delivered([one.id for one in store.waiting(1, 100)])
+    store.delivered(1, store.waiting(1, 100))
     seen = len(story.transitions)
     story.tell(wire.JOB_ENDED)
     story.states("operational")

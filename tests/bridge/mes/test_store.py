@@ -87,7 +87,8 @@ def test_a_refused_message_is_kept_with_its_reason(path: Path) -> None:
     store.write(1, {}, [event(1), event(2)])
     store.refuse(store.waiting(1, 1)[0], "HTTP 422")
     assert keys(store) == ["m-2"]
-    assert store.refusals(1) == [("m", "m-1", "HTTP 422")]
+    (refused,) = store.refusals(1)
+    assert (refused.machine, refused.key, refused.reason) == ("m", "m-1", "HTTP 422")
     assert store.counts(1) == (1, 1)
 
 
@@ -125,3 +126,49 @@ def test_a_file_of_another_version_is_left_alone(path: Path) -> None:
     with pytest.raises(MesError, match="layout 99"):
         Store(path)
     assert path.stat().st_size > 0
+
+
+def test_refused_messages_wait_again_in_their_order_under_their_keys(path: Path) -> None:
+    store = Store(path)
+    store.write(1, {}, [event(1), event(1, "n"), event(2), event(3)])
+    for message in store.waiting(1, 3):
+        store.refuse(message, "HTTP 422")
+    assert store.retry(1, "m") == 2
+    assert keys(store) == ["m-1", "m-2", "m-3"]
+    assert [one.machine for one in store.refusals(1)] == ["n"]
+    assert store.retry(1) == 1
+    assert keys(store) == ["m-1", "n-1", "m-2", "m-3"]
+    assert store.retry(1) == 0
+
+
+def test_of_refused_statuses_the_newest_is_told_again(path: Path) -> None:
+    store = Store(path)
+    for number in (1, 2):
+        store.write(number, {}, [status(number)])
+        store.refuse(store.waiting(1, 1)[0], "HTTP 422")
+    assert store.retry(1) == 2
+    (waiting,) = store.waiting(1, 10)
+    assert waiting.kind == STATUS
+    assert waiting.key not in ("m-status-1", "m-status-2")  # a MES that knows them would not look at the body
+
+
+def test_what_a_mes_took_last_of_each_machine_outlives_a_restart(path: Path) -> None:
+    store = Store(path)
+    body = '{"status": "Running", "since": null, "stack_light": "green"}'
+    store.write(1, {}, [Outgoing(1, "m", STATUS, "k", body, ("Running", "green")), event(1, "n")])
+    store.delivered(1, store.waiting(1, 10))
+    store.write(2, {}, [event(2)])
+    store.delivered(1, store.waiting(1, 10))
+    store.close()
+    told = Store(path).told(1)
+    assert {machine: one.status for machine, one in told.items()} == {"m": "Running", "n": None}
+
+
+def test_a_file_of_the_first_layout_is_taken_over(path: Path) -> None:
+    store = Store(path)
+    store.write(7, {"m": (1,)}, [event(1)])
+    store.close()
+    with sqlite3.connect(path) as connection:
+        connection.executescript("DROP TABLE estimate; DROP TABLE reached; PRAGMA user_version = 1;")
+    store = Store(path)
+    assert (store.cursor, keys(store), store.told(1), store.estimates()) == (7, ["m-1"], {}, {})
