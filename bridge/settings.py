@@ -53,6 +53,13 @@ def _range(low: float, high: float) -> Any:
 
 _HOST = {"pattern": (r"[A-Za-z0-9._:\-\[\]]+", "a host name or IP address")}
 _URL = {"url": True}
+_PATH = {
+    "pattern": (
+        r"([A-Za-z0-9._~/\-]|\{service_id\})*",
+        "the path below the url, such as services/{service_id}",
+    )
+}
+_MAY_BE_EMPTY = {"may_be_empty": True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,16 +178,19 @@ class MesSettings:
 
     id: int = field(metadata=_range(0, 2**31))
     url: str = field(metadata=_URL)
-    service_id: str = field(
-        metadata={"pattern": (r"[A-Za-z0-9._~\-]+", "letters, digits, '.', '_', '~' and '-'")}
+    adapter: str = field(default="contract", metadata=_choice("contract", "cloudevents"))
+    service_id: str | None = field(
+        default=None, metadata={"pattern": (r"[A-Za-z0-9._~\-]+", "letters, digits, '.', '_', '~' and '-'")}
     )
+    path: str = field(default="services/{service_id}", metadata=_PATH | _MAY_BE_EMPTY)
     token_file: Path | None = None
     token_env: str | None = None
     auth_header: str = field(
         default="Authorization", metadata={"pattern": (r"[A-Za-z0-9\-]+", "the name of an HTTP header")}
     )
     auth_scheme: str = field(
-        default="Token", metadata={"pattern": (r"[A-Za-z0-9\-]+", "one word such as Token")}
+        default="Token",
+        metadata={"pattern": (r"[A-Za-z0-9\-]*", "one word such as Token, or nothing")} | _MAY_BE_EMPTY,
     )
     timeout: float = field(default=10.0, metadata=_range(0.1, 300))
     heartbeat: float = field(default=10.0, metadata=_range(1, 3600))
@@ -320,7 +330,7 @@ class _Reader:
             return self.refuse(
                 where, "a URL such as https://mes.plant.example/api is expected, without password"
             )
-        if hint is str and not value:
+        if hint is str and not value and "may_be_empty" not in rules:
             return self.refuse(where, "is empty; give a text or leave the key out")
         if hint is Path:
             return self.path.parent / Path(value).expanduser()
@@ -364,6 +374,11 @@ class _Reader:
             seen.add(mes.id)
             if (mes.token_file is None) == (mes.token_env is None):
                 self.refuse((*where, "token_file"), "give either token_file or token_env, and not both")
+            if mes.adapter == "contract" and "{service_id}" in mes.path and not mes.service_id:
+                self.refuse(
+                    (*where, "service_id"),
+                    "is missing; add the one that the MES gave you, or a path without it, or another adapter",
+                )
             if mes.lease <= mes.heartbeat:
                 self.refuse(
                     (*where, "lease"), "must be longer than heartbeat, or the MES shows machines offline"

@@ -20,8 +20,8 @@ from uuid import uuid4
 import structlog
 
 from bridge import wire
-from bridge.mes.client import Client, Outcome, Verdict, machine_path
-from bridge.mes.store import STATUS, MesError, Store, Told, Waiting
+from bridge.mes.client import Client, Kind, Message, Outcome, Verdict
+from bridge.mes.store import MesError, Store, Told, Waiting
 from bridge.settings import MesSettings
 
 log = structlog.get_logger(__name__)
@@ -110,7 +110,7 @@ class Delivery:
         self._settings = settings
         self._store = store
         self._bridge = bridge_id
-        self._client = client or _http_client(settings)
+        self._client = client or _http_client(settings, bridge_id)
         self._pace = pace or Pace()
         self._clock = clock
         self._log = log.bind(mes=settings.id, url=settings.url)
@@ -214,7 +214,7 @@ class Delivery:
                 break
         if self._trouble is None and self._clock() < deadline and self._registered_machines():
             body = json.dumps({"bridge": self._bridge})
-            outcome = self._send("POST", "sign-off", _fresh(self._bridge, "sign-off"), body)
+            outcome = self._send(Message(Kind.SIGN_OFF, None, _fresh(self._bridge, "sign-off"), body))
             if outcome.verdict is not Verdict.DONE:
                 self._log.warning("could not sign off: the MES shows the machines until the lease ends")
 
@@ -267,12 +267,8 @@ class Delivery:
                 (m, replace(r)) for m, r in self._registrations.items() if not r.done and m not in holding
             ]
         for machine, wanted in todo:
-            outcome = self._send("PUT", machine_path(machine), wanted.key, wanted.body)
+            outcome = self._send(Message(Kind.REGISTRATION, machine, wanted.key, wanted.body))
             activation = (outcome.answer or {}).get("activation")
-            if outcome.verdict is Verdict.DONE and activation not in ("pending", "active", "refused"):
-                outcome = Outcome(Verdict.FOREIGN, "the answer to a registration says nothing of activation")
-            if outcome.verdict is Verdict.UNKNOWN:
-                outcome = Outcome(Verdict.FOREIGN, f"no such service: {outcome.reason}")
             if not self._judge(machine, outcome):
                 if self._trouble is not None:
                     return False
@@ -291,7 +287,7 @@ class Delivery:
         if self._clock() < self._next_beat or not self._registered_machines():
             return True
         body = json.dumps({"bridge": self._bridge, "lease": self._settings.lease})
-        outcome = self._send("POST", "heartbeat", _fresh(self._bridge, "heartbeat"), body)
+        outcome = self._send(Message(Kind.HEARTBEAT, None, _fresh(self._bridge, "heartbeat"), body))
         self._next_beat = self._clock() + self._settings.heartbeat
         if outcome.verdict is Verdict.DONE:
             self._recover()
@@ -348,8 +344,7 @@ class Delivery:
 
     def _deliver(self, message: Waiting) -> bool:
         """True when the message is off our hands."""
-        method, part = ("PUT", "status") if message.kind == STATUS else ("POST", "events")
-        outcome = self._send(method, machine_path(message.machine, part), message.key, message.body)
+        outcome = self._send(Message(Kind(message.kind), message.machine, message.key, message.body))
         if outcome.verdict is Verdict.UNKNOWN and message.id not in self._forgotten:
             self._forgotten.add(message.id)
             if self._register_again(message.machine):
@@ -377,10 +372,10 @@ class Delivery:
         self._store.tell_again(machine, self.mes, _fresh(machine, "status"))
         return True
 
-    def _send(self, method: str, path: str, key: str, body: str) -> Outcome:
+    def _send(self, message: Message) -> Outcome:
         timeout = None if self._stop_at is None else max(0.1, self._stop_at - self._clock())
         try:
-            return self._client.send(method, path, key, body, timeout)
+            return self._client.send(message, timeout)
         except MesError as error:  # there is no token
             return Outcome(Verdict.AWAY, str(error))
 
@@ -437,7 +432,7 @@ class Delivery:
 _REMEDIES = {
     Verdict.UNAUTHORISED: "check token_file or token_env, auth_header and auth_scheme of [[mes]] id = {id};"
     " a new token in the file is used without a restart",
-    Verdict.FOREIGN: "check url and service_id of [[mes]] id = {id}",
+    Verdict.FOREIGN: "check url, path, service_id and adapter of [[mes]] id = {id}",
 }
 
 
@@ -446,7 +441,8 @@ def _fresh(name: str, what: str) -> str:
     return f"{name}:{what}:{uuid4().hex}"
 
 
-def _http_client(settings: MesSettings) -> Client:
+def _http_client(settings: MesSettings, bridge_id: str) -> Client:
+    from bridge.mes.adapters import adapter_for
     from bridge.mes.http import HttpClient
 
-    return HttpClient(settings)
+    return HttpClient(settings, adapter_for(settings, bridge_id))

@@ -16,6 +16,8 @@ from structlog.testing import capture_logs
 from bridge import wire
 from bridge.machine import Transition
 from bridge.mes import MesSink
+from bridge.mes.adapters.contract import Contract
+from bridge.mes.client import Kind, Message
 from bridge.mes.http import HttpClient, read_token
 from bridge.mes.store import MesError
 from bridge.settings import MesSettings
@@ -206,12 +208,20 @@ def test_a_token_is_read_without_what_editors_put_around_it(content: str, tmp_pa
     assert read_token(settings) == "tok-1"
 
 
-@pytest.mark.parametrize(("content", "said"), [("\n", "is empty"), ("two words", "more than one word")])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("\n", "is empty"),
+        ("two words", "more than one word"),
+        ("w\u00f6rds", "signs that no header can carry"),
+    ],
+)
 def test_what_is_no_token_is_refused_naming_section_and_key(content: str, said: str, tmp_path: Path) -> None:
-    (tmp_path / "token").write_text(content)
+    (tmp_path / "token").write_text(content, encoding="utf-8")
     settings = MesSettings(id=7, url="http://mes", service_id="s", token_file=tmp_path / "token")
+    client = HttpClient(settings, Contract(settings, "bridge-1"))
     with pytest.raises(MesError, match=rf"\[\[mes\]\] id = 7: token_file: .*{said}") as caught:
-        read_token(settings)
+        client.send(Message(Kind.HEARTBEAT, None, "k", "{}"))
     assert "two words" not in str(caught.value)
 
 

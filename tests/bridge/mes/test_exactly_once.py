@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge import wire
-from bridge.mes.client import Outcome, Verdict
+from bridge.mes.adapters.contract import Contract
+from bridge.mes.client import Message, Outcome, Verdict
 from bridge.mes.delivery import Delivery
 from bridge.mes.sink import Outbox, _Registered
 from bridge.mes.store import Store
@@ -30,9 +31,10 @@ class InProcess:
 
     def __init__(self, store: MesStore, faults: list[str | None]) -> None:
         self.http = create_app(store, "t", "sandbox").test_client()
+        self.adapter = Contract(MES, "bridge-1")
         self.faults = faults
 
-    def send(self, method: str, path: str, key: str, body: str, timeout: float | None = None) -> Outcome:
+    def send(self, message: Message, timeout: float | None = None) -> Outcome:
         fault = self.faults.pop(0) if self.faults else None
         if fault == "lost request":
             return Outcome(Verdict.AWAY, "gone")
@@ -42,9 +44,9 @@ class InProcess:
             return Outcome(Verdict.AWAY, "HTTP 429", 3.0)
         if fault == "token":
             return Outcome(Verdict.UNAUTHORISED, "HTTP 401")
-        headers = {"Authorization": "Token t", "Idempotency-Key": key}
+        request = self.adapter.request(message, "t", wire.utc_now())
         answer = self.http.open(
-            f"{BASE_PATH}/services/sandbox/{path}", method=method, data=body, headers=headers
+            f"{BASE_PATH}/{request.path}", method=request.method, data=request.body, headers=request.headers
         )
         if fault == "lost answer":
             return Outcome(Verdict.AWAY, "no answer in time")
