@@ -1,26 +1,37 @@
 """`mesbridge check`: says what of a config.json can be served, and what is wrong with it.
 
-In: the path of a config.json. Out: text for people or one JSON object, and the exit status: 0 when every OCTOPRINT
-entry can be served, 1 when not, 2 when the file can't be read at all. A key is never shown, not even in part.
+In: the path of a config.json, and that of the bridge's settings where both are to be checked together. Out: text for
+people or one JSON object, and the exit status: 0 when every OCTOPRINT entry can be served as it says, 1 when not, 2
+when a file can't be read at all. A key is never shown, not even in part.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from bridge import occupancy
+from bridge import instances, occupancy
 from bridge.aggregator import Config, ConfigUnreadable, Credential, MachineEntry, Problem, load
+from bridge.settings import SettingsError
+from bridge.settings import load as settings_of
 
 _OK, _PROBLEMS, _UNREADABLE = 0, 1, 2
 
 
-def run(config: Path, as_json: bool, stdout: TextIO) -> int:
-    """Checks `config` and writes the result; returns the exit status."""
+def run(config: Path, settings: Path | None, as_json: bool, stdout: TextIO) -> int:
+    """Checks `config`, against `settings` where they are given, and writes the result; returns the exit status."""
+    try:
+        chosen = settings_of(settings) if settings else None
+    except SettingsError as error:
+        print(f"mesbridge: {error}", file=sys.stderr)
+        return _UNREADABLE
     try:
         loaded = occupancy.examined(load(config))
+        if chosen is not None:
+            loaded = instances.examined(loaded, chosen.mes, settings)
     except ConfigUnreadable as error:
         if as_json:
             _write_json(stdout, {"ok": False, "machines": [], "problems": _plain(error.problems)})

@@ -50,6 +50,9 @@ def _parser() -> argparse.ArgumentParser:
         "check", help="say what of an Aggregator config.json can be served, and what is wrong"
     )
     check.add_argument("config", type=Path, metavar="CONFIG")
+    check.add_argument(
+        "--settings", type=Path, metavar="FILE", help="look into the bridge's own settings, too"
+    )
     check.add_argument("--json", action="store_true", help="print one JSON object")
     check.set_defaults(run=_check)
 
@@ -174,7 +177,7 @@ def _minutes(text: str) -> float:
 def _check(options: argparse.Namespace) -> int:
     from bridge import check
 
-    return check.run(options.config, as_json=options.json, stdout=sys.stdout)
+    return check.run(options.config, options.settings, as_json=options.json, stdout=sys.stdout)
 
 
 def _run(options: argparse.Namespace) -> int:

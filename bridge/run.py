@@ -9,7 +9,7 @@ from pathlib import Path
 
 import structlog
 
-from bridge import logs, settings
+from bridge import instances, logs, settings
 from bridge.aggregator import Config, ConfigUnreadable, Problem, load
 from bridge.https import HttpsError
 from bridge.identity import IdentityError
@@ -35,6 +35,7 @@ def run(config_path: Path, settings_path: Path | None) -> int:
     logs.configure(
         chosen.bridge.log_level, chosen.bridge.log_format, settings_path and settings_path.absolute()
     )
+    config = instances.examined(config, chosen.mes, settings_path and settings_path.absolute())
     _tell_problems(config)
     try:
         asyncio.run(_serve(Service(config, chosen)))

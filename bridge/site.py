@@ -142,14 +142,6 @@ class Site:
 
         Its MES is told of the machine as it is now, or first as it was when it was `told` of.
         """
-        missing = self._mes.unknown(one.mes_ids)
-        if missing:
-            log.warning(
-                "mes_id names MES instances that the settings do not know: add a section [[mes]] for each",
-                machine=one.machine,
-                entry=one.index,
-                missing=missing,
-            )
         machine, before = self._fleet[one.machine], self._served.get(one.machine)
         if before is None or before.shown_as != one.shown_as:
             if before is not None:

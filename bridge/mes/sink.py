@@ -143,10 +143,6 @@ class MesSink:
         if ended:  # else a thread still waits for an answer, and ends with the process
             self._store.close()
 
-    def unknown(self, mes_ids: Iterable[int]) -> tuple[int, ...]:
-        """Those of `mes_ids` that have no ``[[mes]]`` section."""
-        return tuple(mes for mes in mes_ids if mes not in self._deliveries)
-
     def register(
         self, machine_id: str, mes_ids: tuple[int, ...], registration: Registration, machine: Machine
     ) -> None:

@@ -78,8 +78,8 @@ def write(folder: Path, content: object) -> Path:
 def run(path: Path) -> tuple[int, str, dict[str, Any]]:
     """The exit status, the text for people and the JSON."""
     text, plain = io.StringIO(), io.StringIO()
-    status = check.run(path, False, text)
-    assert check.run(path, True, plain) == status
+    status = check.run(path, None, False, text)
+    assert check.run(path, None, True, plain) == status
     result = json.loads(plain.getvalue())
     jsonschema.validate(result, RESULT)
     assert result["ok"] == (status == 0)
@@ -153,7 +153,7 @@ def test_a_terminal_without_unicode_and_odd_names_do_not_break_the_output(tmp_pa
     )
     raw = io.BytesIO()
     with io.TextIOWrapper(raw, encoding="ascii", errors="strict") as stdout:
-        assert check.run(path, False, stdout) == 1
+        assert check.run(path, None, False, stdout) == 1
         stdout.flush()
         shown = raw.getvalue()
     assert b"\x1b" not in shown

@@ -54,9 +54,6 @@ class Umati:
 class Mes:
     registered: list[tuple[str, tuple[int, ...], Registration, Machine]] = field(default_factory=list)
 
-    def unknown(self, mes_ids: tuple[int, ...]) -> tuple[int, ...]:
-        return ()
-
     def register(self, *what: Any) -> None:
         self.registered.append(what)
 

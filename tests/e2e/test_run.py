@@ -91,7 +91,9 @@ def test_an_octoprint_that_is_off_is_named_with_the_remedy(make: Make) -> None:
 def test_a_mes_id_without_a_section_is_named(make: Make) -> None:
     bridge = make()
     bridge.start()
-    assert bridge.wait_for("mes_id names MES instances")["missing"] == [1]
+    said = bridge.wait_for("mes_id names MES 1")
+    assert said["where"] == "config.json:1:2"
+    assert "a section [[mes]] with id = 1" in said["hint"]
 
 
 @pytest.mark.parametrize("section", ["opcua", "push"])

@@ -99,11 +99,6 @@ async def test_events_after_a_restart_go_where_the_machine_was_registered_before
     assert ("m", "job_started") in told(store)
 
 
-def test_an_mes_that_the_settings_do_not_know_is_named(tmp_path: Path) -> None:
-    settings = MesSettings(id=1, url="http://127.0.0.1:1", service_id="s", token_file=tmp_path / "none")
-    assert make_sink(tmp_path, settings).unknown((1, 2, 3)) == (2, 3)
-
-
 def test_temperatures_do_not_touch_the_disk_but_count_when_asked(tmp_path: Path) -> None:
     store = Store(tmp_path / "mes.sqlite")
     outbox = Outbox(store, {1: 60.0})
