@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, render_template, request
+from werkzeug.exceptions import HTTPException
 
 from bridge.sandbox import bodies
 from bridge.sandbox.bodies import BodyError
@@ -27,6 +28,7 @@ _SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+_TITLES = {404: "There is no such path", 405: "Not this method", 413: "The body is too long"}
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -74,14 +76,14 @@ def create_app(store: Store, token: str, service_id: str, loopback: bool = True)
     def conflict(_: ConflictError) -> Response:
         return _problem(409, "The Idempotency-Key was used for another body", _key())
 
-    for code, title in (
-        (404, "There is no such path"),
-        (405, "Not this method"),
-        (413, "The body is too long"),
-    ):
-        app.register_error_handler(
-            code, lambda _, code=code, title=title: _problem(code, title, request.path)
-        )
+    @app.errorhandler(HTTPException)
+    def refused(error: HTTPException) -> Response:
+        code = error.code or 500
+        answer = _problem(code, _TITLES.get(code, error.name), request.path)
+        allowed = getattr(error, "valid_methods", None)
+        if allowed:
+            answer.headers["Allow"] = ", ".join(sorted(allowed))
+        return answer
 
     def write(work: Callable[[sqlite3.Connection, dict[str, Any]], Answer]) -> Response:
         body = _body()
