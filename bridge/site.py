@@ -185,8 +185,8 @@ class Site:
             else:
                 log.warning(
                     "this OctoPrint was another machine before: both its url and its key are new, so it is a new"
-                    " machine for MES and OPC UA. To keep the old one, put the old url or key back, start the bridge, and"
-                    " then change the other",
+                    " machine for MES and OPC UA. To keep the old one, put the old url or key back, start the bridge,"
+                    " and then change the other",
                     machine=one.machine,
                     entry=one.index,
                     was=machine,
