@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,10 @@ class BridgeProcess:
         state.mkdir(mode=0o700, exist_ok=True)
         Users(state / "users.json").add(USER, PASSWORD)
 
-    def start(self, wait: bool = True, before: str = "") -> None:
-        """Start it; `before` is Python that is run in the process first."""
+    def start(
+        self, wait: bool = True, before: str = "", environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Start it; `before` is Python that is run in the process first, `environment` is added to its own."""
         program = ["-m", "bridge.cli"]
         if before:
             program = ["-c", f"{before}\nimport sys; from bridge.cli import main; sys.exit(main())"]
@@ -63,6 +66,7 @@ class BridgeProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                env={**os.environ, **(environment or {})},
             )
         if wait:
             self.wait_for("MESBridge serves")
