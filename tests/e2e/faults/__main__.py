@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from tests.e2e.faults.siege import FULL, SHORT, Siege
@@ -13,7 +15,11 @@ from tests.e2e.faults.siege import FULL, SHORT, Siege
 def main() -> int:
     """0 when nothing was lost, doubled, shifted or out of order."""
     logging.getLogger("tests.e2e.faults").setLevel(logging.ERROR)  # the plugins complain, as they should
-    plan = SHORT if "--short" in sys.argv else FULL
+    parser = argparse.ArgumentParser(prog="python -m tests.e2e.faults")
+    parser.add_argument("--short", action="store_true", help="as in `make test`")
+    parser.add_argument("--seed", type=int, default=FULL.seed, help="another order of things")
+    given = parser.parse_args()
+    plan = replace(SHORT if given.short else FULL, seed=given.seed)
     target = Path("build") / "soak-report.txt"
     with tempfile.TemporaryDirectory(prefix="mesbridge-soak-") as folder:
         siege = Siege(Path(folder), plan, lambda text: print(text, flush=True))

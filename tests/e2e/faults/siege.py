@@ -12,8 +12,10 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +40,20 @@ class Plan:
     kills: int = 10
     mes_away_s: float = 180.0
     outage_s: float = 10.0
+    brought_back: Sequence[tuple[bool, bool]] = tuple(product((False, True), repeat=2))
+    """Each time the log is: with ``mes.sqlite`` or not, the bridge killed or stopped."""
     seed: int = 7
 
 
-SHORT = Plan(machines=6, jobs_each=6, job_s=2.5, kills=3, mes_away_s=2.0, outage_s=1.0)
+SHORT = Plan(
+    machines=6,
+    jobs_each=6,
+    job_s=2.5,
+    kills=3,
+    mes_away_s=2.0,
+    outage_s=1.0,
+    brought_back=((False, True), (True, False)),
+)
 FULL = Plan()
 
 
@@ -94,13 +106,11 @@ class Siege:
                 printer.start()
             for act in (
                 self.lose_answers,
-                self.kill_bridge,
                 self.kill_mes,
+                self.mes_away,
                 self.step_clock,
                 self.fill_disk,
-                lambda: self.bring_back(with_mes=False, killed=True),
-                lambda: self.bring_back(with_mes=True, killed=False),
-                self.mes_away,
+                *(partial(self.bring_back, *how) for how in self._plan.brought_back),
             ):
                 act()
                 self._kill_some()
@@ -170,8 +180,6 @@ class Siege:
         self._note(f"log brought back {'with' if with_mes else 'without'} mes.sqlite")
         copies = {name: self._copy(name) for name in ("log.sqlite", "mes.sqlite")}
         time.sleep(self._plan.outage_s)
-        self.to_bridge.cut = True  # what is lost with the log is lost: so all of it was told before
-        self._wait(self._all_told)
         if killed:
             self.bridge.kill()
             self.done["bridge killed -9"] += 1
@@ -182,7 +190,6 @@ class Siege:
                 file.unlink()
             shutil.copy(copies[name], self.state / name)
         self._start_bridge()
-        self.to_bridge.cut = False
         self._pause()
 
     # -------------------------------------------------------------- means
