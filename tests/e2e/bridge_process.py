@@ -24,13 +24,15 @@ USER, PASSWORD = "observer", "correct horse battery staple"
 class BridgeProcess:
     """`mesbridge run` for machines with inline keys; the OctoPrints need not exist."""
 
-    def __init__(self, folder: Path, machines: Sequence[dict[str, Any]], settings: str = "") -> None:
+    def __init__(
+        self, folder: Path, machines: Sequence[dict[str, Any]], settings: str = "", silent_after: float = 30.0
+    ) -> None:
         self.folder = folder
         self.opcua_port, self.push_port = free_port(), free_port()
         (folder / "config.json").write_text(json.dumps(list(machines)))
         (folder / "settings.toml").write_text(
             f'[bridge]\nstate_folder = "state"\nlog_format = "json"\n'
-            f"[push]\nport = {self.push_port}\n[opcua]\nport = {self.opcua_port}\n"
+            f"[push]\nport = {self.push_port}\nsilent_after = {silent_after}\n[opcua]\nport = {self.opcua_port}\n"
             f'trust = "any"\n{settings}'
         )
         self.process: subprocess.Popen[bytes] | None = None

@@ -23,16 +23,26 @@ _TIMING = Timing(heartbeat=0.5, first_retry=0.1, longest_retry=1.0, connect=1.0,
 
 
 class Printer:
-    """Prints `jobs` jobs, each of about `duration` seconds, and pushes to `push_url`; its outbox is in `folder`."""
+    """Prints `jobs` jobs, each of about `duration` seconds, and pushes to the bridge at `address`.
+
+    Before each it rests for up to the share `rest` of that time. Its outbox is in `folder`.
+    """
 
     def __init__(
-        self, number: int, address: str, folder: Path, jobs: int, duration: float, order: random.Random
+        self,
+        number: int,
+        address: str,
+        folder: Path,
+        jobs: int,
+        duration: float,
+        order: random.Random,
+        rest: float = 0.2,
     ) -> None:
         self.number = number
         self.key = f"{number:02}" * 22
         self.printed: list[Job] = []
         self.happenings: list[Happening] = []
-        self._jobs, self._duration, self._order = jobs, duration, order
+        self._jobs, self._duration, self._rest, self._order = jobs, duration, rest, order
         self._state = "operational"
         self._job: Mapping[str, Any] | None = None
         self._lock = threading.RLock()
@@ -80,7 +90,7 @@ class Printer:
 
     def _print_all(self) -> None:
         for number in range(self._jobs):
-            self._over.wait(self._order.uniform(0.0, 0.2) * self._duration)
+            self._over.wait(self._order.uniform(0.0, self._rest) * self._duration)
             if self._over.is_set():
                 return
             self._print(f"run-{self.number}-{number}", self._order.choice(RESULTS))
