@@ -7,8 +7,9 @@ only, because the plugin runs it inside OctoPrint.
 A plugin pushes *batches*. A batch belongs to one *instance* (one run of the plugin) and covers the
 sequence numbers ``after + 1 .. through`` of that instance. The events listed are those of that range
 that still matter; a missing number was superseded by a later event of its kind, on purpose. A batch
-whose ``after`` is beyond what the bridge holds means loss: the bridge says so and asks for a snapshot.
-An empty batch is a sign of life.
+whose ``after`` is beyond what the bridge holds means loss. What the plugin still has of it (from ``kept_from``
+on) it sends again, when the bridge acknowledges a number before ``after``; for the rest the bridge asks for a
+snapshot. An empty batch is a sign of life.
 
 Both directions are signed as Standard Webhooks describes it (``webhook-id``, ``webhook-timestamp``,
 ``webhook-signature: v1,<base64 HMAC-SHA256>``) with a secret derived from the machine's API key; the key
@@ -323,13 +324,21 @@ class Event:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one push says: the numbers ``after + 1 .. through`` of `instance`; see the module's text."""
+    """What one push says: the numbers ``after + 1 .. through`` of `instance`; see the module's text.
+
+    `kept_from` is the number from which on the plugin can send everything again; None when it cannot.
+    """
 
     instance: str
     after: int
     through: int
     events: tuple[Event, ...]
     sent: datetime
+    kept_from: int | None = None
+
+    def rewindable(self, known: int) -> bool:
+        """Whether numbers are missing between those `known` and these, and the plugin can send some of them again."""
+        return self.kept_from is not None and max(known + 1, self.kept_from) <= self.after
 
 
 @dataclass(frozen=True)
@@ -353,6 +362,7 @@ def encode_batch(batch: Batch) -> bytes:
             "after": batch.after,
             "through": batch.through,
             "sent": format_time(batch.sent),
+            **({} if batch.kept_from is None else {"kept_from": batch.kept_from}),
             "events": [
                 {"seq": e.seq, "time": format_time(e.time), "kind": e.kind, "data": e.data}
                 for e in batch.events
@@ -371,6 +381,7 @@ def decode_batch(body: bytes) -> Batch:
     after = _SEQ(message.get("after"), "after")
     through = _SEQ(message.get("through"), "through")
     sent = parse_time(_time(message.get("sent"), "sent"))
+    kept_from = _optional(_SEQ)(message.get("kept_from"), "kept_from")
     listed = message.get("events")
     if not instance or through < after:
         raise WireError("instance, after, through: an instance and a range of numbers are expected")
@@ -384,7 +395,7 @@ def decode_batch(body: bytes) -> Batch:
             raise WireError(f"events[{index}].seq: numbers must rise within after + 1 .. through")
         last = event.seq
         events.append(event)
-    return Batch(instance, after, through, tuple(events), sent)
+    return Batch(instance, after, through, tuple(events), sent, kept_from)
 
 
 def _event(item: Any, where: str) -> Event:

@@ -17,6 +17,7 @@ What is kept when a bridge stays away for long:
   sent from there, and written as soon as the disk takes them; a crash before that loses them;
 * of a file that turns out damaged, nothing: it is moved aside, and a new one made, or tried again and again
   as while the disk refuses;
+* of what was acknowledged, the newest in memory, see `kept`: a bridge that lost it is told again;
 * of a single event that cannot be read from a sound file, nothing: it is deleted and counted in `dropped`.
 
 The bridge sees from the numbers that something is missing, and asks for a snapshot. Safe for use by several threads.
@@ -35,13 +36,14 @@ import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
 from bridge import wire
 
 from .database import FORMAT, is_damage, move_aside, open_database, transaction
+from .kept import Kept
 from .occurrence import Occurrence
 
 BATCH_BYTES = 512 * 1024
@@ -158,6 +160,7 @@ class Outbox:
         self._last = self._written = 0
         self._samples: dict[str, wire.Event] = {}
         self._unsaved: list[_Row] = []
+        self._kept: Kept[_Row] = Kept()
         self._obsolete: dict[int, int] = {}
         self._drop_beyond = MAX_WAITING
         self._late: list[_Instance] = []
@@ -270,8 +273,16 @@ class Outbox:
             try:
                 if instance is not self._current:
                     return _batch(instance, rows, rows[-1].seq)
-                waiting = sorted([*rows, *self._unsaved, *self._samples.values()], key=lambda one: one.seq)
-                return _batch(instance, waiting, self._last)
+                self._kept.forget(instance.lost)
+                if self._kept.again is not None:
+                    instance = _Instance(instance.name, acked=self._kept.again)
+                    batch = _batch(instance, self._kept.waiting, self._current.acked)
+                else:
+                    waiting = sorted(
+                        [*rows, *self._unsaved, *self._samples.values()], key=lambda one: one.seq
+                    )
+                    batch = _batch(instance, waiting, self._last)
+                return replace(batch, kept_from=self._kept.since)
             except _Unreadable as unreadable:
                 self._leave_out(instance, unreadable)
 
@@ -279,11 +290,17 @@ class Outbox:
     def acknowledge(self, name: str, seq: int) -> None:
         """Forget the events of instance `name` up to `seq`: they are the bridge's now."""
         instance = next((one for one in (*self._earlier, self._current) if one.name == name), None)
+        if instance is self._current:
+            self._kept.acknowledge(seq, instance.acked)
         if instance is None or seq <= instance.acked:
             return
         if instance is self._current:
             seq = min(seq, self._last)
         gone: list[_Row | wire.Event] = []
+        if instance is self._current:
+            stored = [row for row in self._rows(instance, -1) if row.seq <= seq] if instance.stored else []
+            unsaved = [row for row in self._unsaved if row.seq <= seq]
+            self._kept.add(sorted([*stored, *unsaved], key=lambda row: row.seq))
         if instance.stored and instance.id is not None:
             count, newest = self._stored_up_to(instance, seq)
             instance.stored -= count
@@ -298,6 +315,12 @@ class Outbox:
         if gone:
             self._note_acknowledged(max(gone, key=lambda one: one.seq))
 
+    def rewind(self, name: str, seq: int) -> bool:
+        """Send again what instance `name` told after `seq`: the bridge has lost it. Whether any of it is still here."""
+        with self._lock:
+            current = self._current
+            return name == current.name and self._kept.rewind(seq, current.acked)
+
     @_reading
     def backlog(self) -> Backlog:
         """What waits now, of all instances."""
@@ -307,6 +330,7 @@ class Outbox:
         except (sqlite3.OperationalError, sqlite3.ProgrammingError):
             oldest = []  # the disk cannot be read now, or the file is closed
         waiting = sum(one.stored for one in holding) + len(self._unsaved) + len(self._samples)
+        waiting += len(self._kept.waiting)
         since = oldest[0].time if oldest else None
         return Backlog(waiting, since if isinstance(since, str) else None)
 

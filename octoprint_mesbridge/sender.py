@@ -266,6 +266,11 @@ class Sender:
             if self._trying_since is None:
                 self._trying_since = time.monotonic()
         signer, reply = self._push_understood(target, batch)
+        if reply.ack < batch.after and self._outbox.rewind(batch.instance, reply.ack):
+            self._logger.warning(
+                "The bridge has lost events that it had: those after the %dth are sent again", reply.ack
+            )
+            return
         self._outbox.acknowledge(batch.instance, reply.ack)
         if batch.events and reply.ack <= batch.after:
             raise _Failed(Notice(N_("The bridge answered, but did not take the events")))

@@ -355,6 +355,11 @@ class OctoPrint:
             self._process.wait()
         self._closed()
 
+    def signal(self, number: int) -> None:
+        """Send the process a signal."""
+        if self._process is not None:
+            self._process.send_signal(number)
+
     def _closed(self) -> None:
         self._process = None
         self._session.close()

@@ -38,7 +38,8 @@ class Record:
 class Appended:
     """What became of a batch.
 
-    `through` is the last durable number of its instance. `gap` says that numbers before the batch never
+    `through` is the last durable number of its instance; before the batch's `after`, nothing was taken, and the plugin
+    is to send what is missing first. `gap` says that numbers before the batch never
     arrived, `first` that the instance was unknown until now. `records` are the new ones; events that were
     already here are not repeated.
     """

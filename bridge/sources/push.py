@@ -121,6 +121,14 @@ class PushReceiver:
     def _wants_snapshot(self, machine: str, batch: wire.Batch, appended: Appended) -> bool:
         self.counts.batches += 1
         self.counts.events += len(appended.records)
+        if appended.through < batch.after:
+            log.warning(
+                "events are missing that were here before; the plugin still has them, and sends them again",
+                machine=machine,
+                missing_after=appended.through,
+                instance=batch.instance,
+            )
+            return False
         if appended.gap:
             self.counts.gaps += 1
             log.warning(

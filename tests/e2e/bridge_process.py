@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,15 @@ USER, PASSWORD = "observer", "correct horse battery staple"
 class BridgeProcess:
     """`mesbridge run` for machines with inline keys; the OctoPrints need not exist."""
 
-    def __init__(self, folder: Path, machines: Sequence[dict[str, Any]], settings: str = "") -> None:
+    def __init__(
+        self, folder: Path, machines: Sequence[dict[str, Any]], settings: str = "", silent_after: float = 30.0
+    ) -> None:
         self.folder = folder
         self.opcua_port, self.push_port = free_port(), free_port()
         (folder / "config.json").write_text(json.dumps(list(machines)))
         (folder / "settings.toml").write_text(
             f'[bridge]\nstate_folder = "state"\nlog_format = "json"\n'
-            f"[push]\nport = {self.push_port}\n[opcua]\nport = {self.opcua_port}\n"
+            f"[push]\nport = {self.push_port}\nsilent_after = {silent_after}\n[opcua]\nport = {self.opcua_port}\n"
             f'trust = "any"\n{settings}'
         )
         self.process: subprocess.Popen[bytes] | None = None
@@ -51,8 +54,10 @@ class BridgeProcess:
         state.mkdir(mode=0o700, exist_ok=True)
         Users(state / "users.json").add(USER, PASSWORD)
 
-    def start(self, wait: bool = True, before: str = "") -> None:
-        """Start it; `before` is Python that is run in the process first."""
+    def start(
+        self, wait: bool = True, before: str = "", environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Start it; `before` is Python that is run in the process first, `environment` is added to its own."""
         program = ["-m", "bridge.cli"]
         if before:
             program = ["-c", f"{before}\nimport sys; from bridge.cli import main; sys.exit(main())"]
@@ -63,6 +68,7 @@ class BridgeProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                env={**os.environ, **(environment or {})},
             )
         if wait:
             self.wait_for("MESBridge serves")

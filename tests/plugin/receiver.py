@@ -50,6 +50,8 @@ class Received:
     def take(self, batch: wire.Batch) -> wire.Reply:
         self.batches.append(batch)
         held = self.held.get(batch.instance, 0)
+        if self.held and batch.rewindable(held):
+            return wire.Reply(held, False)
         if batch.after > held:
             self.gaps.append(batch.instance)
             self.want_snapshot = True

@@ -101,6 +101,19 @@ def test_events_arrive_in_order_and_are_forgotten_when_acknowledged(plant: Plant
     assert plant.bridge.received.gaps == []
 
 
+def test_a_bridge_that_went_back_to_an_older_state_is_told_again_what_it_lost(plant: Plant) -> None:
+    plant.happen(3)
+    plant.connect()
+    eventually(lambda: plant.sender.status()["waiting"] == 0)
+    received = plant.bridge.received
+    received.held = dict.fromkeys(received.held, 1)
+    del received.events[1:]
+    eventually(lambda: plant.arrived() == ["1", "2", "3"])
+    plant.happen()
+    eventually(lambda: plant.arrived() == ["1", "2", "3", "4"])
+    assert received.gaps == []
+
+
 def test_an_idle_plugin_gives_a_sign_of_life(plant: Plant) -> None:
     plant.connect()
     eventually(lambda: len(plant.bridge.received.batches) >= 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from bridge import wire
@@ -54,6 +55,23 @@ class LogContract:
         later = await log.append("m", batch(5, after=4))
         assert later.gap
         assert [r.seq for r in log.read(0)] == [1, 5]
+
+    async def test_a_gap_that_the_plugin_can_fill_is_left_to_it(self, reopen: Reopen) -> None:
+        log = await reopen()
+        await log.append("m", batch(1))
+        later = await log.append("m", replace(batch(5, after=4), kept_from=3))
+        assert (later.through, later.records, later.gap) == (1, (), False)
+        filled = await log.append("m", replace(batch(3, 4, 5, after=2), kept_from=3))
+        assert (filled.through, filled.gap) == (5, True)
+        assert [r.seq for r in log.read(0)] == [1, 3, 4, 5]
+
+    async def test_the_past_of_a_machine_never_heard_of_is_not_asked_for(self, reopen: Reopen) -> None:
+        log = await reopen()
+        await log.append("other", batch(1))
+        first = await log.append("m", replace(batch(5, after=4), kept_from=1))
+        assert (first.through, first.gap, first.first) == (5, True, True)
+        next_instance = await log.append("m", replace(batch(5, after=4, instance="two"), kept_from=1))
+        assert (next_instance.through, next_instance.records) == (0, ())
 
     async def test_instances_and_machines_are_numbered_apart(self, reopen: Reopen) -> None:
         log = await reopen()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -86,6 +87,18 @@ async def test_a_gap_is_counted_and_healed_by_a_snapshot(bridge: Bridge) -> None
     assert (await bridge.push(batch(wire.HEATERS, after=7))).snapshot
     assert bridge.receiver.counts.gaps == 1
     assert not (await bridge.push(batch(wire.SNAPSHOT, after=8))).snapshot
+
+
+async def test_what_the_plugin_still_has_of_a_gap_is_asked_for_before_anything_else_is_taken(
+    bridge: Bridge,
+) -> None:
+    await bridge.push(batch(wire.SNAPSHOT))
+    later = replace(batch(wire.HEATERS, after=7), kept_from=5)
+    reply = await bridge.push(later)
+    assert (reply.ack, reply.snapshot) == (1, False)
+    reply = await bridge.push(replace(batch(wire.HEATERS, after=4), kept_from=5))
+    assert (reply.ack, reply.snapshot) == (5, True)
+    assert bridge.receiver.counts.gaps == 1
 
 
 async def test_a_new_instance_without_a_snapshot_is_asked_for_one(bridge: Bridge) -> None:
