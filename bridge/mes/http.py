@@ -125,4 +125,6 @@ def _answer(response: requests.Response) -> Answer:
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
-        error = error.__cause__ or error.__context__
+        inner = error.__cause__ or error.__context__
+        # urllib3 hands some on as an argument alone.
+        error = inner or next((one for one in error.args if isinstance(one, BaseException)), None)

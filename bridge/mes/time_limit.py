@@ -66,7 +66,11 @@ class _TlsSocket(ssl.SSLSocket):
 
     def sendall(self, *args: Any, **kwargs: Any) -> None:
         _wait_no_longer(self)
-        super().sendall(*args, **kwargs)
+        try:
+            super().sendall(*args, **kwargs)
+        except (ssl.SSLEOFError, ConnectionError):
+            self.recv(1)  # raises the alert, if there is one: TLS 1.3 refuses a client after its handshake
+            raise
 
 
 def _as_limited(plain: socket.socket) -> socket.socket:
