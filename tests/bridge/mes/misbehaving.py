@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +16,7 @@ from bridge.sandbox.app import BASE_PATH, create_app
 from bridge.sandbox.server import Handler
 from bridge.sandbox.store import Store
 from bridge.settings import MesSettings
+from tests.bridge.mes.contract import breaches
 
 TOKEN = "correct-horse"
 DROP = "drop the answer after committing"
@@ -27,7 +29,20 @@ class Spoiled:
     def __init__(self, app: Any) -> None:
         self.app = app
         self.seen: list[tuple[str, str, str]] = []
+        self.breaches: list[str] = []
         self.faults: Callable[[str, str, str], Fault] = lambda method, path, key: None
+
+    def _examine(self, environ: dict[str, Any]) -> None:
+        """Hold the request against the contract, and leave it as it was."""
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        environ["wsgi.input"] = io.BytesIO(body)
+        headers = {
+            name.removeprefix("HTTP_").replace("_", "-").lower(): value
+            for name, value in environ.items()
+            if name.startswith(("HTTP_", "CONTENT_"))
+        }
+        path = environ["PATH_INFO"][environ["PATH_INFO"].index("/services/") :]
+        self.breaches += breaches(environ["REQUEST_METHOD"], path, headers, body)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         path = environ["PATH_INFO"].partition("/services/sandbox/")[2]
@@ -35,6 +50,7 @@ class Spoiled:
             return self.app(environ, start_response)
         request = (environ["REQUEST_METHOD"], path, environ.get("HTTP_IDEMPOTENCY_KEY", ""))
         self.seen.append(request)
+        self._examine(environ)
         fault = self.faults(*request)
         if fault is None:
             return self.app(environ, start_response)
@@ -43,7 +59,6 @@ class Spoiled:
             environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             return []
         code, headers, text = fault
-        environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         start_response(f"{code} Spoiled", [("Content-Length", str(len(text))), *headers.items()])
         return [text.encode()]
 
@@ -93,3 +108,4 @@ def spoiled_mes(folder: Path, port: int = 0) -> Iterator[SpoiledMes]:
         thread.join()
         mes._server.server_close()
         mes.store.close()
+    assert mes.spoiled.breaches == []
