@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -66,14 +67,16 @@ class Spoiled:
 class SpoiledMes:
     """The server around it."""
 
-    def __init__(self, folder: Path, port: int = 0) -> None:
+    def __init__(self, folder: Path, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         folder.mkdir(exist_ok=True)
         self.store = Store(folder / "mes.sqlite")
         self.spoiled = Spoiled(create_app(self.store, TOKEN, "sandbox"))
-        self._server = make_server("127.0.0.1", port, self.spoiled, threaded=True, request_handler=Handler)
+        self._server = make_server(
+            "127.0.0.1", port, self.spoiled, threaded=True, request_handler=Handler, ssl_context=tls
+        )
         self.token_file = folder / "token"
         self.token_file.write_text(f"\ufeff{TOKEN}\r\n", encoding="utf-8")
-        self.url = f"http://127.0.0.1:{self._server.port}{BASE_PATH}"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._server.port}{BASE_PATH}"
 
     def settings(self, **changes: Any) -> MesSettings:
         values = {
@@ -97,8 +100,8 @@ class SpoiledMes:
 
 
 @contextmanager
-def spoiled_mes(folder: Path, port: int = 0) -> Iterator[SpoiledMes]:
-    mes = SpoiledMes(folder, port)
+def spoiled_mes(folder: Path, port: int = 0, tls: ssl.SSLContext | None = None) -> Iterator[SpoiledMes]:
+    mes = SpoiledMes(folder, port, tls)
     thread = threading.Thread(target=mes.serve)
     thread.start()
     try:

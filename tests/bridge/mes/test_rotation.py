@@ -16,18 +16,19 @@ from bridge.mes.reloaded import Reloaded
 from bridge.mes.store import MesError
 from tests.bridge.mes.authority import Authority
 from tests.bridge.mes.chain import events_of, wait_until
-from tests.bridge.mes.misbehaving import TOKEN, spoiled_mes
+from tests.bridge.mes.misbehaving import DROP, TOKEN, Fault, spoiled_mes
 from tests.bridge.mes.peers import (
     HEARTBEAT,
     Peer,
     client_of,
     listening,
     no_content,
+    proxying,
     sent,
     server_context,
     settings_of,
 )
-from tests.bridge.mes.test_delivery import EXPECTED, arrived, reporting
+from tests.bridge.mes.test_delivery import EXPECTED, arrived, check_all_arrived, reporting
 
 
 def put(file: Path, content: bytes) -> None:
@@ -138,6 +139,32 @@ def test_certificates_are_replaced_in_use(tmp_path: Path) -> None:
                 client.send(HEARTBEAT)  # between the two
             put(key, renewed_key.read_bytes())
             assert client.send(HEARTBEAT).verdict is Verdict.DONE
+
+
+def test_nothing_is_lost_while_certificates_change_under_load_behind_a_proxy(tmp_path: Path) -> None:
+    plant = Authority(tmp_path)
+    mine, key = plant.certificate("bridge")
+    changes = itertools.count()
+
+    def renew(method: str, path: str, request_key: str) -> Fault:
+        number = next(changes)
+        if number % 3 == 2:
+            renewed, renewed_key = plant.certificate(f"bridge-{number}")
+            put(mine, renewed.read_bytes())
+            put(key, renewed_key.read_bytes())
+        return DROP if number % 5 == 4 else None
+
+    tls = server_context(plant.certificate("mes"), plant.file)
+    with proxying() as proxy, spoiled_mes(tmp_path / "mes", tls=tls) as mes:
+        mes.spoiled.faults = renew
+        settings = mes.settings(
+            ca_file=plant.file, client_certificate_file=mine, client_key_file=key, proxy=proxy.url
+        )
+        with reporting(tmp_path, settings) as sink:
+            check_all_arrived(mes)
+            wait_until(lambda: sink.states()[0].waiting == 0)
+            assert sink.states()[0].refused == 0
+        assert len(proxy.asked) > 5
 
 
 def test_what_could_not_be_made_is_tried_anew_and_what_was_made_is_kept(tmp_path: Path) -> None:
