@@ -40,13 +40,14 @@ class HttpClient:
 
     def send(self, message: Message, timeout: float | None = None) -> Outcome:
         """See `Client.send`."""
-        with time_limit(min(timeout or self._settings.timeout, self._settings.timeout)):
+        seconds = min(timeout or self._settings.timeout, self._settings.timeout)
+        with time_limit(seconds):
             token = self._token.get()
-            outcome = self._attempt(message, token)
+            outcome = self._attempt(message, token, seconds)
             if outcome.verdict is Verdict.UNAUTHORISED:
                 self._token.forget()
                 if (newer := self._token.get()) != token:  # replaced just now
-                    outcome = self._attempt(message, newer)
+                    outcome = self._attempt(message, newer, seconds)
         return outcome
 
     def close(self) -> None:
@@ -61,7 +62,7 @@ class HttpClient:
         self._open = session_of(self._settings)
         return self._open
 
-    def _attempt(self, message: Message, token: str) -> Outcome:
+    def _attempt(self, message: Message, token: str, seconds: float) -> Outcome:
         session = self._session.get()
         try:
             request = self._adapter.request(message, token, wire.utc_now())
@@ -74,7 +75,7 @@ class HttpClient:
                 f"{self._url}/{request.path}" if request.path else self._settings.url,
                 data=request.body,
                 headers=request.headers,
-                timeout=(min(self._settings.connect_timeout, self._settings.timeout), self._settings.timeout),
+                timeout=(min(self._settings.connect_timeout, seconds), seconds),
                 allow_redirects=False,
                 stream=True,
             ) as response:
@@ -125,4 +126,6 @@ def _answer(response: requests.Response) -> Answer:
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
-        error = error.__cause__ or error.__context__
+        inner = error.__cause__ or error.__context__
+        # urllib3 hands some on as an argument alone.
+        error = inner or next((one for one in error.args if isinstance(one, BaseException)), None)

@@ -5,6 +5,7 @@ The timeouts of requests count anew with each byte that arrives; these sockets w
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 import time
@@ -66,7 +67,12 @@ class _TlsSocket(ssl.SSLSocket):
 
     def sendall(self, *args: Any, **kwargs: Any) -> None:
         _wait_no_longer(self)
-        super().sendall(*args, **kwargs)
+        try:
+            super().sendall(*args, **kwargs)
+        except ssl.SSLEOFError as error:
+            # Then urllib3 still reads what the other side said before it closed: an answer, or the alert by which
+            # TLS 1.3 refuses a client after the handshake.
+            raise BrokenPipeError(errno.EPIPE, "the other side has closed the connection") from error
 
 
 def _as_limited(plain: socket.socket) -> socket.socket:

@@ -60,6 +60,8 @@ def explained(error: ssl.SSLError, settings: MesSettings, host: str) -> str:
             f"the MES does not accept the client certificate ({said}):"
             f" look at client_certificate_file of {section}, and whether the MES knows its authority"
         )
+    if isinstance(error, ssl.SSLEOFError) and settings.client_certificate_file is None:
+        return f"the MES hangs up; if it wants a client certificate, name it as client_certificate_file of {section}"
     if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST"):
         return f"what answers there speaks no TLS: check url of {section}, whether it is http and which port"
     return f"TLS failed: {reason.replace('_', ' ').lower() or error}"
