@@ -57,7 +57,8 @@ def _tell_problems(config: Config) -> None:
 def _tell(problem: Problem, **entry: int) -> None:
     key = {} if problem.key is None else {"key": problem.key}
     tell = log.error if problem.severity == "error" else log.warning
-    where = f"{problem.file}:{problem.line}:{problem.column}"
+    place = (problem.file, problem.line, problem.column)
+    where = ":".join(str(part) for part in place if part is not None)
     tell(problem.message, **entry, where=where, **key, hint=problem.hint)
 
 

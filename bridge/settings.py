@@ -59,6 +59,12 @@ _PATH = {
         "the path below the url, such as services/{service_id}",
     )
 }
+_PROXY = {
+    "pattern": (
+        r"(http://[A-Za-z0-9._:\-\[\]]+/?)?",
+        "the address of an HTTP proxy such as http://proxy.plant.example:3128 without password, or nothing for none",
+    )
+}
 _MAY_BE_EMPTY = {"may_be_empty": True}
 
 
@@ -193,6 +199,12 @@ class MesSettings:
         metadata={"pattern": (r"[A-Za-z0-9\-]*", "one word such as Token, or nothing")} | _MAY_BE_EMPTY,
     )
     timeout: float = field(default=10.0, metadata=_range(0.1, 300))
+    connect_timeout: float = field(default=5.0, metadata=_range(0.1, 300))
+    proxy: str | None = field(default=None, metadata=_PROXY | _MAY_BE_EMPTY)
+    proxy_credentials_file: Path | None = None
+    ca_file: Path | None = None
+    client_certificate_file: Path | None = None
+    client_key_file: Path | None = None
     heartbeat: float = field(default=10.0, metadata=_range(1, 3600))
     lease: float = field(default=30.0, metadata=_range(2, 7200))
     estimate_change: float = field(default=60.0, metadata=_range(1, 86400))
@@ -379,12 +391,19 @@ class _Reader:
                     (*where, "service_id"),
                     "is missing; add the one that the MES gave you, or a path without it, or another adapter",
                 )
+            for key in ("ca_file", "client_certificate_file"):
+                if getattr(mes, key) is not None and not mes.url.lower().startswith("https:"):
+                    self.refuse((*where, key), "is for https: change url, or take it out")
+            for key, needed in _NEEDED:
+                if getattr(mes, key) is not None and not getattr(mes, needed):
+                    self.refuse((*where, key), f"is of no use alone: add {needed}, or take it out")
             if mes.lease <= mes.heartbeat:
                 self.refuse(
                     (*where, "lease"), "must be longer than heartbeat, or the MES shows machines offline"
                 )
 
 
+_NEEDED = (("client_key_file", "client_certificate_file"), ("proxy_credentials_file", "proxy"))
 _HEADER = re.compile(r"\s*(\[\[?)\s*([A-Za-z0-9_.\-\s\"']+?)\s*\]\]?\s*(?:#.*)?$")
 _KEY = re.compile(r"\s*([A-Za-z0-9_\-\"']+)\s*=")
 

@@ -157,8 +157,40 @@ class Site:
     def handle(self, transition: Transition) -> None:
         """Let the MES know of a printer that has turned out to be another."""
         one = self._served.get(transition.record.machine)
-        if one is not None and transition.before.printer != transition.after.printer:
-            self._register(one, transition.after)
+        before, now = transition.before.printer, transition.after.printer
+        if one is None or now is None or before == now:
+            return
+        self._register(one, transition.after)
+        if before is None or before.uuid != now.uuid:
+            self._name_twins(one, now.uuid)
+
+    def _name_twins(self, one: Served, uuid: str) -> None:
+        """Say which other machines have had this OctoPrint; they are left as they are: a copied SD card has the same
+        `uuid`, and only a person knows."""
+        for machine, known in self._fleet.machines.items():
+            if machine == one.machine or known.printer is None or known.printer.uuid != uuid:
+                continue
+            other = self._served.get(machine)
+            if other is not None:
+                log.error(
+                    "two entries of config.json seem to be one OctoPrint (or one is a copy of the other): if they are,"
+                    " leave one of them, with the numbers of both in its mes_id",
+                    machine=one.machine,
+                    entry=one.index,
+                    url=one.url,
+                    other=machine,
+                    other_entry=other.index,
+                    other_url=other.url,
+                )
+            else:
+                log.warning(
+                    "this OctoPrint was another machine before: both its url and its key are new, so it is a new"
+                    " machine for MES and OPC UA. To keep the old one, put the old url or key back, start the bridge,"
+                    " and then change the other",
+                    machine=one.machine,
+                    entry=one.index,
+                    was=machine,
+                )
 
     def _nameplate(self, one: Served, machine: Machine | None = None) -> Identification:
         printer = (machine or self._fleet[one.machine]).printer

@@ -24,6 +24,10 @@ def judged(answer: Answer, now: datetime | None = None) -> Outcome:
     reason = f"HTTP {code}{_problem(answer)}"
     if code in (401, 403):
         return Outcome(Verdict.UNAUTHORISED, reason)
+    if code == 407:
+        return Outcome(
+            Verdict.FOREIGN, f"{reason}: the proxy wants a name and password: see proxy_credentials_file"
+        )
     if code in (429, 503):
         return Outcome(Verdict.AWAY, reason, _retry_after(answer.headers.get("retry-after"), now))
     if code >= 500 or code in (408, 425):

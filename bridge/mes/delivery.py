@@ -44,6 +44,10 @@ class Pace:
         """The pause after so many failures in a row, spread so that many bridges do not knock together."""
         return _uniform(0.5, 1.0) * min(self.longest, self.first * 2.0 ** min(failures - 1, 30))
 
+    def at_least(self, asked: float) -> float:
+        """The pause that a MES asked for, or a little more, since it asked all bridges for the same."""
+        return asked * _uniform(1.0, 1.1)
+
 
 @dataclass(slots=True)
 class _Registration:
@@ -419,7 +423,7 @@ class Delivery:
         self._trouble.failures += 1
         pause = self._pace.slow if outcome.verdict in _REMEDIES else self._pace.pause(self._trouble.failures)
         if outcome.retry_after is not None:
-            pause = max(pause, outcome.retry_after)
+            pause = max(pause, self._pace.at_least(outcome.retry_after))
         self._trouble.until = self._clock() + pause
 
     def _recover(self) -> None:
@@ -432,7 +436,7 @@ class Delivery:
 _REMEDIES = {
     Verdict.UNAUTHORISED: "check token_file or token_env, auth_header and auth_scheme of [[mes]] id = {id};"
     " a new token in the file is used without a restart",
-    Verdict.FOREIGN: "check url, path, service_id and adapter of [[mes]] id = {id}",
+    Verdict.FOREIGN: "check url, path, service_id, adapter and proxy of [[mes]] id = {id}",
 }
 
 

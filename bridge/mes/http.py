@@ -5,70 +5,77 @@ Imported when there is a MES to speak to: it takes 6 MB.
 
 from __future__ import annotations
 
-import os
+import ssl
+from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import requests
 
-from bridge import __version__, wire
+from bridge import wire
 from bridge.mes.client import Adapter, Answer, Message, Outcome, SecretError, Verdict
+from bridge.mes.credentials import read_token, token_place
+from bridge.mes.reloaded import Reloaded
+from bridge.mes.session import proxy_of, session_of
 from bridge.mes.store import MesError
+from bridge.mes.time_limit import time_limit
+from bridge.mes.tls import explained, tls_files
 from bridge.settings import MesSettings
 
 _MOST_BYTES_READ = 65536
 
 
-def read_token(settings: MesSettings) -> str:
-    """The API token or secret, without the blanks, line ends and byte order mark that files have around it.
-
-    Raises `MesError`, naming section and key, when there is none.
-    """
-    where = _token_place(settings)
-    if settings.token_env is not None:
-        token = os.environ.get(settings.token_env, "").strip()
-        advice = "set it to the API token for the bridge, and start the bridge again"
-    else:
-        advice = "put the API token into that file, alone"
-        try:
-            token = settings.token_file.read_text(encoding="utf-8-sig").strip() if settings.token_file else ""
-        except OSError as error:
-            raise MesError(f"{where} cannot be read: {error.strerror}; {advice}") from None
-        except UnicodeDecodeError:
-            raise MesError(f"{where} is not UTF-8 text; {advice}") from None
-    if not token:
-        raise MesError(f"{where} is empty; {advice}")
-    if not token.isascii() or not all(word.isprintable() for word in token.split()):
-        raise MesError(f"{where} holds signs that no header can carry; {advice}")
-    return token
-
-
 class HttpClient:
-    """`Client` over HTTP, with one kept connection. For one thread."""
+    """`Client` over HTTP, with one kept connection. For one thread.
+
+    Token, certificates and proxy credentials are used as their files are at the moment.
+    """
 
     def __init__(self, settings: MesSettings, adapter: Adapter) -> None:
         self._settings = settings
         self._adapter = adapter
         self._url = settings.url.rstrip("/")
-        self._session = requests.Session()
-        self._session.headers["User-Agent"] = f"MESBridge/{__version__}"
-        self._token: str | None = None
+        self._open: requests.Session | None = None
+        self._token = Reloaded([settings.token_file], lambda: read_token(settings))
+        self._session = Reloaded([*tls_files(settings), settings.proxy_credentials_file], self._new_session)
 
     def send(self, message: Message, timeout: float | None = None) -> Outcome:
         """See `Client.send`."""
-        if self._token is None:
-            self._token = read_token(self._settings)
+        seconds = min(timeout or self._settings.timeout, self._settings.timeout)
+        with time_limit(seconds):
+            token = self._token.get()
+            outcome = self._attempt(message, token, seconds)
+            if outcome.verdict is Verdict.UNAUTHORISED:
+                self._token.forget()
+                if (newer := self._token.get()) != token:  # replaced just now
+                    outcome = self._attempt(message, newer, seconds)
+        return outcome
+
+    def close(self) -> None:
+        """See `Client.close`."""
+        self._session.forget()
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+    def _new_session(self) -> requests.Session:
+        self.close()
+        self._open = session_of(self._settings)
+        return self._open
+
+    def _attempt(self, message: Message, token: str, seconds: float) -> Outcome:
+        session = self._session.get()
         try:
-            request = self._adapter.request(message, self._token, wire.utc_now())
+            request = self._adapter.request(message, token, wire.utc_now())
         except SecretError as error:
-            self._token = None
-            raise MesError(f"{_token_place(self._settings)} {error}") from None
+            self._token.forget()
+            raise MesError(f"{token_place(self._settings)} {error}") from None
         try:
-            with self._session.request(
+            with session.request(
                 request.method,
                 f"{self._url}/{request.path}" if request.path else self._settings.url,
                 data=request.body,
                 headers=request.headers,
-                auth=_as_it_is,
-                timeout=min(timeout or self._settings.timeout, self._settings.timeout),
+                timeout=(min(self._settings.connect_timeout, seconds), seconds),
                 allow_redirects=False,
                 stream=True,
             ) as response:
@@ -76,32 +83,34 @@ class HttpClient:
         except (requests.exceptions.InvalidHeader, UnicodeError):
             raise MesError(self._bad_header()) from None
         except (requests.RequestException, OSError) as error:
-            return Outcome(Verdict.AWAY, _words(error))
+            return Outcome(Verdict.AWAY, self._words(error, session))
         except ValueError:  # of http.client; its text shows the header, token included
             raise MesError(self._bad_header()) from None
-        outcome = self._adapter.outcome(message, answer)
-        if outcome.verdict is Verdict.UNAUTHORISED:
-            self._token = None  # read again before the next attempt: it may have been replaced
-        return outcome
-
-    def close(self) -> None:
-        """See `Client.close`."""
-        self._session.close()
+        return self._adapter.outcome(message, answer)
 
     def _bad_header(self) -> str:
         where = f"[[mes]] id = {self._settings.id}: auth_header and auth_scheme"
         return f"{where} make no header that HTTP can carry; use plain letters"
 
-
-def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Given as `auth`, because requests would else put credentials of ~/.netrc over the header."""
-    return request
-
-
-def _token_place(settings: MesSettings) -> str:
-    if settings.token_env is not None:
-        return f"[[mes]] id = {settings.id}: token_env: the environment variable {settings.token_env}"
-    return f"[[mes]] id = {settings.id}: token_file: {settings.token_file}"
+    def _words(self, error: Exception, session: requests.Session) -> str:
+        """A short reason; the exception's own text repeats the whole path and internals."""
+        chain = list(_causes(error))
+        for one in chain:
+            if isinstance(one, ssl.SSLError):
+                return explained(one, self._settings, urlsplit(self._url).hostname or "")
+        if isinstance(error, requests.ConnectTimeout):
+            return f"cannot be reached: no connection within {self._settings.connect_timeout:g} s"
+        if any(isinstance(one, TimeoutError) for one in chain) or isinstance(error, requests.Timeout):
+            return f"no whole answer within {self._settings.timeout:g} s"
+        cause = chain[-1]
+        text = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
+        if isinstance(error, requests.exceptions.ProxyError):
+            proxy = proxy_of(session, self._url)
+            return (
+                f"the proxy {proxy} does not let the bridge through: {text}; check proxy and"
+                f" proxy_credentials_file of [[mes]] id = {self._settings.id}, or HTTPS_PROXY in the environment"
+            )
+        return f"cannot be reached: {text}"
 
 
 def _answer(response: requests.Response) -> Answer:
@@ -114,14 +123,9 @@ def _answer(response: requests.Response) -> Answer:
     return Answer(response.status_code, headers, content)
 
 
-def _words(error: Exception) -> str:
-    """A short reason; the exception's own text repeats the whole path and internals."""
-    if isinstance(error, requests.exceptions.SSLError):
-        return f"TLS failed: {error}"
-    if isinstance(error, requests.Timeout):
-        return "no answer in time"
-    cause: BaseException = error
-    while (inner := cause.__cause__ or cause.__context__) is not None:
-        cause = inner
-    text = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
-    return f"cannot be reached: {text}"
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        inner = error.__cause__ or error.__context__
+        # urllib3 hands some on as an argument alone.
+        error = inner or next((one for one in error.args if isinstance(one, BaseException)), None)

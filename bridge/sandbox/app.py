@@ -6,14 +6,16 @@ import hmac
 import json
 import secrets
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, render_template, request
+from werkzeug.exceptions import HTTPException
 
 from bridge.sandbox import bodies
 from bridge.sandbox.bodies import BodyError
+from bridge.sandbox.misbehaviour import KINDS, Misbehaving
 from bridge.sandbox.store import Answer, ConflictError, Store, UnknownError, digest_of
 
 BASE_PATH = "/api/v2.0/service-panel"
@@ -26,6 +28,7 @@ _SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+_TITLES = {404: "There is no such path", 405: "Not this method", 413: "The body is too long"}
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -34,7 +37,12 @@ def create_app(store: Store, token: str, service_id: str, loopback: bool = True)
     elsewhere out (DNS rebinding)."""
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = _LONGEST_BODY
+    app.wsgi_app = misbehaving = Misbehaving(app.wsgi_app, BASE_PATH)  # type: ignore[method-assign]
     form_secret = secrets.token_urlsafe(24)
+
+    def is_authorised() -> bool:
+        given = request.headers.get("Authorization", "")
+        return hmac.compare_digest(given.encode(), f"Token {token}".encode())
 
     @app.before_request
     def check() -> Response | None:
@@ -42,8 +50,7 @@ def create_app(store: Store, token: str, service_id: str, loopback: bool = True)
             return _problem(421, "This sandbox only answers to 127.0.0.1 and localhost", request.host[:200])
         if not request.path.startswith(BASE_PATH + "/"):
             return None
-        given = request.headers.get("Authorization", "")
-        if not hmac.compare_digest(given.encode(), f"Token {token}".encode()):
+        if not is_authorised():
             answer = _problem(401, "The token is missing or wrong", "Send: Authorization: Token <token>")
             answer.headers["WWW-Authenticate"] = "Token"
             return answer
@@ -69,14 +76,14 @@ def create_app(store: Store, token: str, service_id: str, loopback: bool = True)
     def conflict(_: ConflictError) -> Response:
         return _problem(409, "The Idempotency-Key was used for another body", _key())
 
-    for code, title in (
-        (404, "There is no such path"),
-        (405, "Not this method"),
-        (413, "The body is too long"),
-    ):
-        app.register_error_handler(
-            code, lambda _, code=code, title=title: _problem(code, title, request.path)
-        )
+    @app.errorhandler(HTTPException)
+    def refused(error: HTTPException) -> Response:
+        code = error.code or 500
+        answer = _problem(code, _TITLES.get(code, error.name), request.path)
+        allowed = getattr(error, "valid_methods", None)
+        if allowed:
+            answer.headers["Allow"] = ", ".join(sorted(allowed))
+        return answer
 
     def write(work: Callable[[sqlite3.Connection, dict[str, Any]], Answer]) -> Response:
         body = _body()
@@ -112,19 +119,38 @@ def create_app(store: Store, token: str, service_id: str, loopback: bool = True)
 
     @app.get("/")
     def page() -> str:
-        return render_template("index.html", form_secret=form_secret, service_id=service_id)
+        return render_template(
+            "index.html", form_secret=form_secret, service_id=service_id, misbehaviours=KINDS
+        )
 
     @app.get("/state.json")
     def state() -> Response:
         most = None if request.args.get("all") == "1" else _SHOWN
-        return _answer(store.state(most))
+        return _answer({**store.state(most), "misbehaviour": misbehaving.current()})
+
+    def of_person(work: Callable[[Mapping[str, str]], object]) -> Response:
+        """Do what a form of the page says, or a script that knows the token."""
+        by_page = hmac.compare_digest(request.form.get("form_secret", "").encode(), form_secret.encode())
+        if not by_page and not is_authorised():
+            return _problem(403, "The form is out of date", "Load the page again, or send the token")
+        work(request.form)
+        return Response(status=303, headers={"Location": "/"})
 
     @app.post("/activate")
     def activate() -> Response:
-        if not hmac.compare_digest(request.form.get("form_secret", "").encode(), form_secret.encode()):
-            return _problem(403, "The form is out of date", "Load the page again")
-        store.activate(request.form.get("machine", ""))
-        return Response(status=303, headers={"Location": "/"})
+        return of_person(lambda form: store.activate(form.get("machine", "")))
+
+    @app.post("/schedule")
+    def schedule() -> Response:
+        return of_person(lambda form: store.schedule(form.get("machine", ""), bodies.planned(form)))
+
+    @app.post("/unschedule")
+    def unschedule() -> Response:
+        return of_person(lambda form: store.unschedule(bodies.whole(form, "number")))
+
+    @app.post("/misbehave")
+    def misbehave() -> Response:
+        return of_person(lambda form: misbehaving.begin(bodies.misbehaviour(form)))
 
     return app
 

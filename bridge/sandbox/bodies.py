@@ -10,10 +10,11 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from bridge import wire
+from bridge.sandbox.misbehaviour import KINDS, MOST_SECONDS, MOST_TIMES, Misbehaviour
 
 STATUSES = ("Idle", "Running", "Offline", "Stopped")
 STACK_LIGHTS = ("green", "yellow", "red", "white", "off")
@@ -22,6 +23,7 @@ TEXT_EVENTS = ("warning", "error")
 SEVERITIES = ("info", "warning", "error")
 RESULTS = ("completed", "cancelled", "failed")
 LONGEST_S = 1e9
+LONGEST_PLAN = timedelta(days=366)
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?Z", re.ASCII)
 
 
@@ -82,6 +84,15 @@ class Heartbeat:
     lease: float
 
 
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A job that a person puts into the schedule of a machine."""
+
+    name: str
+    start: datetime
+    end: datetime
+
+
 def registration(body: Mapping[str, Any]) -> Registration:
     """Raises `BodyError`."""
     opcua = _object(body, "opcua")
@@ -133,9 +144,52 @@ def heartbeat(body: Mapping[str, Any]) -> Heartbeat:
     return Heartbeat(_text(body, "bridge", 128, 1), float(lease))
 
 
+def planned(form: Mapping[str, Any]) -> Planned:
+    """Raises `BodyError`."""
+    name = _text(form, "name", 512, 1).strip()
+    start, end = _time(form, "start"), _time(form, "end")
+    if not name or not name.isprintable():
+        raise BodyError("name: a text that can be shown is expected")
+    if not timedelta(0) < end - start <= LONGEST_PLAN:
+        raise BodyError("end: a time after the start, and at most a year later, is expected")
+    return Planned(name, start, end)
+
+
+def whole(form: Mapping[str, Any], name: str) -> int:
+    """A whole number above 0. Raises `BodyError`."""
+    return int(_number(form.get(name), name, 1, 2**53))
+
+
+def misbehaviour(form: Mapping[str, Any]) -> Misbehaviour | None:
+    """What the sandbox is to do wrong, or None for nothing more. Raises `BodyError`."""
+    kind = _one_of(form, "kind", ("none", *KINDS))
+    if kind == "none":
+        return None
+    times, lasts = form.get("times") or None, form.get("lasts") or None
+    if times is None and lasts is None:
+        raise BodyError("times, lasts: at least one of them is expected: how often, or for how many seconds")
+    return Misbehaviour(
+        kind,
+        None if times is None else int(_number(times, "times", 1, MOST_TIMES)),
+        None if lasts is None else _number(lasts, "lasts", 0.1, MOST_SECONDS),
+        form.get("machine") or None,
+        _number(form.get("seconds") or "5", "seconds", 0, 3600),
+    )
+
+
 def sign_off(body: Mapping[str, Any]) -> str:
     """The id of the bridge that signs off. Raises `BodyError`."""
     return _text(body, "bridge", 128, 1)
+
+
+def _number(text: Any, name: str, low: float, high: float) -> float:
+    try:
+        number = float(text)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not low <= number <= high:
+        raise BodyError(f"{name}: a number from {low:g} to {high:g} is expected")
+    return number
 
 
 def _job(job: Mapping[str, Any]) -> Job:

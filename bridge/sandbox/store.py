@@ -1,7 +1,8 @@
 """What the sandbox MES knows, in one SQLite file: checked requests in, a picture of everything out.
 
 A write and the memory of its idempotency key are one transaction. Jobs are made and updated from events;
-machines show as Offline when the lease of their bridge has run out, or when it signed off.
+machines show as Offline when the lease of their bridge has run out, or when it signed off. Which scheduled job a
+detected one is, is worked out when somebody looks: so it does not depend on the order in which things were heard.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,10 +19,11 @@ from typing import Any
 
 from bridge import wire
 from bridge.database import WrongLayout, open_database, transaction
-from bridge.sandbox.bodies import TEXT_EVENTS, Event, Heartbeat, Registration, Status
+from bridge.sandbox.bodies import TEXT_EVENTS, Event, Heartbeat, Planned, Registration, Status
+from bridge.sandbox.matching import EARLY, Detected, Scheduled, match
 
-_LAYOUT = 1
-_SCHEMA = """
+_LAYOUT = 2
+_SCHEMA_1 = """
 CREATE TABLE machine (
     id TEXT PRIMARY KEY, bridge TEXT NOT NULL, name TEXT NOT NULL, url TEXT NOT NULL, endpoint TEXT NOT NULL,
     node_id TEXT NOT NULL, identification TEXT NOT NULL, activation TEXT NOT NULL,
@@ -40,6 +42,13 @@ CREATE TABLE answered (
     key TEXT NOT NULL, request TEXT NOT NULL, digest TEXT NOT NULL, answer TEXT NOT NULL,
     PRIMARY KEY (key, request)) WITHOUT ROWID;
 """
+_SINCE_2 = """
+CREATE TABLE scheduled (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, machine TEXT NOT NULL, name TEXT NOT NULL,
+    start TEXT NOT NULL, end TEXT NOT NULL);
+CREATE INDEX scheduled_by_start ON scheduled (machine, start);
+"""
+_SCHEMA = _SCHEMA_1 + _SINCE_2
 _STATE_AFTER = {"job_started": "running", "job_resumed": "running", "job_paused": "paused"}
 
 Answer = dict[str, Any]
@@ -65,7 +74,7 @@ class Store:
         self._first_activation = "active" if activate else "pending"
         self._now = now
         try:
-            self._connection = open_database(path, _SCHEMA, _LAYOUT)
+            self._connection = open_database(path, _SCHEMA, _LAYOUT, {1: _SINCE_2})
             self._connection.row_factory = sqlite3.Row
         except WrongLayout as error:
             raise SandboxError(f"{path}: {error}") from None
@@ -195,6 +204,23 @@ class Store:
             ).rowcount:
                 raise UnknownError(f"machine {machine}")
 
+    def schedule(self, machine: str, job: Planned) -> int:
+        """Plan a job; returns its number. Raises `UnknownError`."""
+        with self._transaction() as connection:
+            if connection.execute("SELECT 1 FROM machine WHERE id = ?", (machine,)).fetchone() is None:
+                raise UnknownError(f"machine {machine}")
+            cursor = connection.execute(
+                "INSERT INTO scheduled (machine, name, start, end) VALUES (?, ?, ?, ?)",
+                (machine, job.name, wire.format_time(job.start), wire.format_time(job.end)),
+            )
+            return int(cursor.lastrowid or 0)
+
+    def unschedule(self, number: int) -> None:
+        """Take a job out of the plan; what was printed stays. Raises `UnknownError`."""
+        with self._transaction() as connection:
+            if not connection.execute("DELETE FROM scheduled WHERE number = ?", (number,)).rowcount:
+                raise UnknownError(f"scheduled job {number}")
+
     def state(self, most: int | None) -> dict[str, Any]:
         """Everything, newest jobs and events first; at most so many of each for a machine, or all."""
         with self._lock:
@@ -223,6 +249,12 @@ class Store:
             " WHERE machine = ? ORDER BY number DESC LIMIT ?",
             (row["id"], most),
         )
+        scheduled = self._connection.execute(
+            "SELECT number, name, start, end FROM scheduled WHERE machine = ? ORDER BY start DESC, number DESC",
+            (row["id"],),
+        ).fetchall()
+        matches = self._matches(row["id"], scheduled)
+        runs = {number: run for run, number in matches.items()}
         return {
             "id": row["id"],
             "name": row["name"],
@@ -235,9 +267,26 @@ class Store:
             "since": row["since"] if heard else until,
             "stack_light": row["stack_light"] if heard else "off",
             "lease_until": until,
-            "jobs": [dict(job) for job in jobs],
+            "schedule": [
+                {**dict(one), "job": runs.get(one["number"])}
+                for one in scheduled[: most if most >= 0 else None]
+            ],
+            "jobs": [{**dict(job), "scheduled": matches.get(job["id"])} for job in jobs],
             "events": [dict(event) for event in events],
         }
+
+    def _matches(self, machine: str, rows: Sequence[sqlite3.Row]) -> dict[str, int]:
+        if not rows:
+            return {}
+        scheduled = [
+            Scheduled(row["number"], wire.parse_time(row["start"]), wire.parse_time(row["end"]))
+            for row in rows
+        ]
+        started = self._connection.execute(
+            "SELECT id, started FROM job WHERE machine = ? AND started >= ?",
+            (machine, wire.format_time(min(one.start for one in scheduled) - EARLY)),
+        )
+        return match(scheduled, [Detected(row["id"], wire.parse_time(row["started"])) for row in started])
 
     @staticmethod
     def _lease(connection: sqlite3.Connection, bridge: str, until: datetime) -> None:

@@ -102,3 +102,14 @@ def test_settings_that_cannot_be_used_are_said_with_the_line(
     bad.write_text("[[mes]]\nid = 'one'\n")
     assert cli.main(["check", str(config(tmp_path, entry(1, 1))), "--settings", str(bad)]) == 2
     assert f"{bad}:2: mes.id:" in capsys.readouterr().err
+
+
+def test_certificate_files_that_cannot_be_used_are_found_before_the_bridge_runs(tmp_path: Path) -> None:
+    missing = tmp_path / "ca.pem"
+    section = MesSettings(id=1, url="https://mes", service_id="s", token_env="T", ca_file=missing)
+    found = instances.examined(load(config(tmp_path, entry(1, 1))), [section], tmp_path / "settings.toml")
+    (problem,) = [one for one in found.problems if one.severity == "error"]
+    assert (problem.severity, problem.file) == ("error", tmp_path / "settings.toml")
+    assert problem.message.startswith(f"[[mes]] id = 1: ca_file: {missing} cannot be read")
+    assert problem.hint == "correct ca_file, or bring the file back"
+    assert not found.ok

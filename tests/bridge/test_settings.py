@@ -57,6 +57,12 @@ def test_the_sample_as_it_stands_says_the_defaults() -> None:
     assert load(SAMPLE) == Settings()
 
 
+def test_files_of_a_mes_count_from_the_folder_of_the_settings(tmp_path: Path) -> None:
+    https = MES.replace("http:", "https:")
+    mes = load(write(tmp_path, https + 'ca_file = "plant/ca.pem"\nproxy = ""\n')).mes[0]
+    assert (mes.ca_file, mes.proxy) == (tmp_path / "plant" / "ca.pem", "")
+
+
 def test_the_sample_with_everything_switched_on_shows_the_defaults_too(tmp_path: Path) -> None:
     text = sample_with_everything_switched_on().replace("token_env", "# token_env")
     text = text.replace("https = false", "https = true")
@@ -139,6 +145,13 @@ def test_the_machines_own_identification_goes_before_the_common_one(tmp_path: Pa
         (MES + MES, "settings.toml:7: mes.id: 1 is there twice"),
         (MES + "lease = 5\n", "settings.toml:6: mes.lease: must be longer"),
         (MES.replace('"s"', '"a/b"'), "mes.service_id"),
+        (MES + 'ca_file = "ca.pem"\n', "settings.toml:6: mes.ca_file: is for https: change url"),
+        (MES + 'client_certificate_file = "c.pem"\n', "mes.client_certificate_file: is for https"),
+        (MES + 'client_key_file = "k.pem"\n', "mes.client_key_file: is of no use alone: add client_cert"),
+        (MES + 'proxy_credentials_file = "p"\n', "mes.proxy_credentials_file: is of no use alone: add proxy"),
+        (MES + 'proxy = "http://user:pw@proxy:3128"\n', "mes.proxy: the address of an HTTP proxy"),
+        (MES + 'proxy = "socks5://proxy:1080"\n', "mes.proxy: the address of an HTTP proxy"),
+        (MES + 'auth_header = "Au:th"\n', "mes.auth_header: the name of an HTTP header"),
         (
             '[push]\nhttps = true\ncertificate_file = "c"\n',
             "push.certificate_file: give certificate_file and",

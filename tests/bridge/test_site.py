@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from bridge import identity, wire
 from bridge.aggregator import Secret, load
@@ -155,6 +156,32 @@ async def test_what_comes_after_it_joined_reaches_it_and_another_printer_is_regi
     assert [one.record.kind for one in parts.umati.changed] == [wire.SNAPSHOT]
     assert len(parts.mes.registered) == 2
     assert parts.mes.registered[-1][3].printer == parts.fleet["m"].printer
+
+
+async def test_two_entries_for_one_octoprint_are_named_when_its_plugin_has_told_of_itself_twice(
+    parts: Parts,
+) -> None:
+    parts.site.serve(served("m", FIRST))
+    parts.site.serve(served("n", SECOND, index=1))
+    with capture_logs() as logs:
+        await push(parts, "m", wire.SNAPSHOT)
+        assert logs == []
+        await push(parts, "n", wire.SNAPSHOT, wire.SNAPSHOT)
+    (line,) = logs
+    assert "two entries of config.json seem to be one OctoPrint" in line["event"]
+    assert (line["entry"], line["other_entry"]) == (1, 0)
+    assert (line["url"], line["other_url"]) == ("http://n", "http://m")
+    assert [one[0] for one in parts.mes.registered[-2:]] == ["m", "n"]  # both are told: one may be a copy
+
+
+async def test_an_octoprint_whose_url_and_key_changed_at_once_is_new_and_that_is_said(parts: Parts) -> None:
+    await push(parts, "gone", wire.SNAPSHOT)
+    parts.site.serve(served("m", FIRST))
+    with capture_logs() as logs:
+        await push(parts, "m", wire.SNAPSHOT)
+    (line,) = logs
+    assert "was another machine before" in line["event"]
+    assert (line["machine"], line["was"]) == ("m", "gone")
 
 
 def test_ids_are_kept_when_the_file_is_read_again_with_one_machine_more(tmp_path: Path) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 import requests
 
+from bridge import wire
 from bridge.sandbox import Sandbox
 from tests.bridge.mes.chain import running_sandbox
 from tests.e2e.browser import chromium
@@ -75,6 +78,10 @@ class Bridge:
         self.send("POST", f"machines/{machine}/events", **body)
 
 
+def state_of(sandbox: Sandbox) -> Any:
+    return requests.get(f"{sandbox.url}/state.json", timeout=30).json()
+
+
 def open_page(browser: Any, sandbox: Sandbox, **options: Any) -> Any:
     page = browser.new_page(**options)
     page.problems = []
@@ -128,7 +135,7 @@ def test_a_person_activates_a_machine(browser: Any, sandbox: Sandbox) -> None:
     page.get_by_text("Activation: pending").wait_for()
     page.get_by_role("button", name="Activate Left printer").click()
     page.get_by_text("Activation: pending").wait_for(state="hidden")
-    (machine,) = requests.get(f"{sandbox.url}/state.json", timeout=30).json()["machines"]
+    (machine,) = state_of(sandbox)["machines"]
     assert machine["activation"] == "active"
 
 
@@ -150,3 +157,96 @@ def test_the_page_fits_a_telephone(browser: Any, sandbox: Sandbox) -> None:
     page = open_page(browser, sandbox, viewport={"width": 360, "height": 740})
     page.get_by_role("row").filter(has_text="a-very-long").wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.get_by_text("Plan a job").click()
+    page.get_by_text("Misbehave", exact=True).click()
+    page.get_by_role("button", name="Begin").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def minutes_from_now(minutes: float) -> datetime:
+    return wire.utc_now() + timedelta(minutes=minutes)
+
+
+def test_a_person_plans_a_job_and_the_print_that_starts_is_that_job(browser: Any, sandbox: Sandbox) -> None:
+    page, bridge = open_page(browser, sandbox, timezone_id="America/New_York"), Bridge(sandbox)
+    bridge.register("m", "Left printer")
+    bridge.register("n", "Right printer")
+    page.get_by_text("Plan a job").click()
+    page.locator("#plan").get_by_label("Machine").select_option("Right printer")
+    page.get_by_label("Name", exact=True).fill("Bracket for Monday")
+    start = minutes_from_now(30).astimezone(ZoneInfo("America/New_York")).replace(second=0, microsecond=0)
+    page.get_by_label("Start", exact=True).fill(f"{start:%Y-%m-%dT%H:%M}")
+    page.get_by_label("End", exact=True).fill(f"{start + timedelta(hours=1):%Y-%m-%dT%H:%M}")
+    page.get_by_role("button", name="Add").click()
+    timeline = page.locator("#timeline")
+    timeline.get_by_role("img", name="Bracket for Monday: planned").wait_for()
+    (machine,) = [one for one in state_of(sandbox)["machines"] if one["id"] == "n"]
+    assert machine["schedule"][0]["start"] == wire.format_time(
+        start
+    )  # what was typed is of the reader's zone
+    started = wire.format_time(minutes_from_now(-5))
+    job = {"id": "1", "file": "bracket.gcode", "started": started, "estimated_duration": 5400}
+    bridge.send("POST", "machines/n/events", type="job_started", severity="info", time=started, job=job)
+    timeline.get_by_role("img", name="bracket.gcode: running").wait_for()
+    bar = timeline.get_by_role("img", name="is Bracket for Monday of the schedule")
+    assert "expected until" in (bar.get_attribute("aria-label") or "")
+    page.get_by_text("is Bracket for Monday, planned").wait_for()
+    ended = wire.format_time(minutes_from_now(0))
+    over = {"result": "cancelled", "reason": None, "print_time": 300}
+    bridge.send(
+        "POST", "machines/n/events", type="job_finished", severity="warning", time=ended, job=job, **over
+    )
+    timeline.get_by_role("img", name="bracket.gcode: cancelled").wait_for()
+    page.get_by_role("button", name="Remove Bracket for Monday from the schedule").click()
+    timeline.get_by_role("img", name="Bracket for Monday: planned").wait_for(state="detached")
+    timeline.get_by_role("img", name="bracket.gcode: cancelled").wait_for()
+    assert page.problems == []
+
+
+def test_a_plan_that_ends_before_it_starts_is_refused_with_words(browser: Any, sandbox: Sandbox) -> None:
+    page, bridge = open_page(browser, sandbox), Bridge(sandbox)
+    bridge.register("m", "Left printer")
+    page.get_by_text("Plan a job").click()
+    page.get_by_label("Name", exact=True).fill("Backwards")
+    page.get_by_label("End", exact=True).fill("2020-01-01T00:00")
+    page.get_by_role("button", name="Add").click()
+    page.get_by_role("alert").filter(has_text="a time after the start").wait_for()
+    assert state_of(sandbox)["machines"][0]["schedule"] == []
+
+
+def test_a_person_lets_the_mes_misbehave_and_behave_again(browser: Any, sandbox: Sandbox) -> None:
+    page, bridge = open_page(browser, sandbox), Bridge(sandbox)
+    bridge.register("m", "Left printer")
+    page.get_by_text("Misbehave", exact=True).click()
+    page.get_by_label("The MES").select_option("stumbles (500)")
+    page.get_by_label("so many times").fill("3")
+    page.get_by_role("button", name="Begin").click()
+    page.get_by_text("it stumbles (500), 3 times more").wait_for()
+    with pytest.raises(AssertionError, match="misbehaves on command"):
+        bridge.register("n", "Right printer")
+    page.get_by_text("2 times more").wait_for()
+    page.get_by_role("button", name="Behave again").click()
+    page.get_by_text("misbehaves on command").wait_for(state="hidden")
+    bridge.register("n", "Right printer")
+    assert page.problems == []
+
+
+def test_the_page_is_dark_for_whoever_likes_it_so(browser: Any, sandbox: Sandbox) -> None:
+    def background(scheme: str) -> str:
+        page = open_page(browser, sandbox, color_scheme=scheme)
+        return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+
+    assert background("dark") == "rgb(21, 24, 28)"
+    assert background("light") == "rgb(244, 245, 247)"
+
+
+def test_many_machines_stay_quick(browser: Any, sandbox: Sandbox) -> None:
+    """What costs is measured elsewhere; here the page must come to rest and show all of them."""
+    bridge = Bridge(sandbox)
+    for number in range(60):
+        bridge.register(f"m{number}", f"Printer {number:02}")
+        for run in range(5):
+            bridge.event(f"m{number}", "job_started", run=str(run))
+    page = open_page(browser, sandbox)
+    page.get_by_role("heading", name="Printer 59").wait_for()
+    assert page.locator("#timeline .row").count() == 61

@@ -1,11 +1,10 @@
 // Shows /state.json, once a second. Everything from there is put in as text, never as markup.
-"use strict";
+import { element, time } from "./texts.js";
+import { drawTimeline } from "./timeline.js";
 
 const PERIOD_MS = 1000;
-const TODAY = { hour: "2-digit", minute: "2-digit", second: "2-digit" };
-const EARLIER = { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" };
 const EVENT_NAMES = {
-  job_started: "Job started", job_paused: "Job paused", job_resumed: "Job resumed",
+  job_started: "Job started", job_estimate_changed: "Estimate changed", job_paused: "Job paused", job_resumed: "Job resumed",
   job_finished: "Job ended", warning: "Warning", error: "Error",
 };
 const ENDINGS = { completed: "Job finished", cancelled: "Job cancelled", failed: "Job failed" };
@@ -14,23 +13,6 @@ const connection = document.getElementById("connection");
 const machines = document.getElementById("machines");
 const template = document.getElementById("machine");
 const shown = new Map();
-
-function element(name, text, className) {
-  const made = document.createElement(name);
-  made.textContent = text;
-  if (className) made.className = className;
-  return made;
-}
-
-function time(text) {
-  if (!text) return element("span", "–");
-  const moment = new Date(text);
-  const today = moment.toDateString() === new Date().toDateString();
-  const made = element("time", moment.toLocaleString([], today ? TODAY : EARLIER));
-  made.dateTime = text;
-  made.title = text;
-  return made;
-}
 
 function duration(seconds) {
   if (seconds === null) return "–";
@@ -45,13 +27,42 @@ function cell(content) {
   return made;
 }
 
-function jobRow(job) {
+function jobRow(job, plan) {
   const row = document.createElement("tr");
   const state = element("span", job.state, `mark ${job.state}`);
   if (job.reason) state.title = job.reason;
-  row.append(cell(job.file), cell(state), cell(time(job.started)), cell(time(job.ended)),
-    cell(duration(job.estimated_duration)));
+  const name = cell(job.file);
+  if (plan) {
+    const planned = element("div", "", "plan");
+    planned.append(`is ${plan.name}, planned `, time(plan.start), " to ", time(plan.end), " ", removal(plan));
+    name.append(planned);
+  }
+  row.append(name, cell(state), cell(time(job.started)), cell(time(job.ended)), cell(duration(job.estimated_duration)));
   return row;
+}
+
+function planRow(plan) {
+  const row = document.createElement("tr");
+  const name = cell(plan.name);
+  name.append(" ", removal(plan));
+  const length = (new Date(plan.end) - new Date(plan.start)) / 1000;
+  row.append(name, cell(element("span", "planned", "mark planned")), cell(time(plan.start)), cell(time(plan.end)),
+    cell(duration(length)));
+  return row;
+}
+
+function removal(plan) {
+  const button = element("button", "Remove", "small");
+  button.type = "button";
+  button.setAttribute("aria-label", `Remove ${plan.name} from the schedule`);
+  button.addEventListener("click", () => send("unschedule", { number: plan.number }));
+  return button;
+}
+
+function jobRows(machine) {
+  const plans = new Map(machine.schedule.map((plan) => [plan.number, plan]));
+  const waiting = machine.schedule.filter((plan) => plan.job === null);
+  return [...waiting.map(planRow), ...machine.jobs.map((job) => jobRow(job, plans.get(job.scheduled)))];
 }
 
 function eventItem(event, jobs) {
@@ -80,15 +91,18 @@ function about(machine) {
   });
 }
 
-async function activate(id) {
-  const body = new URLSearchParams({ machine: id, form_secret: document.body.dataset.formSecret });
-  const answer = await fetch("activate", { method: "POST", body });
-  if (!answer.ok) connection.textContent = "The machine could not be activated: load the page again.";
+async function send(what, values, problem = connection) {
+  const body = new URLSearchParams({ ...values, form_secret: document.body.dataset.formSecret });
+  const answer = await fetch(what, { method: "POST", body, redirect: "manual" });
+  const good = answer.ok || answer.type === "opaqueredirect";
+  if (good) await look();
+  else problem.textContent = `Not done: ${(await answer.json()).detail}`;
+  return good;
 }
 
 function add(machine) {
   const article = template.content.firstElementChild.cloneNode(true);
-  article.querySelector("button").addEventListener("click", () => activate(machine.id));
+  article.querySelector("button").addEventListener("click", () => send("activate", { machine: machine.id }));
   machines.append(article);
   const entry = { article, drawn: "" };
   shown.set(machine.id, entry);
@@ -115,7 +129,7 @@ function draw(machine) {
   const make = [manufacturer, model].filter(known).join(" ");
   find(".kind").textContent = [make, location, machine.url].filter(known).join(" · ");
   find(".about").replaceChildren(...about(machine));
-  find(".jobs").replaceChildren(...machine.jobs.map(jobRow));
+  find(".jobs").replaceChildren(...jobRows(machine));
   const jobs = new Map(machine.jobs.map((job) => [job.id, job]));
   find(".events").replaceChildren(...machine.events.map((event) => eventItem(event, jobs)));
 }
@@ -127,6 +141,12 @@ function drawAll(state) {
   const summary = STATUSES.filter((status) => counts.has(status)).map((status) => `${counts.get(status)} ${status}`);
   document.getElementById("summary").textContent = summary.join(", ");
   state.machines.forEach(draw);
+  document.getElementById("schedule").hidden = state.machines.length === 0;
+  drawTimeline(document.getElementById("timeline"), state, Number(span.value));
+  offer(state.machines);
+  const wrong = state.misbehaviour;
+  document.getElementById("misbehaving").hidden = wrong === null;
+  if (wrong) document.querySelector("#misbehaving span").textContent = misbehaving(wrong);
   const present = new Set(state.machines.map((machine) => machine.id));
   for (const [id, entry] of shown) {
     if (present.has(id)) continue;
@@ -140,7 +160,45 @@ function say(text, live) {
   connection.classList.toggle("live", live);
 }
 
-async function follow() {
+function misbehaving({ does, machine, times, lasts }) {
+  const where = machine ? ` for ${machine}` : "";
+  const left = [times && `${times} times more`, lasts && `${Math.ceil(lasts)} s more`].filter(Boolean);
+  return `This MES misbehaves on command: it ${does}${where}, ${left.join(" or ")}.`;
+}
+
+let offered = "";
+
+function offer(machines) {
+  const now = JSON.stringify(machines.map(({ id, name }) => [id, name]));
+  if (now === offered) return;  // a choice that somebody makes is not taken out of their hands
+  offered = now;
+  for (const select of document.querySelectorAll("select[name=machine]")) {
+    const chosen = select.value;
+    const all = [...select.options].filter((option) => option.value === "");
+    select.replaceChildren(...all, ...machines.map(({ id, name }) => {
+      const option = element("option", name);
+      option.value = id;
+      return option;
+    }));
+    if ([...select.options].some((option) => option.value === chosen)) select.value = chosen;
+  }
+}
+
+function local(moment) {
+  return new Date(moment - moment.getTimezoneOffset() * 60000).toISOString().slice(0, 16);
+}
+
+function onSubmit(id, what, values) {
+  const form = document.querySelector(`#${id} form`);
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const problem = form.querySelector(".problem");
+    problem.textContent = "";
+    if (await send(what, values(Object.fromEntries(new FormData(form))), problem)) form.closest("details").open = false;
+  });
+}
+
+async function look() {
   try {
     const answer = await fetch("state.json");
     if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
@@ -149,7 +207,25 @@ async function follow() {
   } catch (error) {
     say("Not connected to the sandbox; trying again", false);
   }
+}
+
+async function follow() {
+  await look();
   setTimeout(follow, PERIOD_MS);
 }
+
+const span = document.getElementById("span");
+span.addEventListener("change", look);
+document.querySelector("#misbehaving button").addEventListener("click", () => send("misbehave", { kind: "none" }));
+document.getElementById("plan").addEventListener("toggle", ({ target }) => {
+  if (!target.open) return;
+  const start = new Date(Math.ceil(Date.now() / 900000) * 900000);
+  target.querySelector("[name=start]").value = local(start);
+  target.querySelector("[name=end]").value = local(new Date(+start + 7200000));
+});
+onSubmit("plan", "schedule", (form) => ({
+  ...form, start: new Date(form.start).toISOString(), end: new Date(form.end).toISOString(),
+}));
+onSubmit("misbehave", "misbehave", (form) => form);
 
 follow();

@@ -134,3 +134,26 @@ def test_the_sandbox_refuses_exactly_what_the_document_refuses(data: st.DataObje
         assert not allowed, body
     else:
         assert allowed, (body, list(validator(schema).iter_errors(body)))
+
+
+def examples() -> list[tuple[str, Any]]:
+    """Each request body that the document shows, with the name of its schema."""
+    found = []
+    for path in DOCUMENT["paths"].values():
+        for operation in (path[method] for method in ("put", "post") if method in path):
+            content = operation["requestBody"]["content"]["application/json"]
+            shown = [one["value"] for one in content.get("examples", {}).values()]
+            name = content["schema"]["$ref"].rpartition("/")[2]
+            found += [
+                (name, body) for body in (*shown, *([content["example"]] if "example" in content else []))
+            ]
+    return found
+
+
+@pytest.mark.parametrize(("schema", "body"), examples())
+def test_what_the_document_shows_is_what_it_says(schema: str, body: Any) -> None:
+    validator(schema).validate(body)
+
+
+def test_every_operation_shows_an_example() -> None:
+    assert {schema for schema, _ in examples()} == {"Registration", "Status", "Event", "Heartbeat", "SignOff"}

@@ -18,7 +18,8 @@ from bridge.machine import Transition
 from bridge.mes import MesSink
 from bridge.mes.adapters.contract import Contract
 from bridge.mes.client import Kind, Message
-from bridge.mes.http import HttpClient, read_token
+from bridge.mes.credentials import read_token
+from bridge.mes.http import HttpClient
 from bridge.mes.store import MesError
 from bridge.settings import MesSettings
 from tests.bridge.events import Story

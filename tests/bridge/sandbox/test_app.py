@@ -223,3 +223,97 @@ def test_the_page_allows_nothing_from_elsewhere(mes: Mes) -> None:
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     assert "http" not in answer.get_data(as_text=True).replace("http-equiv", "")
+
+
+PLAN = {"machine": "m", "name": "Bracket", "start": "2026-11-23T08:30:00Z", "end": "2026-11-23T10:00:00.000Z"}
+BY_TOKEN = {"Authorization": "Token right"}
+
+
+def plan(mes: Mes, **changes: str) -> Any:
+    return mes.http.post("/schedule", data={**PLAN, **changes}, headers=BY_TOKEN)
+
+
+def test_a_print_that_fits_is_the_scheduled_job_and_takes_its_own_times_along(mes: Mes) -> None:
+    mes.register()
+    assert plan(mes).status_code == 303
+    (planned,) = mes.machine()["schedule"]
+    assert (planned["name"], planned["start"], planned["job"]) == (
+        "Bracket",
+        "2026-11-23T08:30:00.000000Z",
+        None,
+    )
+    mes.event()
+    mes.event(type="job_estimate_changed", job={**JOB, "estimated_duration": 900.0})
+    machine = mes.machine()
+    (planned,), (job,) = machine["schedule"], machine["jobs"]
+    assert (planned["job"], job["scheduled"]) == ("run-1", planned["number"])
+    assert (job["started"], job["estimated_duration"], job["ended"]) == (TIME, 900.0, None)
+
+
+def test_a_print_that_fits_no_plan_is_a_job_of_its_own(mes: Mes) -> None:
+    mes.register()
+    plan(mes, start="2026-11-23T10:00:01Z", end="2026-11-23T11:00:00Z")
+    mes.event()
+    machine = mes.machine()
+    assert (machine["jobs"][0]["scheduled"], machine["schedule"][0]["job"]) == (None, None)
+
+
+def test_a_plan_that_is_made_or_taken_away_later_counts_as_if_it_had_always_been_so(mes: Mes) -> None:
+    mes.register()
+    mes.event()
+    plan(mes)
+    number = mes.machine()["schedule"][0]["number"]
+    assert mes.machine()["jobs"][0]["scheduled"] == number
+    assert mes.http.post("/unschedule", data={"number": number}, headers=BY_TOKEN).status_code == 303
+    assert (mes.machine()["schedule"], mes.machine()["jobs"][0]["scheduled"]) == ([], None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"name": ""}, "name"),
+        ({"name": "a\u0007b"}, "name"),
+        ({"start": "tomorrow"}, "start"),
+        ({"end": PLAN["start"]}, "end"),
+        ({"end": "2028-01-01T00:00:00Z"}, "end"),
+    ],
+)
+def test_a_plan_that_makes_no_sense_is_refused_with_the_name(
+    mes: Mes, changes: dict[str, str], named: str
+) -> None:
+    mes.register()
+    answer = plan(mes, **changes)
+    assert answer.status_code == 422
+    assert answer.get_json()["detail"].startswith(named)
+    assert mes.machine()["schedule"] == []
+
+
+def test_a_plan_for_a_machine_that_is_not_there_is_refused(mes: Mes) -> None:
+    assert plan(mes).status_code == 404
+    assert mes.http.post("/unschedule", data={"number": "3"}, headers=BY_TOKEN).status_code == 404
+
+
+def test_nobody_without_the_token_or_the_page_plans(mes: Mes) -> None:
+    mes.register()
+    assert mes.http.post("/schedule", data=PLAN).status_code == 403
+    assert mes.machine()["schedule"] == []
+
+
+def test_an_estimate_of_an_ended_job_changes_nothing(mes: Mes) -> None:
+    mes.register()
+    mes.event()
+    ended = {"result": "completed", "reason": None, "print_time": 580.0}
+    mes.event(type="job_finished", time="2026-11-23T08:10:00.000000Z", **ended)
+    mes.event(type="job_estimate_changed", job={**JOB, "estimated_duration": 9000.0})
+    (job,) = mes.machine()["jobs"]
+    assert (job["state"], job["estimated_duration"]) == ("completed", 600.0)
+
+
+def test_a_folder_of_the_first_layout_is_taken_over(tmp_path: Path) -> None:
+    first = Mes(tmp_path / "mes.sqlite")
+    first.register()
+    first.store._connection.executescript("DROP TABLE scheduled; PRAGMA user_version = 1;")
+    first.store.close()
+    mes = Mes(tmp_path / "mes.sqlite")
+    assert mes.machine()["schedule"] == []
+    mes.store.close()

@@ -10,6 +10,7 @@ import pytest
 from bridge.mes.adapters.contract import Contract
 from bridge.mes.client import Answer, Kind, Message, SecretError, Verdict
 from bridge.settings import MesSettings
+from tests.bridge.mes.contract import breaches
 
 NOW = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
 JSON = {"content-type": "application/json"}
@@ -87,3 +88,29 @@ def test_what_an_answer_means(kind: Kind, answer: Answer, verdict: Verdict) -> N
     outcome = adapter().outcome(Message(kind, "m", "k", "{}"), answer)
     assert outcome.verdict is verdict
     assert outcome.reason or verdict is Verdict.DONE
+
+
+FITTING = ("POST", "/services/s/heartbeat", b'{"bridge": "b", "lease": 30.0}')
+HEADERS = {"content-type": "application/json", "authorization": "Token t", "idempotency-key": "k"}
+
+
+def test_the_check_of_the_other_tests_passes_what_fits_the_contract() -> None:
+    method, path, body = FITTING
+    assert breaches(method, path, HEADERS, body) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"method": "PUT"}, "no such operation"),
+        ({"path": "/services/s/machines/m/heartbeat"}, "no such operation"),
+        ({"body": b"{}"}, "'bridge' is a required property"),
+        ({"headers": {**HEADERS, "authorization": "t"}}, "no token"),
+        ({"headers": {**HEADERS, "content-type": "text/plain"}}, "not said to be JSON"),
+        ({"headers": {**HEADERS, "idempotency-key": None}}, "is not of type 'string'"),
+    ],
+)
+def test_the_check_of_the_other_tests_finds_what_does_not(change: dict[str, Any], said: str) -> None:
+    method, path, body = FITTING
+    request = {"method": method, "path": path, "headers": HEADERS, "body": body, **change}
+    assert said in " ".join(breaches(**request))
