@@ -98,6 +98,11 @@ def _compare_jobs(life: Life, held: Sequence[Mapping[str, Any]], report: Report)
     report.doubled.extend(f"{life.url} job {run}, which there was not" for run in known)
 
 
+def _of(held: Sequence[Mapping[str, Any]], kind: str, job: str | None) -> list[str]:
+    """When the MES heard of this, and under which keys."""
+    return [f"{one['time']} {one['key']}" for one in held if (one["type"], one["job"]) == (kind, job)]
+
+
 def _compare_events(life: Life, held: Sequence[Mapping[str, Any]], report: Report) -> None:
     keys = Counter(event["key"] for event in held)
     report.doubled.extend(f"{life.url} event key {key}" for key, times in keys.items() if times > 1)
@@ -106,7 +111,7 @@ def _compare_events(life: Life, held: Sequence[Mapping[str, Any]], report: Repor
     missing, surplus = happened - heard, heard - happened
     report.lost.extend(f"{life.url} {kind} of {job}" for kind, job in missing.elements())
     report.doubled.extend(
-        f"{life.url} {kind} of {job}: {[o.time for o in told if o.type == kind and o.job == job]}"
+        f"{life.url} {kind} of {job}: {_of(held, kind, job)}"
         for kind, job in surplus.elements()
         if kind != ESTIMATE
     )

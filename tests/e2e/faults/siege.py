@@ -34,7 +34,7 @@ class Plan:
 
     machines: int = 20
     jobs_each: int = 10
-    job_s: float = 22.0
+    job_s: float = 26.0
     kills: int = 10
     mes_away_s: float = 180.0
     outage_s: float = 10.0
