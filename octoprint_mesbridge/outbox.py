@@ -298,7 +298,7 @@ class Outbox:
             seq = min(seq, self._last)
         gone: list[_Row | wire.Event] = []
         if instance is self._current:
-            stored = [row for row in self._rows(instance, -1) if row.seq <= seq] if instance.stored else []
+            stored = [row for row in self._rows(instance, seq - instance.acked) if row.seq <= seq]
             unsaved = [row for row in self._unsaved if row.seq <= seq]
             self._kept.add(sorted([*stored, *unsaved], key=lambda row: row.seq))
         if instance.stored and instance.id is not None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import random
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,11 @@ from bridge.demo.octoprint import free_port
 from tests.bridge.events import DATA, JOB
 from tests.bridge.mes.chain import machines_of, running_sandbox
 from tests.e2e.bridge_process import BridgeProcess, Plugin
+from tests.e2e.faults.siege import SHORT, Siege
 
 pytestmark = pytest.mark.e2e
 
 MACHINES = 3
-JOBS_EACH = 8
 RESULTS = ("completed", "cancelled", "failed")
 
 
@@ -48,7 +47,7 @@ class Printer:
         """One job with a pause; it began an hour and more ago."""
         number = len(self.jobs)
         run, result = f"run-{self.number}-{number}", RESULTS[number % len(RESULTS)]
-        started = wire.format_time(wire.utc_now() - timedelta(hours=JOBS_EACH + 1 - number))
+        started = wire.format_time(wire.utc_now() - timedelta(hours=9 - number))
         self.jobs[run] = (started, result)
         reason = None if result == "completed" else result
         ended = {**DATA[wire.JOB_ENDED], "run": run, "result": result, "reason": reason}
@@ -72,28 +71,6 @@ class Printer:
         del self.outbox[: len(batch)]
         if reply.snapshot:
             self.outbox.append((wire.SNAPSHOT, dict(DATA[wire.SNAPSHOT])))
-
-
-@contextmanager
-def pushing(printers: list[Printer], order: random.Random) -> Iterator[None]:
-    """All plugins at work at the same time, a few events at a time, until everything is delivered."""
-    over = threading.Event()
-
-    def work(printer: Printer, order: random.Random) -> None:
-        while not over.is_set():
-            if printer.outbox:
-                printer.push(order.randint(1, 3))
-            over.wait(order.uniform(0.02, 0.15))
-
-    threads = [threading.Thread(target=work, args=(p, random.Random(order.random()))) for p in printers]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join()
 
 
 @contextmanager
@@ -134,45 +111,22 @@ def jobs_in(machines: list[dict[str, Any]]) -> dict[str, tuple[str, str]]:
     return {job["id"]: (job["started"], job["state"]) for machine in machines for job in machine["jobs"]}
 
 
-def test_kills_and_outages_neither_lose_nor_double_nor_shift_a_job(tmp_path: Path) -> None:
-    order, port = random.Random(7), free_port()
-    with bridge_for(tmp_path / "bridge", port, tmp_path / "mes" / "token") as (bridge, printers):
-        bridge.start()
-        for printer in printers:
-            for _ in range(JOBS_EACH):
-                printer.print()
-        waiting = sum(len(printer.outbox) for printer in printers)
-        with ExitStack() as printing, ExitStack() as first:
-            printing.enter_context(pushing(printers, order))
-            time.sleep(0.5)  # there is no MES yet
-            restart(bridge)
-            first.enter_context(running_sandbox(tmp_path / "mes", port=port))
-            for _ in range(3):
-                time.sleep(order.uniform(0.1, 0.6))
-                restart(bridge)
-            first.close()
-            time.sleep(0.3)  # the MES is away
-            restart(bridge)
-            assert 0 < sum(len(printer.outbox) for printer in printers) < waiting  # it happened in the middle
-            sandbox = printing.enter_context(running_sandbox(tmp_path / "mes", port=port))
-            time.sleep(order.uniform(0.1, 0.6))
-            restart(bridge)
-            ran = {run: told for printer in printers for run, told in printer.jobs.items()}
+def test_nothing_is_lost_doubled_or_shifted_whatever_fails(tmp_path: Path) -> None:
+    """The short form of `make soak`: every kind of fault at least once."""
+    siege = Siege(tmp_path, SHORT, print)
+    report = siege.run()
+    text = report.text(siege.circumstances())
+    assert report.sound, text
+    assert siege.done["bridge killed -9"] >= SHORT.kills
+    assert siege.to_mes.lost, "no answer was lost"
+    assert "Traceback" not in siege.bridge.text()
 
-            def all_over() -> list[dict[str, Any]] | None:
-                machines = machines_of(sandbox)
-                ended = [job for machine in machines for job in machine["jobs"] if job["ended"]]
-                idle = all(machine["status"] == "Idle" for machine in machines)
-                return machines if idle and len(ended) == len(ran) else None
 
-            machines = wait(all_over)
-            assert bridge.stop() == 0
-        assert jobs_in(machines) == ran
-        for machine in machines:
-            assert len({event["key"] for event in machine["events"]}) == len(machine["events"])
-            told = [event["type"] for event in reversed(machine["events"])]
-            assert told == ["job_started", "job_paused", "job_resumed", "job_finished"] * JOBS_EACH
-        assert "Traceback" not in bridge.text()
+def test_what_is_truly_lost_is_found_out(tmp_path: Path) -> None:
+    """The report is worth something only if it notices."""
+    plan = replace(SHORT, machines=2, jobs_each=1, job_s=0.5, kills=0, faults=("lose_state",), settled_s=2.0)
+    report = Siege(tmp_path, plan, print).run()
+    assert report.lost
 
 
 def test_a_machine_taken_out_of_config_json_is_offline_in_its_mes(tmp_path: Path) -> None:

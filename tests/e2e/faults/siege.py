@@ -14,8 +14,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +38,20 @@ class Plan:
     kills: int = 10
     mes_away_s: float = 180.0
     outage_s: float = 10.0
-    brought_back: Sequence[tuple[bool, bool]] = tuple(product((False, True), repeat=2))
-    """Each time the log is: with ``mes.sqlite`` or not, the bridge killed or stopped."""
+    faults: Sequence[str] = (
+        "lose_answers",
+        "fill_disk",
+        "bring_back_log_after_kill",
+        "kill_mes",
+        "bring_back_both_after_stop",
+        "mes_away",
+        "step_clock",
+        "bring_back_log_after_stop",
+        "bring_back_both_after_kill",
+    )
+    """Methods of `Siege`, in the order in which they are called; the bridge is killed after each."""
+    settled_s: float = 20.0
+    """So long something that is wrong may still turn out right, once all was printed."""
     seed: int = 7
 
 
@@ -52,7 +62,15 @@ SHORT = Plan(
     kills=3,
     mes_away_s=2.0,
     outage_s=1.0,
-    brought_back=((False, True), (True, False)),
+    faults=(
+        "lose_answers",
+        "kill_mes",
+        "fill_disk",
+        "bring_back_log_after_kill",
+        "step_clock",
+        "mes_away",
+        "bring_back_both_after_stop",
+    ),
 )
 FULL = Plan()
 
@@ -104,15 +122,8 @@ class Siege:
             self._start_bridge()
             for printer in self.printers:
                 printer.start()
-            for act in (
-                self.lose_answers,
-                self.kill_mes,
-                self.mes_away,
-                self.step_clock,
-                self.fill_disk,
-                *(partial(self.bring_back, *how) for how in self._plan.brought_back),
-            ):
-                act()
+            for fault in self._plan.faults:
+                getattr(self, fault)()
                 self._kill_some()
             while self.done["bridge killed -9"] < self._plan.kills:
                 self.kill_bridge()
@@ -170,12 +181,24 @@ class Siege:
         assert self.bridge.stop() == 0
         self._start_bridge()
         filler = fill(self.state)
+        self._wait(self._refused)
         time.sleep(self._plan.outage_s)
-        assert self._refused() > 0, "the disk was not full enough"
         filler.unlink()
         self._pause()
 
-    def bring_back(self, with_mes: bool, killed: bool) -> None:
+    def bring_back_log_after_kill(self) -> None:
+        self._bring_back(with_mes=False, killed=True)
+
+    def bring_back_log_after_stop(self) -> None:
+        self._bring_back(with_mes=False, killed=False)
+
+    def bring_back_both_after_kill(self) -> None:
+        self._bring_back(with_mes=True, killed=True)
+
+    def bring_back_both_after_stop(self) -> None:
+        self._bring_back(with_mes=True, killed=False)
+
+    def _bring_back(self, with_mes: bool, killed: bool) -> None:
         """An older copy of the log, with or without that of the queue for the MES."""
         self._note(f"log brought back {'with' if with_mes else 'without'} mes.sqlite")
         copies = {name: self._copy(name) for name in ("log.sqlite", "mes.sqlite")}
@@ -191,6 +214,17 @@ class Siege:
             shutil.copy(copies[name], self.state / name)
         self._start_bridge()
         self._pause()
+
+    def lose_state(self) -> None:
+        """Beyond what can be healed: what no MES was told yet is deleted together with the log."""
+        self._note("state deleted")
+        self.mes.kill()
+        self._wait(lambda: all(one.printed and not one.waiting for one in self.printers))
+        self.bridge.kill()
+        for file in self.state.glob("*.sqlite*"):
+            file.unlink()
+        self.mes.start()
+        self._start_bridge()
 
     # -------------------------------------------------------------- means
 
@@ -247,7 +281,7 @@ class Siege:
             lambda: all(one.done for one in self.printers), 120 + self._plan.jobs_each * self._plan.job_s
         )
         lives = [one.life for one in self.printers]
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + self._plan.settled_s
         while True:
             report = compare(lives, self.mes.machines())
             if (report.sound and self._all_told()) or time.monotonic() > deadline:
