@@ -297,7 +297,7 @@ async def test_an_unforeseen_failure_while_keeping_is_shown_and_nothing_is_lost(
     settings = MesSettings(id=1, url="http://127.0.0.1:1", service_id="s", token_file=tmp_path / "none")
     sink, story = make_sink(tmp_path, settings), a_print()
     with monkeypatch.context() as broken, capture_logs() as logs:
-        broken.setattr("bridge.mes.sink.events_of", lambda _: 1 / 0)
+        broken.setattr("bridge.mes.outbox.events_of", lambda _: 1 / 0)
         sink.register("m", (1,), REGISTRATION, Machine())
         sink.start()
         for transition in story.transitions:
