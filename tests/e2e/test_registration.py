@@ -167,6 +167,58 @@ def test_url_and_key_changed_at_once_make_a_new_machine_and_the_old_one_is_offli
     assert said["was"] == first["id"]
 
 
+def test_another_octoprint_with_a_new_key_at_the_same_url_is_the_same_machine_and_that_is_said(
+    plant: Plant,
+) -> None:
+    plant.run(entry())
+    Plugin(plant.bridge.push_url, KEY).push(snapshot(), (wire.JOB_STARTED, dict(DATA[wire.JOB_STARTED])))
+    first = plant.shows(1, status="Running", url=URL)
+    plant.run(entry(key=NEW_KEY))
+    Plugin(plant.bridge.push_url, NEW_KEY, "two").push(snapshot(uuid="another"))
+    again = plant.shows(1, status="Idle", url=URL)
+    assert (again["id"], [job["id"] for job in again["jobs"]]) == (first["id"], ["run-1"])
+    assert plant.bridge.wait_for("this machine has another OctoPrint than before")["machine"] == first["id"]
+    assert len(plant.machines(1)) == 1
+
+
+def test_of_two_entries_with_one_key_only_the_first_is_served_and_the_other_is_named(plant: Plant) -> None:
+    plant.run(entry(custom_name="By name"), entry(OTHER_URL, KEY, mes=(1, 2), custom_name="By address"))
+    Plugin(plant.bridge.push_url, KEY).push(snapshot())
+    plant.shows(1, name="By name", status="Idle")
+    assert len(plant.machines(1)) == 1
+    assert plant.machines(2) == []
+    assert "this key is already used by the entry on line 1" in plant.bridge.text()
+    assert KEY not in plant.bridge.text()
+
+
+def test_two_entries_of_one_octoprint_are_named_at_each_start_and_no_print_is_told_twice(
+    plant: Plant,
+) -> None:
+    both = entry(), entry(OTHER_URL, OTHER_KEY)
+    plant.run(*both)
+    Plugin(plant.bridge.push_url, OTHER_KEY).push(snapshot())
+    plugin = Plugin(plant.bridge.push_url, KEY, "two")
+    plugin.push(snapshot(), (wire.JOB_STARTED, dict(DATA[wire.JOB_STARTED])))
+    plant.shows(1, url=URL, status="Running")
+    plant.run(*both)
+    said = plant.bridge.wait_for("two entries of config.json seem to be one OctoPrint")
+    assert {said["url"], said["other_url"]} == {URL, OTHER_URL}
+    plugin.push((wire.JOB_ENDED, dict(DATA[wire.JOB_ENDED])))
+    wait_until(lambda: [job["state"] for job in plant.shows(1, url=URL)["jobs"]] == ["completed"])
+    assert plant.shows(1, url=OTHER_URL)["jobs"] == []
+
+
+def test_a_damaged_list_of_machines_stops_the_bridge_in_words(plant: Plant) -> None:
+    plant.run(entry())
+    assert plant.bridge.stop() == 0
+    (plant.bridge.folder / "state" / "machines.json").write_text('{"machines": [')
+    plant.bridge.start(wait=False)
+    assert plant.bridge.process is not None
+    assert plant.bridge.process.wait(30) != 0
+    assert "machines.json: the list of known machines cannot be read" in plant.bridge.text()
+    assert "bring it back from a backup, or delete it" in plant.bridge.text()
+
+
 def test_without_the_list_of_machines_the_ids_are_the_first_ones_again(plant: Plant) -> None:
     plant.run(entry())
     first = plant.shows(1, url=URL)
