@@ -211,6 +211,23 @@ async def test_another_octoprint_with_the_url_or_key_of_a_machine_goes_on_as_it_
     assert [one[0] for one in parts.mes.registered] == ["m", "m", "m"]
 
 
+async def test_machines_that_take_each_others_place_are_both_named(parts: Parts) -> None:
+    async def tell(machine: str, uuid: str, instance: str) -> None:
+        data = {**DATA[wire.SNAPSHOT], "printer": {**PRINTER, "uuid": uuid}}
+        now = wire.utc_now()
+        event = wire.Event(1, now, wire.SNAPSHOT, data)
+        await parts.store.append(machine, wire.Batch(instance, 0, 1, (event,), now))
+
+    for machine, key, uuid in (("m", FIRST, "left"), ("n", SECOND, "right")):
+        parts.site.serve(served(machine, key))
+        await tell(machine, uuid, "before")
+    with capture_logs() as logs:
+        await tell("m", "right", "after")
+        await tell("n", "left", "after")
+    another = [line["machine"] for line in logs if "another OctoPrint than before" in line["event"]]
+    assert another == ["m", "n"]
+
+
 def test_a_list_of_machines_that_is_gone_is_said_once_there_was_a_log(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text(

@@ -116,6 +116,41 @@ def test_a_machine_that_moves_to_another_mes_is_offline_in_the_one_and_goes_on_i
     assert plant.shows(1, status="Offline")["events"] == left["events"]
 
 
+def test_a_mes_that_is_away_while_a_machine_moves_is_told_of_it_once_it_is_back(plant: Plant) -> None:
+    plant.run(entry(mes=(1,)))
+    plugin = Plugin(plant.bridge.push_url, KEY)
+    plugin.push(snapshot(), (wire.JOB_STARTED, dict(DATA[wire.JOB_STARTED])))
+    plant.shows(1, status="Running")
+    token = plant.mes[1].token_file.read_text()
+    plant.mes[1].token_file.write_text("not-the-one")
+    plant.run(entry(mes=(2,)))
+    plant.shows(2, status="Running")
+    assert "not-the-one" not in plant.bridge.text()
+    plant.mes[1].token_file.write_text(token)
+    plant.run(entry(mes=(2,)))
+    assert [job["state"] for job in plant.shows(1, status="Offline")["jobs"]] == ["running"]
+    plant.shows(2, status="Running")
+
+
+def test_a_mes_whose_section_comes_back_shows_as_offline_what_left_it_meanwhile(plant: Plant) -> None:
+    stays = entry(OTHER_URL, OTHER_KEY, mes=(2,))
+    plant.run(entry(mes=(1, 2)), stays)
+    Plugin(plant.bridge.push_url, KEY).push(snapshot(), (wire.JOB_STARTED, dict(DATA[wire.JOB_STARTED])))
+    Plugin(plant.bridge.push_url, OTHER_KEY).push(snapshot(uuid="another"))
+    plant.shows(2, url=URL, status="Running")
+    plant.shows(2, url=OTHER_URL, status="Idle")
+    settings = plant.bridge.folder / "settings.toml"
+    both = settings.read_text()
+    settings.write_text(both[: both.rindex("[[mes]]")])
+    plant.run(entry(mes=(1,)), stays)
+    plant.shows(2, url=OTHER_URL, status="Offline")
+    settings.write_text(both)
+    plant.run(entry(mes=(1,)), stays)
+    plant.shows(2, url=OTHER_URL, status="Idle")  # so its lease runs again
+    plant.shows(2, url=URL, status="Offline")
+    plant.shows(1, url=URL, status="Running")
+
+
 def test_a_machine_at_two_mes_is_told_to_both_and_one_that_is_away_delays_nobody(plant: Plant) -> None:
     plant.run(entry(mes=(1, 2)))
     plugin = Plugin(plant.bridge.push_url, KEY)
