@@ -62,14 +62,21 @@ def assign(entries: Iterable[tuple[str, str]], known: Iterable[Known]) -> tuple[
 def load(path: Path) -> list[Known]:
     """The machines known so far; none when there is no file yet. Raises `IdentityError`."""
     try:
-        return [Known(**item) for item in json.loads(path.read_text(encoding="utf-8"))["machines"]]
+        return [_known(item) for item in json.loads(path.read_text(encoding="utf-8"))["machines"]]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise IdentityError(
-            f"{path}: the list of known machines cannot be read ({error}); bring it back from a backup."
-            " Without it machines keep their ids as long as their urls are the first they had here"
+            f"{path}: the list of known machines cannot be read ({error}); bring it back from a backup, or delete it:"
+            " then those machines keep their ids whose urls are still the first they had here"
         ) from None
+
+
+def _known(item: dict[str, str]) -> Known:
+    known = Known(**item)
+    if not all(isinstance(value, str) for value in item.values()):
+        raise TypeError("a machine, url or key_id is no text")
+    return known
 
 
 def save(path: Path, known: Iterable[Known]) -> None:

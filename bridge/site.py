@@ -7,7 +7,7 @@ added, and every transition after that, is what each of them is shown.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -56,26 +56,18 @@ def assign(config: Config, settings: Settings, folder: Path) -> list[Served]:
 
     Raises `IdentityError`.
     """
-    seen: dict[str, int] = {}
-    usable = []
-    for entry in config.machines:
-        if not entry.served or entry.url is None or entry.credential.key is None:
-            continue
-        push_key = wire.PushKey.derive(entry.credential.key.reveal())
-        marks = (identity.place(entry.url), push_key.key_id)
-        earlier = next((seen[mark] for mark in marks if mark in seen), None)
-        if earlier is not None:
-            log.error(
-                "entry not served: an earlier one has the same url or the same key; put the numbers of"
-                " both into one mes_id, or give each OctoPrint a key of its own",
-                entry=entry.index,
-                earlier=earlier,
-                url=entry.url,
-            )
-            continue
-        seen.update(dict.fromkeys(marks, entry.index))
-        usable.append((entry, entry.url, entry.credential.key, push_key))
+    usable = [
+        (entry, entry.url, entry.credential.key, wire.PushKey.derive(entry.credential.key.reveal()))
+        for entry in config.machines
+        if entry.served and entry.url is not None and entry.credential.key is not None
+    ]
     path = folder / "machines.json"
+    if (folder / "log.sqlite").exists() and not path.exists():
+        log.warning(
+            "the list of known machines is gone: each entry is the machine whose first url it has now. If one moved,"
+            " stop the bridge and bring the file back from a backup",
+            file=str(path),
+        )
     machines, known = identity.assign(
         [(url, push_key.key_id) for _, url, _, push_key in usable], identity.load(path)
     )
@@ -151,6 +143,8 @@ class Site:
         self._register(one, told or machine)
         if before is None:
             self._presence.add(one.machine)
+            if machine.printer is not None:
+                self._name_twins(one, self._twins(one, machine.printer.uuid))
         self._receiver.believe(Sender(one.machine, one.push_key))
         self._verification.ask(Candidate(one.machine, one.url, one.key, one.paired))
 
@@ -161,28 +155,21 @@ class Site:
         if one is None or now is None or before == now:
             return
         self._register(one, transition.after)
-        if before is None or before.uuid != now.uuid:
-            self._name_twins(one, now.uuid)
-
-    def _name_twins(self, one: Served, uuid: str) -> None:
-        """Say which other machines have had this OctoPrint; they are left as they are: a copied SD card has the same
-        `uuid`, and only a person knows."""
-        for machine, known in self._fleet.machines.items():
-            if machine == one.machine or known.printer is None or known.printer.uuid != uuid:
-                continue
-            other = self._served.get(machine)
-            if other is not None:
-                log.error(
-                    "two entries of config.json seem to be one OctoPrint (or one is a copy of the other): if they are,"
-                    " leave one of them, with the numbers of both in its mes_id",
-                    machine=one.machine,
-                    entry=one.index,
-                    url=one.url,
-                    other=machine,
-                    other_entry=other.index,
-                    other_url=other.url,
-                )
-            else:
+        if before is not None and before.uuid == now.uuid:
+            return
+        twins = self._twins(one, now.uuid)
+        self._name_twins(one, twins)
+        if before is not None:
+            log.warning(
+                "this machine has another OctoPrint than before: it was installed anew, or another one has its url or"
+                " key. It goes on as the same machine. If it is to be a new one, give it a url and a key that were"
+                " never in config.json, start the bridge, and then correct the url",
+                machine=one.machine,
+                entry=one.index,
+                url=one.url,
+            )
+        elif not any(machine in self for machine in twins):
+            for machine in twins:
                 log.warning(
                     "this OctoPrint was another machine before: both its url and its key are new, so it is a new"
                     " machine for MES and OPC UA. To keep the old one, put the old url or key back, start the bridge,"
@@ -191,6 +178,29 @@ class Site:
                     entry=one.index,
                     was=machine,
                 )
+
+    def _twins(self, one: Served, uuid: str) -> list[str]:
+        """The other machines, served or not, that have had the OctoPrint with this `uuid`."""
+        return [
+            machine
+            for machine, known in self._fleet.machines.items()
+            if machine != one.machine and known.printer is not None and known.printer.uuid == uuid
+        ]
+
+    def _name_twins(self, one: Served, twins: Iterable[str]) -> None:
+        """Say which other entries have this OctoPrint; they are left as they are: a copied SD card has the same
+        `uuid`, and only a person knows."""
+        for other in (self._served[machine] for machine in twins if machine in self):
+            log.error(
+                "two entries of config.json seem to be one OctoPrint (or one is a copy of the other): if they are,"
+                " leave one of them, with the numbers of both in its mes_id",
+                machine=one.machine,
+                entry=one.index,
+                url=one.url,
+                other=other.machine,
+                other_entry=other.index,
+                other_url=other.url,
+            )
 
     def _nameplate(self, one: Served, machine: Machine | None = None) -> Identification:
         printer = (machine or self._fleet[one.machine]).printer

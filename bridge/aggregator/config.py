@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -150,7 +150,7 @@ def _share_out(document: Document, drafts: list[_Draft], report: Report) -> None
 
 
 def _compare(drafts: list[_Draft]) -> None:
-    """What only shows when the entries are seen together: one port, url or name used twice."""
+    """What only shows when the entries are seen together: one port, url, key or name used twice."""
     ours = [draft for draft in drafts if not draft.entry.left_to_aggregator]
     for group in _alike(drafts, lambda draft: draft.entry.umati_server_port):
         for draft in group:
@@ -167,13 +167,7 @@ def _compare(drafts: list[_Draft]) -> None:
                     " the Aggregator serves there keeps the bridge away",
                 ),
             )
-    for group in _alike(ours, _place):
-        for draft in group[1:]:
-            message = (
-                f"this url is already used by {_lines(group[:1])}: `mesbridge run` serves only the first"
-            )
-            hint = "put the numbers of both into the mes_id of one entry, and remove the other"
-            draft.report.warning(draft.offset("url"), "url", message, hint)
+    _refuse_repeated(draft for draft in ours if not draft.report.failed)
     for group in _alike(ours, lambda draft: draft.entry.custom_name):
         for draft in group[1:]:
             message = (
@@ -182,9 +176,26 @@ def _compare(drafts: list[_Draft]) -> None:
             draft.report.warning(draft.offset("custom_name"), "custom_name", message, "choose another name")
 
 
-def _place(draft: _Draft) -> str | None:
-    bad_url = any(problem.key == "url" and problem.severity == "error" for problem in draft.report.problems)
-    return None if bad_url or draft.entry.url is None else fields.same_place(draft.entry.url)
+def _refuse_repeated(drafts: Iterable[_Draft]) -> None:
+    """One OctoPrint is one machine: of entries with the same url or the same key only the first is served."""
+    first: dict[tuple[str, str], _Draft] = {}
+    for draft in drafts:
+        key, url = draft.entry.credential.key, draft.entry.url
+        if key is None or url is None:
+            continue
+        name = "api_key" if draft.entry.credential.source == "api_key" else "authentication_file_path"
+        marks = {"url": ("url", fields.same_place(url)), name: ("key", key.reveal())}
+        repeated = [(at, *mark) for at, mark in marks.items() if mark in first]
+        for at, what, value in repeated:
+            draft.report.error(
+                draft.offset(at),
+                at,
+                f"this {what} is already used by {_lines([first[what, value]])}: only that one is served",
+                "put the numbers of both into the mes_id of that one and remove this one, or give each OctoPrint"
+                f" a {what} of its own",
+            )
+        if not repeated:
+            first.update(dict.fromkeys(marks.values(), draft))
 
 
 def _alike(drafts: list[_Draft], mark: Callable[[_Draft], Hashable]) -> list[list[_Draft]]:

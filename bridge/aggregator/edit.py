@@ -260,8 +260,11 @@ class _Edit:
         if self._file.read_bytes() != self._written:
             raise EditError(f"{self._file} was changed by somebody else at this moment; pair again")
         after = load(self._path)
-        others = [_essence(one) for one in after.machines if one.index != index]
-        if others != [_essence(one) for one in self._before.machines if one.index != index]:
+        others = [one for one in after.machines if one.index != index]
+        were = [one for one in self._before.machines if one.index != index]
+        # One that was refused for having the same key may be served from now on.
+        lost = any(was.served and not now.served for was, now in zip(were, others, strict=False))
+        if lost or [_essence(one) for one in others] != [_essence(one) for one in were]:
             raise EditError(
                 f"the change of {self._path} would have changed other machines, too; add it by hand"
             )
@@ -299,7 +302,6 @@ def _essence(entry: MachineEntry) -> tuple[object, ...]:
         entry.credential,
         entry.mes_id,
         entry.umati_server_port,
-        entry.served,
     )
 
 

@@ -58,10 +58,12 @@ class Outbox:
         seen = max(self._seen, position or 0)
         for item in items:
             if isinstance(item, Registered):
-                known = tuple(sorted(self._instances.intersection(item.mes_ids)))
+                known = self._instances.intersection(item.mes_ids)
                 before = routes.get(item.machine_id, self._routes.get(item.machine_id, ()))
-                if known != before:
-                    routes[item.machine_id] = known
+                # A MES whose settings are gone is told that the machine has left it once they are there again.
+                now = tuple(sorted(known.union(before) - (self._instances - known)))
+                if now != before:
+                    routes[item.machine_id] = now
                     left.update((item.machine_id, mes) for mes in self._instances.intersection(before))
                 left.difference_update((item.machine_id, mes) for mes in known)
                 _follow(courses, item.machine_id, status_of(item.machine))

@@ -146,7 +146,7 @@ async def test_without_its_memory_the_bridge_leaves_everything_as_it_was(
 
 async def test_a_machine_with_the_key_of_another_one_is_not_written_down(folder: Folder) -> None:
     before = folder.content()
-    with pytest.raises(AdoptionError, match="same key or the same url"):
+    with pytest.raises(AdoptionError, match="this key is already used by the entry on line 1"):
         await folder.adopt(key="s" * 43)
     assert folder.content() == before
 

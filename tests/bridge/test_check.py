@@ -88,14 +88,14 @@ def run(path: Path) -> tuple[int, str, dict[str, Any]]:
 
 def test_a_good_file_exits_0_and_explains_each_key(tmp_path: Path) -> None:
     secret = tmp_path / "one.txt"
-    secret.write_text(KEY)
+    secret.write_text(KEY[::-1])
     secret.chmod(0o600)
     path = write(
         tmp_path,
         [
             entry(custom_name="inline one"),
             entry(url="http://i", custom_name="file one", authentication_file_path="one.txt"),
-            {"type": "octoprint", "url": "http://j", "api_key": KEY, "mes_id": [1]},
+            {"type": "octoprint", "url": "http://j", "api_key": KEY.lower(), "mes_id": [1]},
             {"type": "CARBON3D", "url": "https://c", "authentication_file_path": {"client_secret": "s"}},
         ],
     )

@@ -93,9 +93,42 @@ def test_what_was_saved_is_loaded_and_private(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o077 == 0
 
 
-def test_a_damaged_file_is_refused_in_words(tmp_path: Path) -> None:
+def test_an_older_list_still_knows_a_machine_by_what_did_not_change_since() -> None:
+    ids, older = assign([("http://a", "ka"), ("http://b", "kb")], [])
+    _, known = assign([("http://a2", "ka"), ("http://b", "kb2")], older)
+    assert assign([("http://a2", "ka"), ("http://b", "kb2")], older)[0] == ids
+    assert assign([("http://a2", "ka2"), ("http://b", "kb2")], known)[0] == ids
+    assert assign([("http://a2", "ka2"), ("http://b", "kb2")], older)[0][0] not in ids
+
+
+def test_another_octoprint_at_the_url_of_one_that_was_removed_is_the_same_machine() -> None:
+    ids, known = assign([("http://a", "ka")], [])
+    _, known = assign([], known)
+    assert assign([("http://a", "another")], known)[0] == ids
+
+
+def test_an_octoprint_that_first_had_a_url_of_its_own_stays_a_new_machine_at_the_url_of_another() -> None:
+    [old], known = assign([("http://a", "ka")], [])
+    [new], known = assign([("http://first.example", "another")], known)
+    [corrected], known = assign([("http://a", "another")], known)
+    assert corrected == new != old
+    assert assign([("http://a", "another")], known)[0] == [new]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"machines": [{}]}',
+        '{"machines": [{"machine": 1, "url": "http://a", "key_id": "k"}]}',
+        '{"machines": {"machine": "m"}}',
+        "[]",
+        '{"machines": [',
+        "",
+    ],
+)
+def test_a_damaged_file_is_refused_in_words(text: str, tmp_path: Path) -> None:
     path = tmp_path / "machines.json"
-    path.write_text('{"machines": [{}]}')
+    path.write_text(text)
     with pytest.raises(identity.IdentityError, match="machines.json.*backup"):
         identity.load(path)
 

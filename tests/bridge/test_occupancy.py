@@ -14,12 +14,13 @@ from tests.bridge.events import Story
 def config_naming(folder: Path, *ports: int) -> Path:
     path = folder / "config.json"
     entries = [
-        f'{{"type": "OCTOPRINT", "url": "http://h{port}", "authentication_file_path": "key.txt",'
+        f'{{"type": "OCTOPRINT", "url": "http://h{port}", "authentication_file_path": "{port}.txt",'
         f' "mes_id": [1], "umati_server_port": {port}}}'
         for port in ports
     ]
-    (folder / "key.txt").write_text("k" * 43)
-    (folder / "key.txt").chmod(0o600)
+    for port in ports:
+        (folder / f"{port}.txt").write_text(f"{port:032}")
+        (folder / f"{port}.txt").chmod(0o600)
     path.write_text(f"[{','.join(entries)}]")
     return path
 

@@ -22,7 +22,7 @@ from bridge.sources.presence import Presence
 from bridge.sources.push import PushReceiver
 from bridge.sources.verification import Verification
 from bridge.umati import MachineIdentity
-from tests.bridge.events import DATA
+from tests.bridge.events import DATA, PRINTER
 
 FIRST, SECOND = "a" * 43, "b" * 43
 
@@ -182,6 +182,67 @@ async def test_an_octoprint_whose_url_and_key_changed_at_once_is_new_and_that_is
     (line,) = logs
     assert "was another machine before" in line["event"]
     assert (line["machine"], line["was"]) == ("m", "gone")
+
+
+async def test_two_entries_for_one_octoprint_are_named_again_at_each_start(parts: Parts) -> None:
+    await push(parts, "m", wire.SNAPSHOT)
+    await push(parts, "n", wire.SNAPSHOT)
+    with capture_logs() as logs:
+        parts.site.serve(served("m", FIRST))
+        parts.site.serve(served("n", SECOND, index=1))
+        parts.site.serve(served("n", SECOND, index=1, name="Bay 13"))
+    (line,) = logs
+    assert "two entries of config.json seem to be one OctoPrint" in line["event"]
+    assert (line["entry"], line["other_entry"]) == (1, 0)
+
+
+async def test_another_octoprint_with_the_url_or_key_of_a_machine_goes_on_as_it_and_that_is_said(
+    parts: Parts,
+) -> None:
+    parts.site.serve(served("m", FIRST))
+    await push(parts, "m", wire.SNAPSHOT)
+    other = {**DATA[wire.SNAPSHOT], "printer": {**PRINTER, "uuid": "another"}}
+    now = wire.utc_now()
+    with capture_logs() as logs:
+        await parts.store.append("m", wire.Batch("j", 0, 1, (wire.Event(1, now, wire.SNAPSHOT, other),), now))
+    (line,) = logs
+    assert "this machine has another OctoPrint than before" in line["event"]
+    assert (line["machine"], line["url"]) == ("m", "http://m")
+    assert [one[0] for one in parts.mes.registered] == ["m", "m", "m"]
+
+
+async def test_machines_that_take_each_others_place_are_both_named(parts: Parts) -> None:
+    async def tell(machine: str, uuid: str, instance: str) -> None:
+        data = {**DATA[wire.SNAPSHOT], "printer": {**PRINTER, "uuid": uuid}}
+        now = wire.utc_now()
+        event = wire.Event(1, now, wire.SNAPSHOT, data)
+        await parts.store.append(machine, wire.Batch(instance, 0, 1, (event,), now))
+
+    for machine, key, uuid in (("m", FIRST, "left"), ("n", SECOND, "right")):
+        parts.site.serve(served(machine, key))
+        await tell(machine, uuid, "before")
+    with capture_logs() as logs:
+        await tell("m", "right", "after")
+        await tell("n", "left", "after")
+    another = [line["machine"] for line in logs if "another OctoPrint than before" in line["event"]]
+    assert another == ["m", "n"]
+
+
+def test_a_list_of_machines_that_is_gone_is_said_once_there_was_a_log(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(
+        f'[{{"type": "OCTOPRINT", "url": "http://h", "authentication_file_path": "{FIRST}", "mes_id": [1]}}]'
+    )
+    with capture_logs() as logs:
+        [first] = assign(load(path), Settings(), tmp_path)
+        (tmp_path / "log.sqlite").touch()
+        assign(load(path), Settings(), tmp_path)
+        assert logs == []
+        (tmp_path / "machines.json").unlink()
+        [again] = assign(load(path), Settings(), tmp_path)
+    (line,) = logs
+    assert "the list of known machines is gone" in line["event"]
+    assert again.machine == first.machine
 
 
 def test_ids_are_kept_when_the_file_is_read_again_with_one_machine_more(tmp_path: Path) -> None:

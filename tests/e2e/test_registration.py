@@ -116,6 +116,41 @@ def test_a_machine_that_moves_to_another_mes_is_offline_in_the_one_and_goes_on_i
     assert plant.shows(1, status="Offline")["events"] == left["events"]
 
 
+def test_a_mes_that_is_away_while_a_machine_moves_is_told_of_it_once_it_is_back(plant: Plant) -> None:
+    plant.run(entry(mes=(1,)))
+    plugin = Plugin(plant.bridge.push_url, KEY)
+    plugin.push(snapshot(), (wire.JOB_STARTED, dict(DATA[wire.JOB_STARTED])))
+    plant.shows(1, status="Running")
+    token = plant.mes[1].token_file.read_text()
+    plant.mes[1].token_file.write_text("not-the-one")
+    plant.run(entry(mes=(2,)))
+    plant.shows(2, status="Running")
+    assert "not-the-one" not in plant.bridge.text()
+    plant.mes[1].token_file.write_text(token)
+    plant.run(entry(mes=(2,)))
+    assert [job["state"] for job in plant.shows(1, status="Offline")["jobs"]] == ["running"]
+    plant.shows(2, status="Running")
+
+
+def test_a_mes_whose_section_comes_back_shows_as_offline_what_left_it_meanwhile(plant: Plant) -> None:
+    stays = entry(OTHER_URL, OTHER_KEY, mes=(2,))
+    plant.run(entry(mes=(1, 2)), stays)
+    Plugin(plant.bridge.push_url, KEY).push(snapshot(), (wire.JOB_STARTED, dict(DATA[wire.JOB_STARTED])))
+    Plugin(plant.bridge.push_url, OTHER_KEY).push(snapshot(uuid="another"))
+    plant.shows(2, url=URL, status="Running")
+    plant.shows(2, url=OTHER_URL, status="Idle")
+    settings = plant.bridge.folder / "settings.toml"
+    both = settings.read_text()
+    settings.write_text(both[: both.rindex("[[mes]]")])
+    plant.run(entry(mes=(1,)), stays)
+    plant.shows(2, url=OTHER_URL, status="Offline")
+    settings.write_text(both)
+    plant.run(entry(mes=(1,)), stays)
+    plant.shows(2, url=OTHER_URL, status="Idle")  # so its lease runs again
+    plant.shows(2, url=URL, status="Offline")
+    plant.shows(1, url=URL, status="Running")
+
+
 def test_a_machine_at_two_mes_is_told_to_both_and_one_that_is_away_delays_nobody(plant: Plant) -> None:
     plant.run(entry(mes=(1, 2)))
     plugin = Plugin(plant.bridge.push_url, KEY)
@@ -165,6 +200,58 @@ def test_url_and_key_changed_at_once_make_a_new_machine_and_the_old_one_is_offli
     plant.shows(1, status="Offline", url=URL)
     said = plant.bridge.wait_for("this OctoPrint was another machine before")
     assert said["was"] == first["id"]
+
+
+def test_another_octoprint_with_a_new_key_at_the_same_url_is_the_same_machine_and_that_is_said(
+    plant: Plant,
+) -> None:
+    plant.run(entry())
+    Plugin(plant.bridge.push_url, KEY).push(snapshot(), (wire.JOB_STARTED, dict(DATA[wire.JOB_STARTED])))
+    first = plant.shows(1, status="Running", url=URL)
+    plant.run(entry(key=NEW_KEY))
+    Plugin(plant.bridge.push_url, NEW_KEY, "two").push(snapshot(uuid="another"))
+    again = plant.shows(1, status="Idle", url=URL)
+    assert (again["id"], [job["id"] for job in again["jobs"]]) == (first["id"], ["run-1"])
+    assert plant.bridge.wait_for("this machine has another OctoPrint than before")["machine"] == first["id"]
+    assert len(plant.machines(1)) == 1
+
+
+def test_of_two_entries_with_one_key_only_the_first_is_served_and_the_other_is_named(plant: Plant) -> None:
+    plant.run(entry(custom_name="By name"), entry(OTHER_URL, KEY, mes=(1, 2), custom_name="By address"))
+    Plugin(plant.bridge.push_url, KEY).push(snapshot())
+    plant.shows(1, name="By name", status="Idle")
+    assert len(plant.machines(1)) == 1
+    assert plant.machines(2) == []
+    assert "this key is already used by the entry on line 1" in plant.bridge.text()
+    assert KEY not in plant.bridge.text()
+
+
+def test_two_entries_of_one_octoprint_are_named_at_each_start_and_no_print_is_told_twice(
+    plant: Plant,
+) -> None:
+    both = entry(), entry(OTHER_URL, OTHER_KEY)
+    plant.run(*both)
+    Plugin(plant.bridge.push_url, OTHER_KEY).push(snapshot())
+    plugin = Plugin(plant.bridge.push_url, KEY, "two")
+    plugin.push(snapshot(), (wire.JOB_STARTED, dict(DATA[wire.JOB_STARTED])))
+    plant.shows(1, url=URL, status="Running")
+    plant.run(*both)
+    said = plant.bridge.wait_for("two entries of config.json seem to be one OctoPrint")
+    assert {said["url"], said["other_url"]} == {URL, OTHER_URL}
+    plugin.push((wire.JOB_ENDED, dict(DATA[wire.JOB_ENDED])))
+    wait_until(lambda: [job["state"] for job in plant.shows(1, url=URL)["jobs"]] == ["completed"])
+    assert plant.shows(1, url=OTHER_URL)["jobs"] == []
+
+
+def test_a_damaged_list_of_machines_stops_the_bridge_in_words(plant: Plant) -> None:
+    plant.run(entry())
+    assert plant.bridge.stop() == 0
+    (plant.bridge.folder / "state" / "machines.json").write_text('{"machines": [')
+    plant.bridge.start(wait=False)
+    assert plant.bridge.process is not None
+    assert plant.bridge.process.wait(30) != 0
+    assert "machines.json: the list of known machines cannot be read" in plant.bridge.text()
+    assert "bring it back from a backup, or delete it" in plant.bridge.text()
 
 
 def test_without_the_list_of_machines_the_ids_are_the_first_ones_again(plant: Plant) -> None:

@@ -270,7 +270,9 @@ def test_a_file_without_octoprint_machines_is_well_with_a_warning(content: objec
 def test_each_bad_value_is_one_error_at_its_key_and_the_others_are_served(
     changes: dict[str, Any], key: str, says: str, folder: Path
 ) -> None:
-    config = read(folder, [entry(url="http://first"), entry(**changes), entry(url="http://last")])
+    first = entry(url="http://first", authentication_file_path=KEY[::-1])
+    last = entry(url="http://last", authentication_file_path="0" * 32)
+    config = read(folder, [first, entry(**changes), last])
     assert [machine.served for machine in config.machines] == [True, False, True]
     assert not config.ok
     problem = only(config.machines[1].problems)
@@ -332,8 +334,12 @@ def test_null_stands_for_an_optional_key_that_is_not_set(folder: Path) -> None:
 
 
 def test_a_port_used_twice_is_a_warning_on_both_since_the_bridge_has_one_endpoint(folder: Path) -> None:
-    file = {"authentication_file_path": "secret.txt", "umati_server_port": 4841}
-    config = read(folder, [entry(**file), entry(**file, url="http://i"), entry(url="http://j")])
+    other = folder / "other.txt"
+    other.write_text(KEY[::-1])
+    other.chmod(0o600)
+    one = entry(umati_server_port=4841, authentication_file_path="secret.txt")
+    two = entry(umati_server_port=4841, url="http://i", authentication_file_path="other.txt")
+    config = read(folder, [one, two, entry(url="http://j", authentication_file_path="2" * 32)])
     assert [machine.served for machine in config.machines] == [True, True, True]
     assert all("also used" in only(machine.problems).message for machine in config.machines[:2])
 
@@ -375,15 +381,43 @@ def test_a_port_used_by_a_machine_of_another_type_is_a_warning(folder: Path) -> 
 
 
 @pytest.mark.parametrize("other", ["http://h:5000", "http://H:5000/"])
-def test_one_url_in_two_entries_is_a_warning_on_the_later(other: str, folder: Path) -> None:
-    config = read(folder, [entry(), entry(url=other)])
-    assert config.ok
+def test_of_two_entries_with_one_url_the_later_is_refused(other: str, folder: Path) -> None:
+    config = read(folder, [entry(), entry(url=other, authentication_file_path=KEY[::-1])])
+    assert [machine.served for machine in config.machines] == [True, False]
     assert config.machines[0].problems == ()
-    assert "serves only the first" in only(config.machines[1].problems).message
+    problem = only(config.machines[1].problems)
+    assert (problem.severity, problem.key) == ("error", "url")
+    assert "this url is already used by the entry on line 1" in problem.message
+
+
+@pytest.mark.parametrize("name", ["authentication_file_path", "api_key"])
+def test_of_two_entries_with_one_key_the_later_is_refused_and_the_key_not_shown(
+    name: str, folder: Path
+) -> None:
+    other = entry(**{"url": "http://i", "authentication_file_path": None, name: KEY})
+    config = read(folder, [entry(), other])
+    assert [machine.served for machine in config.machines] == [True, False]
+    problem = only(config.machines[1].problems)
+    assert (problem.severity, problem.key) == ("error", name)
+    assert "this key is already used by the entry on line 1" in problem.message
+
+
+def test_an_entry_that_is_refused_itself_keeps_no_other_one_out(folder: Path) -> None:
+    broken = entry(mes_id=[])
+    same_key = entry(url="http://i")
+    same_url_as_that = entry(url="http://i", authentication_file_path=KEY[::-1])
+    config = read(folder, [broken, entry(), same_key, same_url_as_that])
+    assert [machine.served for machine in config.machines] == [False, True, False, True]
 
 
 def test_one_name_in_two_entries_is_a_warning_on_the_later(folder: Path) -> None:
-    config = read(folder, [entry(custom_name="x"), entry(custom_name="x", url="http://i")])
+    config = read(
+        folder,
+        [
+            entry(custom_name="x"),
+            entry(custom_name="x", url="http://i", authentication_file_path=KEY[::-1]),
+        ],
+    )
     assert only(config.machines[1].problems).key == "custom_name"
 
 

@@ -275,6 +275,17 @@ def test_a_machine_that_is_served_no_more_is_offline_once_in_each_of_its_mes(tmp
     assert told(store, 1) == [("m", "Running")]
 
 
+def test_a_mes_whose_section_was_gone_is_told_what_left_it_meanwhile(tmp_path: Path) -> None:
+    store = Store(tmp_path / "mes.sqlite")
+    story = a_print()
+    Outbox(store, {1: 60.0, 2: 60.0}).take([Registered("m", (1, 2), story.machine)])
+    Outbox(store, {1: 60.0}).take([Registered("m", (1,), story.machine)])
+    assert (told(store, 1), told(store, 2)) == ([("m", "Running")], [("m", "Running")])
+    Outbox(store, {1: 60.0, 2: 60.0}).take([Registered("m", (1,), story.machine)])
+    assert (told(store, 1), told(store, 2)) == ([("m", "Running")], [("m", "Offline")])
+    assert store.routes() == {"m": (1,)}
+
+
 def test_a_status_that_came_back_during_an_outage_is_told_with_its_new_beginning(tmp_path: Path) -> None:
     store = Store(tmp_path / "mes.sqlite")
     outbox, story = Outbox(store, {1: 60.0}), a_print()
