@@ -60,7 +60,7 @@ def report(instances: list[Mapping[str, Any]]) -> Iterator[str]:
     yield from lines(
         ("MES", "URL", "WAITING", "REFUSED", "STATE"),
         [
-            (str(mes["mes"]), cell(mes["url"]), str(mes["waiting"]), str(mes["refused"]), _state(mes))
+            (str(mes["mes"]), cell(mes["url"], 60), str(mes["waiting"]), str(mes["refused"]), _state(mes))
             for mes in instances
         ],
     )

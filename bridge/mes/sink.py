@@ -8,30 +8,20 @@ MES instance takes them from there.
 from __future__ import annotations
 
 import asyncio
-import json
 import queue
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from uuid import uuid4
 
 import structlog
 
-from bridge import wire
 from bridge.machine import Machine, Transition
 from bridge.mes.delivery import Delivery, DeliveryState, Pace
-from bridge.mes.messages import (
-    OFFLINE,
-    Status,
-    estimate_changed,
-    estimate_of,
-    events_of,
-    matters,
-    status_of,
-)
-from bridge.mes.store import EVENT, STATUS, Estimate, MesError, Outgoing, Refused, Store
+from bridge.mes.messages import matters
+from bridge.mes.outbox import Outbox, Registered, dump
+from bridge.mes.store import MesError, Refused, Store
 from bridge.settings import MesSettings
 
 log = structlog.get_logger(__name__)
@@ -54,7 +44,7 @@ class Registration:
 
     def body(self, bridge_id: str) -> str:
         """As the contract has it, in JSON; longer texts than it allows are cut, else nothing would be taken."""
-        return _dump(
+        return dump(
             {
                 "bridge": bridge_id,
                 "name": self.name[:_LONGEST_TEXT],
@@ -69,11 +59,11 @@ class Registration:
 
 
 @dataclass(frozen=True, slots=True)
-class _Registered:
-    machine_id: str
-    mes_ids: tuple[int, ...]
+class _Registering:
+    """A machine, and the body of its registration."""
+
+    what: Registered
     body: str
-    machine: Machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +75,7 @@ class _Drained:
     future: asyncio.Future[int]
 
 
-_Item = Transition | _Registered | _Drained | None
+_Item = Transition | _Registering | _Drained | None
 
 
 class MesSink:
@@ -151,11 +141,13 @@ class MesSink:
         What is handed over from here on goes to these instances; so it does after a restart, before the
         machine is registered again.
         """
-        self._items.put(_Registered(machine_id, mes_ids, registration.body(self._bridge_id), machine))
+        self._items.put(
+            _Registering(Registered(machine_id, mes_ids, machine), registration.body(self._bridge_id))
+        )
 
     def withdraw(self, machine_id: str) -> None:
         """The machine is not reported any more: its MES instances are told that it is Offline, and then nothing."""
-        self._items.put(_Registered(machine_id, (), "", Machine()))
+        self._items.put(_Registering(Registered(machine_id, (), Machine()), ""))
 
     def handle(self, transition: Transition) -> None:
         """Take a transition; in order of position. One that was dealt with before changes nothing."""
@@ -223,133 +215,21 @@ class MesSink:
 
     def _take(self, items: Sequence[_Item]) -> None:
         for item in items:
-            if isinstance(item, _Registered):
-                for mes in item.mes_ids:
+            if isinstance(item, _Registering):
+                for mes in item.what.mes_ids:
                     if mes in self._deliveries:
-                        self._deliveries[mes].register(item.machine_id, item.body)
+                        self._deliveries[mes].register(item.what.machine_id, item.body)
         drained = [item.position for item in items if isinstance(item, _Drained)]
-        news = [item for item in items if isinstance(item, (Transition, _Registered))]
+        news = [
+            item.what if isinstance(item, _Registering) else item
+            for item in items
+            if isinstance(item, (Transition, _Registering))
+        ]
         told = self._outbox.take(news, max(drained, default=None))
         position = self._outbox.durable
         _answer(items, lambda future: future.set_result(position))
         for mes in told:
             self._deliveries[mes].wake()
-
-
-class Outbox:
-    """Works out what is to be told to whom, and keeps it. For one thread.
-
-    `instances` are the MES instances, each with the seconds by which an estimate must change to be told again.
-    Positions without a message are not written one by one: read again after a crash, they lead to nothing again.
-    """
-
-    def __init__(self, store: Store, instances: Mapping[int, float]) -> None:
-        self._store = store
-        self._instances = frozenset(instances)
-        self._estimate_change = instances
-        self._routes = store.routes()
-        self._looks = store.looks()
-        self._estimates = store.estimates()
-        self.durable = store.cursor
-        self._seen = self.durable
-
-    def take(self, items: Iterable[Transition | _Registered], position: int | None = None) -> frozenset[int]:
-        """Keep what `items` lead to; returns the MES instances that have something new waiting.
-
-        With a `position`, everything up to it is dealt with and durable afterwards. Of each machine only the
-        last status of `items` is told. Raises `MesError`; then nothing is kept, and the same items may be given
-        again.
-        """
-        routes: dict[str, tuple[int, ...]] = {}
-        left: set[tuple[str, int]] = set()
-        events: list[Outgoing] = []
-        courses: dict[str, _Course] = {}
-        estimates: dict[tuple[str, int], Estimate] = {}
-        seen = max(self._seen, position or 0)
-        for item in items:
-            if isinstance(item, _Registered):
-                known = tuple(sorted(self._instances.intersection(item.mes_ids)))
-                before = routes.get(item.machine_id, self._routes.get(item.machine_id, ()))
-                if known != before:
-                    routes[item.machine_id] = known
-                    left.update((item.machine_id, mes) for mes in self._instances.intersection(before))
-                left.difference_update((item.machine_id, mes) for mes in known)
-                _follow(courses, item.machine_id, status_of(item.machine))
-            else:
-                machine = item.record.machine
-                _follow(courses, machine, status_of(item.after))
-                if item.record.position > self._seen:
-                    seen = max(seen, item.record.position)
-                    targets = self._instances.intersection(routes.get(machine, self._routes.get(machine, ())))
-                    events += self._events(item, sorted(targets), estimates)
-        messages = [*events, *self._statuses(courses, {**self._routes, **routes}), *self._farewells(left)]
-        if messages or routes or (position is not None and seen > self.durable):
-            self._store.write(seen, routes, messages, estimates)
-            self.durable = seen
-        self._seen = seen
-        self._routes.update(routes)
-        self._estimates.update(estimates)
-        self._looks.update({(m.machine, m.mes): m.look for m in messages if m.look is not None})
-        return frozenset(message.mes for message in messages)
-
-    def _events(
-        self, transition: Transition, instances: Sequence[int], estimates: dict[tuple[str, int], Estimate]
-    ) -> Iterable[Outgoing]:
-        """What each MES hears of the transition; `estimates` are those told in this batch, and become so here."""
-        machine, known = transition.record.machine, events_of(transition)
-        estimate = estimate_of(transition.after)
-        for mes in instances:
-            told = known
-            if estimate is not None:
-                last = estimates.get((machine, mes), self._estimates.get((machine, mes)))
-                of_job = any(event.body["job"] is not None for event in known)
-                if not of_job and _has_moved(estimate, last, self._estimate_change[mes]):
-                    told = (*known, estimate_changed(transition))
-                if told is not known or of_job:
-                    estimates[machine, mes] = estimate
-            for event in told:
-                yield Outgoing(mes, machine, EVENT, event.key, _dump(event.body))
-
-    def _statuses(
-        self, courses: Mapping[str, _Course], routes: Mapping[str, tuple[int, ...]]
-    ) -> Iterable[Outgoing]:
-        for machine, course in courses.items():
-            for mes in sorted(self._instances.intersection(routes.get(machine, ()))):
-                if course.turned or self._looks.get((machine, mes)) != course.status.look:
-                    yield _outgoing(mes, machine, course.status)
-
-    def _farewells(self, left: Iterable[tuple[str, int]]) -> Iterable[Outgoing]:
-        """Else the lease, which is one for all machines of the bridge, would hold up their last status for ever."""
-        status = Status(OFFLINE, "off", wire.utc_now())
-        for machine, mes in sorted(left):
-            if self._looks.get((machine, mes)) != status.look:
-                yield _outgoing(mes, machine, status)
-
-
-@dataclass(frozen=True, slots=True)
-class _Course:
-    """The last status of a machine in a batch, and whether there were others before it."""
-
-    status: Status
-    turned: bool = False
-
-
-def _follow(courses: dict[str, _Course], machine: str, status: Status) -> None:
-    """Note a status. One that looks like the last goes on, and the last knows better since when; one that comes
-    back after another has begun anew, and is told though it looks like what was told last."""
-    known = courses.get(machine)
-    if known is None or known.status.look != status.look:
-        courses[machine] = _Course(status, turned=known is not None)
-
-
-def _outgoing(mes: int, machine: str, status: Status) -> Outgoing:
-    return Outgoing(
-        mes, machine, STATUS, f"{machine}:status:{uuid4().hex}", _dump(status.body()), status.look
-    )
-
-
-def _has_moved(now: Estimate, told: Estimate | None, by: float) -> bool:
-    return told is None or told[0] != now[0] or abs(now[1] - told[1]) >= by
 
 
 def _fail(error: MesError, future: asyncio.Future[int]) -> None:
@@ -364,7 +244,3 @@ def _answer(items: Iterable[_Item], answer: Callable[[asyncio.Future[int]], None
     for item in items:
         if isinstance(item, _Drained):
             item.loop.call_soon_threadsafe(settle, item.future)
-
-
-def _dump(body: Mapping[str, object]) -> str:
-    return json.dumps(body, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

@@ -126,7 +126,9 @@ def create_app(store: Store, token: str, service_id: str, loopback: bool = True)
     @app.get("/state.json")
     def state() -> Response:
         most = None if request.args.get("all") == "1" else _SHOWN
-        return _answer({**store.state(most), "misbehaviour": misbehaving.current()})
+        return _answer(
+            {**store.state(most, request.args.get("since")), "misbehaviour": misbehaving.current()}
+        )
 
     def of_person(work: Callable[[Mapping[str, str]], object]) -> Response:
         """Do what a form of the page says, or a script that knows the token."""

@@ -20,6 +20,7 @@ from typing import Any
 from bridge import wire
 from bridge.database import WrongLayout, open_database, transaction
 from bridge.sandbox.bodies import TEXT_EVENTS, Event, Heartbeat, Planned, Registration, Status
+from bridge.sandbox.changes import Changes
 from bridge.sandbox.matching import EARLY, Detected, Scheduled, match
 
 _LAYOUT = 2
@@ -71,6 +72,8 @@ class Store:
 
     def __init__(self, path: Path, activate: bool = True, now: Callable[[], datetime] = wire.utc_now) -> None:
         self._lock = threading.Lock()
+        self._changes = Changes()
+        self._shown_heard: dict[str, bool] = {}
         self._first_activation = "active" if activate else "pending"
         self._now = now
         try:
@@ -122,6 +125,7 @@ class Store:
                 self._first_activation,
             ),
         )
+        self._changes.note(machine)
         row = connection.execute("SELECT activation FROM machine WHERE id = ?", (machine,)).fetchone()
         return {"machine_id": machine, "activation": row["activation"]}
 
@@ -134,12 +138,14 @@ class Store:
         )
         if changed.rowcount == 0:
             raise UnknownError(f"machine {machine}")
+        self._changes.note(machine)
         return {}
 
     def add_event(self, connection: sqlite3.Connection, machine: str, key: str, body: Event) -> Answer:
         """Keep an event, and what it says of a job. Raises `UnknownError`."""
         if connection.execute("SELECT 1 FROM machine WHERE id = ?", (machine,)).fetchone() is None:
             raise UnknownError(f"machine {machine}")
+        self._changes.note(machine)
         connection.execute(
             "INSERT INTO event (machine, key, type, severity, time, received, job, text)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -203,6 +209,7 @@ class Store:
                 "UPDATE machine SET activation = 'active' WHERE id = ?", (machine,)
             ).rowcount:
                 raise UnknownError(f"machine {machine}")
+            self._changes.note(machine)
 
     def schedule(self, machine: str, job: Planned) -> int:
         """Plan a job; returns its number. Raises `UnknownError`."""
@@ -213,23 +220,44 @@ class Store:
                 "INSERT INTO scheduled (machine, name, start, end) VALUES (?, ?, ?, ?)",
                 (machine, job.name, wire.format_time(job.start), wire.format_time(job.end)),
             )
+            self._changes.note(machine)
             return int(cursor.lastrowid or 0)
 
     def unschedule(self, number: int) -> None:
         """Take a job out of the plan; what was printed stays. Raises `UnknownError`."""
         with self._transaction() as connection:
-            if not connection.execute("DELETE FROM scheduled WHERE number = ?", (number,)).rowcount:
+            row = connection.execute("SELECT machine FROM scheduled WHERE number = ?", (number,)).fetchone()
+            if row is None:
                 raise UnknownError(f"scheduled job {number}")
+            connection.execute("DELETE FROM scheduled WHERE number = ?", (number,))
+            self._changes.note(row["machine"])
 
-    def state(self, most: int | None) -> dict[str, Any]:
-        """Everything, newest jobs and events first; at most so many of each for a machine, or all."""
+    def state(self, most: int | None, since: str | None = None) -> dict[str, Any]:
+        """Everything, newest jobs and events first; at most so many of each for a machine, or all.
+
+        `since` is the `mark` of an earlier answer: machines that have not changed after that are left out.
+        """
         with self._lock:
             rows = self._connection.execute(
                 "SELECT machine.*, lease_until FROM machine LEFT JOIN bridge ON bridge.id = bridge"
                 " ORDER BY name, machine.id"
             ).fetchall()
-            machines = [self._machine(row, -1 if most is None else most) for row in rows]
-        return {"now": wire.format_time(self._now()), "machines": machines}
+            for row in rows:
+                if self._shown_heard.get(row["id"]) is not self._is_heard(row):
+                    self._shown_heard[row["id"]] = self._is_heard(row)
+                    self._changes.note(row["id"])
+            machines = [
+                self._machine(row, -1 if most is None else most)
+                for row in rows
+                if self._changes.after(since, row["id"])
+            ]
+            mark = self._changes.mark
+        return {
+            "now": wire.format_time(self._now()),
+            "mark": mark,
+            "order": [row["id"] for row in rows],
+            "machines": machines,
+        }
 
     def close(self) -> None:
         """Let go of the file."""
@@ -237,8 +265,7 @@ class Store:
             self._connection.close()
 
     def _machine(self, row: sqlite3.Row, most: int) -> dict[str, Any]:
-        until = row["lease_until"]
-        heard = until is not None and self._now() < wire.parse_time(until)
+        until, heard = row["lease_until"], self._is_heard(row)
         jobs = self._connection.execute(
             "SELECT id, file, state, started, ended, estimated_duration, print_time, reason FROM job"
             " WHERE machine = ? ORDER BY started DESC, number DESC LIMIT ?",
@@ -274,6 +301,11 @@ class Store:
             "jobs": [{**dict(job), "scheduled": matches.get(job["id"])} for job in jobs],
             "events": [dict(event) for event in events],
         }
+
+    def _is_heard(self, row: sqlite3.Row) -> bool:
+        """Whether the lease of the machine's bridge runs."""
+        until = row["lease_until"]
+        return until is not None and self._now() < wire.parse_time(until)
 
     def _matches(self, machine: str, rows: Sequence[sqlite3.Row]) -> dict[str, int]:
         if not rows:

@@ -13,6 +13,8 @@ const connection = document.getElementById("connection");
 const machines = document.getElementById("machines");
 const template = document.getElementById("machine");
 const shown = new Map();
+const known = new Map();
+let mark = "";
 
 function duration(seconds) {
   if (seconds === null) return "–";
@@ -104,17 +106,13 @@ function add(machine) {
   const article = template.content.firstElementChild.cloneNode(true);
   article.querySelector("button").addEventListener("click", () => send("activate", { machine: machine.id }));
   machines.append(article);
-  const entry = { article, drawn: "" };
+  const entry = { article };
   shown.set(machine.id, entry);
   return entry;
 }
 
 function draw(machine) {
   const entry = shown.get(machine.id) ?? add(machine);
-  const { lease_until: _, ...lasting } = machine;
-  const now = JSON.stringify(lasting);
-  if (entry.drawn === now) return;  // what nobody changed keeps its selection and scroll position
-  entry.drawn = now;
   const find = (selector) => entry.article.querySelector(selector);
   entry.article.dataset.machine = machine.id;
   find("h2").textContent = machine.name;
@@ -125,9 +123,9 @@ function draw(machine) {
   find(".activation span").textContent = `Activation: ${machine.activation}`;
   find("button").setAttribute("aria-label", `Activate ${machine.name}`);
   const { manufacturer, model, location } = machine.identification;
-  const known = (value) => value && value !== "unknown";
-  const make = [manufacturer, model].filter(known).join(" ");
-  find(".kind").textContent = [make, location, machine.url].filter(known).join(" · ");
+  const told = (value) => value && value !== "unknown";
+  const make = [manufacturer, model].filter(told).join(" ");
+  find(".kind").textContent = [make, location, machine.url].filter(told).join(" · ");
   find(".about").replaceChildren(...about(machine));
   find(".jobs").replaceChildren(...jobRows(machine));
   const jobs = new Map(machine.jobs.map((job) => [job.id, job]));
@@ -135,19 +133,21 @@ function draw(machine) {
 }
 
 function drawAll(state) {
-  document.getElementById("empty").hidden = state.machines.length > 0;
+  for (const machine of state.machines) known.set(machine.id, machine);
+  const all = state.order.map((id) => known.get(id));
+  document.getElementById("empty").hidden = all.length > 0;
   const counts = new Map();
-  for (const { status } of state.machines) counts.set(status, (counts.get(status) ?? 0) + 1);
+  for (const { status } of all) counts.set(status, (counts.get(status) ?? 0) + 1);
   const summary = STATUSES.filter((status) => counts.has(status)).map((status) => `${counts.get(status)} ${status}`);
   document.getElementById("summary").textContent = summary.join(", ");
   state.machines.forEach(draw);
-  document.getElementById("schedule").hidden = state.machines.length === 0;
-  drawTimeline(document.getElementById("timeline"), state, Number(span.value));
-  offer(state.machines);
+  document.getElementById("schedule").hidden = all.length === 0;
+  drawTimeline(document.getElementById("timeline"), new Date(state.now), all, Number(span.value));
+  offer(all);
   const wrong = state.misbehaviour;
   document.getElementById("misbehaving").hidden = wrong === null;
   if (wrong) document.querySelector("#misbehaving span").textContent = misbehaving(wrong);
-  const present = new Set(state.machines.map((machine) => machine.id));
+  const present = new Set(state.order);
   for (const [id, entry] of shown) {
     if (present.has(id)) continue;
     entry.article.remove();
@@ -200,9 +200,11 @@ function onSubmit(id, what, values) {
 
 async function look() {
   try {
-    const answer = await fetch("state.json");
+    const answer = await fetch(`state.json?since=${mark}`);
     if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
-    drawAll(await answer.json());
+    const state = await answer.json();
+    drawAll(state);
+    mark = state.mark;
     say("Live", true);
   } catch (error) {
     say("Not connected to the sandbox; trying again", false);

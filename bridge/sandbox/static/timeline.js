@@ -117,14 +117,22 @@ function machineRow(machine, scale) {
   return row;
 }
 
-const drawn = new WeakMap();
+let drawn = "";
+const rows = new WeakMap();
 
-export function drawTimeline(place, { now, machines }, hours) {
-  const minute = Math.floor(new Date(now) / 60000) * 60000;
-  const known = JSON.stringify([minute, hours, place.clientWidth,
-    machines.map(({ id, name, status, stack_light, schedule, jobs }) => [id, name, status, stack_light, schedule, jobs])]);
-  if (drawn.get(place) === known) return;
-  drawn.set(place, known);
-  const scale = new Scale(+new Date(now), hours, place.querySelector("svg")?.clientWidth ?? place.clientWidth * 0.8);
-  place.replaceChildren(axis(scale), ...machines.map((machine) => machineRow(machine, scale)));
+export function drawTimeline(place, now, machines, hours) {
+  const minute = Math.floor(now / 60000) * 60000;
+  const scale = new Scale(+now, hours, place.querySelector("svg")?.clientWidth ?? place.clientWidth * 0.8);
+  const frame = JSON.stringify([minute, hours, place.clientWidth]);
+  if (frame !== drawn) place.replaceChildren(axis(scale));
+  machines.forEach((machine, index) => {
+    const old = place.children[index + 1];
+    if (old && rows.get(old) === machine) return;  // the same answer of the MES
+    const row = machineRow(machine, scale);
+    rows.set(row, machine);
+    if (old) old.replaceWith(row);
+    else place.append(row);
+  });
+  while (place.children.length > machines.length + 1) place.lastChild.remove();
+  drawn = frame;
 }

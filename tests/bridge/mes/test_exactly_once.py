@@ -19,7 +19,7 @@ from bridge.machine import Machine, Transition
 from bridge.mes.adapters.contract import Contract
 from bridge.mes.client import Message, Outcome, Verdict
 from bridge.mes.delivery import Delivery
-from bridge.mes.sink import Outbox, _Registered
+from bridge.mes.outbox import Outbox, Registered
 from bridge.mes.store import Store
 from bridge.sandbox.app import BASE_PATH, create_app
 from bridge.sandbox.store import Answer
@@ -164,12 +164,12 @@ class Bridge:
         registered = [self._registered(name, start) for name in NAMES]
         self.outbox.take([*registered, *LOG[start : self.seen]])
 
-    def _registered(self, name: str, at: int) -> _Registered:
+    def _registered(self, name: str, at: int) -> Registered:
         body = replace(REGISTRATION, name=self.names[name]).body("bridge-1")
         for delivery in self.deliveries.values():
             delivery.register(name, body)
         known = [transition.after for transition in LOG[:at] if transition.record.machine == name]
-        return _Registered(name, MES_IDS, "", known[-1] if known else Machine())
+        return Registered(name, MES_IDS, known[-1] if known else Machine())
 
     def hand_over(self, amount: int) -> None:
         self.outbox.take(LOG[self.seen : self.seen + amount])
@@ -179,7 +179,7 @@ class Bridge:
         self.outbox.take([self._registered(name, self.seen)])
 
     def withdraw(self, name: str) -> None:
-        self.outbox.take([_Registered(name, (), "", Machine())])
+        self.outbox.take([Registered(name, (), Machine())])
 
     def step(self, mes: int) -> bool:
         """Whether there was more to do at once."""

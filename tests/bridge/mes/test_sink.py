@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from bridge import wire
 from bridge.machine import Machine
 from bridge.mes.messages import matters
-from bridge.mes.sink import Outbox, _Registered
+from bridge.mes.outbox import Outbox, Registered
 from bridge.mes.store import MesError, Store
 from bridge.settings import MesSettings
 from tests.bridge.events import Story
@@ -93,7 +93,7 @@ async def test_a_replay_after_a_crash_tells_nothing_twice_and_leaves_the_newest_
 
 async def test_events_after_a_restart_go_where_the_machine_was_registered_before(tmp_path: Path) -> None:
     store = Store(tmp_path / "mes.sqlite")
-    Outbox(store, {1: 60.0}).take([_Registered("m", (1,), "{}", Machine())])
+    Outbox(store, {1: 60.0}).take([Registered("m", (1,), Machine())])
     again = Outbox(store, {1: 60.0})
     again.take(a_print().transitions)
     assert ("m", "job_started") in told(store)
@@ -121,7 +121,7 @@ def test_an_estimate_is_told_when_it_has_moved_by_more_than_the_mes_wants_to_kno
     outbox, story = Outbox(store, {1: 60.0, 2: 5.0}), a_print()
     for second, left in enumerate([599, 590, 541, 538, 500, 500, 700, None, 690]):
         story.tell(wire.PROGRESS, print_time=float(second), print_time_left=left)
-    outbox.take([_Registered("m", (1, 2), "{}", Machine()), *story.transitions])
+    outbox.take([Registered("m", (1, 2), Machine()), *story.transitions])
     assert estimates(store, 1) == [504, 706]  # it began with 600, and has moved by 59 before
     assert estimates(store, 2) == [591, 543, 504, 706, 698]
 
@@ -132,7 +132,7 @@ def test_estimates_are_the_same_however_often_the_bridge_crashes(tmp_path: Path,
     story = a_print()
     for second in range(20):
         story.tell(wire.PROGRESS, print_time=float(second), print_time_left=600.0 + 13 * second)
-    Outbox(store, {1: 60.0}).take([_Registered("m", (1,), "{}", Machine())])
+    Outbox(store, {1: 60.0}).take([Registered("m", (1,), Machine())])
     for first in range(0, len(story.transitions), batch):
         Outbox(store, {1: 60.0}).take(story.transitions[max(0, first - 3) : first + batch])
     assert estimates(store) == [600 + 14 * second for second in (5, 10, 15)]
@@ -141,8 +141,8 @@ def test_estimates_are_the_same_however_often_the_bridge_crashes(tmp_path: Path,
 def test_a_mes_that_gets_a_machine_during_a_print_learns_of_the_job_from_its_estimate(tmp_path: Path) -> None:
     store = Store(tmp_path / "mes.sqlite")
     outbox, story = Outbox(store, {1: 60.0, 2: 60.0}), a_print()
-    outbox.take([_Registered("m", (1,), "{}", Machine()), *story.transitions])
-    outbox.take([_Registered("m", (1, 2), "{}", story.machine)])
+    outbox.take([Registered("m", (1,), Machine()), *story.transitions])
+    outbox.take([Registered("m", (1, 2), story.machine)])
     outbox.take([story.tell(wire.PROGRESS, print_time=1.0, print_time_left=598.0)])
     assert (estimates(store, 1), estimates(store, 2)) == ([], [599.0])
 
@@ -158,7 +158,7 @@ def test_each_mes_hears_only_of_its_own_machines(tmp_path: Path) -> None:
     store = Store(tmp_path / "mes.sqlite")
     outbox = Outbox(store, {1: 60.0, 2: 60.0})
     outbox.take(
-        [_Registered("m", (1, 2, 9), "{}", Machine()), _Registered("n", (2,), "{}", Machine())],
+        [Registered("m", (1, 2, 9), Machine()), Registered("n", (2,), Machine())],
     )
     assert told(store, 1) == [("m", "Offline")]
     assert told(store, 2) == [("m", "Offline"), ("n", "Offline")]
@@ -264,21 +264,21 @@ async def test_an_intact_log_is_read_on_where_it_was_left(tmp_path: Path) -> Non
 def test_a_machine_that_is_served_no_more_is_offline_once_in_each_of_its_mes(tmp_path: Path) -> None:
     store = Store(tmp_path / "mes.sqlite")
     outbox, story = Outbox(store, {1: 60.0, 2: 60.0}), a_print()
-    outbox.take([_Registered("m", (1, 2), "{}", story.machine)])
-    outbox.take([_Registered("m", (1,), "{}", story.machine)])
+    outbox.take([Registered("m", (1, 2), story.machine)])
+    outbox.take([Registered("m", (1,), story.machine)])
     assert (told(store, 1), told(store, 2)) == ([("m", "Running")], [("m", "Offline")])
     for _ in range(2):
-        outbox.take([_Registered("m", (), "", Machine())])
+        outbox.take([Registered("m", (), Machine())])
         assert (told(store, 1), told(store, 2)) == ([("m", "Offline")], [("m", "Offline")])
     assert Outbox(store, {1: 60.0, 2: 60.0})._routes == {}
-    outbox.take([_Registered("m", (1,), "{}", story.machine)])
+    outbox.take([Registered("m", (1,), story.machine)])
     assert told(store, 1) == [("m", "Running")]
 
 
 def test_a_status_that_came_back_during_an_outage_is_told_with_its_new_beginning(tmp_path: Path) -> None:
     store = Store(tmp_path / "mes.sqlite")
     outbox, story = Outbox(store, {1: 60.0}), a_print()
-    outbox.take([_Registered("m", (1,), "{}", Machine()), *story.transitions])
+    outbox.take([Registered("m", (1,), Machine()), *story.transitions])
     store.delivered(1, store.waiting(1, 100))
     seen = len(story.transitions)
     story.tell(wire.JOB_ENDED)
@@ -297,7 +297,7 @@ async def test_an_unforeseen_failure_while_keeping_is_shown_and_nothing_is_lost(
     settings = MesSettings(id=1, url="http://127.0.0.1:1", service_id="s", token_file=tmp_path / "none")
     sink, story = make_sink(tmp_path, settings), a_print()
     with monkeypatch.context() as broken, capture_logs() as logs:
-        broken.setattr("bridge.mes.sink.events_of", lambda _: 1 / 0)
+        broken.setattr("bridge.mes.outbox.events_of", lambda _: 1 / 0)
         sink.register("m", (1,), REGISTRATION, Machine())
         sink.start()
         for transition in story.transitions:

@@ -59,7 +59,11 @@ def test_an_unknown_authority_is_answered_with_the_key_to_add(tmp_path: Path, pl
         assert re.search("put the certificate of its authority .* ca_file of .*id = 3", said(tmp_path, peer))
 
 
-def test_a_wrong_authority_is_not_helped_by_those_of_browsers(tmp_path: Path, plant: Authority) -> None:
+def test_with_a_ca_file_those_of_browsers_count_no_more(
+    tmp_path: Path, plant: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("requests.adapters", "bridge.mes.session"):
+        monkeypatch.setattr(f"{module}.DEFAULT_CA_BUNDLE_PATH", str(plant.file))
     other = Authority(tmp_path, "Other CA")
     with listening(server_context(plant.certificate("mes"))) as peer:
         assert "ca_file of [[mes]] id = 3" in said(tmp_path, peer, ca_file=other.file)

@@ -317,3 +317,45 @@ def test_a_folder_of_the_first_layout_is_taken_over(tmp_path: Path) -> None:
     mes = Mes(tmp_path / "mes.sqlite")
     assert mes.machine()["schedule"] == []
     mes.store.close()
+
+
+def changed(mes: Mes, since: str) -> list[str]:
+    state = mes.http.get(f"/state.json?since={since}").get_json()
+    assert state["order"] == ["m"]
+    return [machine["id"] for machine in state["machines"]]
+
+
+def test_whoever_follows_is_told_of_what_has_changed(mes: Mes) -> None:
+    mes.register()
+    mes.beat()
+
+    def mark() -> str:
+        return str(mes.http.get("/state.json").get_json()["mark"])
+
+    before = mark()
+    assert changed(mes, before) == []
+    mes.beat()  # a sign of life changes nothing that is shown
+    assert changed(mes, before) == []
+    for change in (
+        lambda: mes.event(),
+        lambda: mes.send("PUT", "machines/m/status", RUNNING),
+        lambda: plan(mes),
+        lambda: mes.http.post("/unschedule", data={"number": "1"}, headers=BY_TOKEN),
+        lambda: mes.http.post("/activate", data={"machine": "m"}, headers=BY_TOKEN),
+        lambda: mes.register(),
+    ):
+        before = mark()
+        assert change().status_code < 400
+        assert changed(mes, before) == ["m"]
+    before = mark()
+    mes.now += timedelta(seconds=31)  # nobody says so, but the lease is over
+    assert changed(mes, before) == ["m"]
+    before = mark()
+    mes.beat()
+    assert changed(mes, before) == ["m"]
+
+
+@pytest.mark.parametrize("since", ["", "nonsense", "another.7", "another.\u0663"])
+def test_a_mark_of_another_run_gets_everything(mes: Mes, since: str) -> None:
+    mes.register()
+    assert changed(mes, since) == ["m"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -196,6 +197,21 @@ def test_the_signature_is_that_of_the_attempt_and_the_rest_stays_the_same() -> N
     assert "time" not in json.loads(first.body)  # nobody knows since when
     with pytest.raises(WebhookVerificationError):
         Webhook(OTHER).verify(first.body, dict(first.headers))
+
+
+def test_the_check_in_the_document_accepts_what_is_genuine_and_nothing_else() -> None:
+    document = (Path(__file__).parents[4] / "docs" / "mes-webhook.md").read_text(encoding="utf-8")
+    code = textwrap.dedent("   " + document.partition("```python\n   ")[2].partition("```")[0])
+    names: dict[str, Any] = {}
+    exec(code, names)
+    is_genuine = names["is_genuine"]
+    sent = adapter().request(STATUS, f"{OTHER} {SECRET}", datetime.now(UTC))
+    assert is_genuine(SECRET, sent.headers, sent.body)
+    assert is_genuine(OTHER, sent.headers, sent.body)
+    assert not is_genuine(SECRET, sent.headers, sent.body + b" ")
+    assert not is_genuine("whsec_" + base64.b64encode(b"x" * 32).decode(), sent.headers, sent.body)
+    old = adapter().request(STATUS, SECRET, datetime.now(UTC) - timedelta(minutes=10))
+    assert not is_genuine(SECRET, old.headers, old.body)
 
 
 @pytest.mark.parametrize(
