@@ -15,6 +15,9 @@ from typing import Any, Protocol
 
 from bridge.wire import Batch
 
+OWN = "bridge-"
+"""So begin the names of the instances under which the bridge itself appends; a plugin's never do."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:

@@ -22,7 +22,7 @@ import structlog
 
 from bridge import wire
 from bridge.database import WrongLayout, is_damaged, open_database, transaction
-from bridge.log import Appended, LogError, Record
+from bridge.log import OWN, Appended, LogError, Record
 
 log = structlog.get_logger(__name__)
 
@@ -226,8 +226,10 @@ def _append(connection: sqlite3.Connection, machine: str, batch: wire.Batch) -> 
 
 
 def _has_heard(connection: sqlite3.Connection, machine: str) -> bool:
-    """Whether the machine is an old acquaintance: the past of others is none of this bridge's business."""
-    found = connection.execute("SELECT 1 FROM source WHERE machine = ? LIMIT 1", (machine,))
+    """Whether its plugin was ever heard: what a machine did for another bridge is none of this one's business."""
+    found = connection.execute(
+        "SELECT 1 FROM source WHERE machine = ? AND instance NOT GLOB ? LIMIT 1", (machine, f"{OWN}*")
+    )
     return found.fetchone() is not None
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from bridge import wire
-from bridge.log import Log, LogError
+from bridge.log import OWN, Log, LogError
 from bridge.machine.transition import LINK
 
 log = structlog.get_logger(__name__)
@@ -36,7 +36,7 @@ class Presence:
         self._store = store
         self._silent_after = silent_after
         self._clock = clock
-        self._instance = "bridge-" + secrets.token_hex(8)
+        self._instance = OWN + secrets.token_hex(8)
         self._machines: dict[str, _Watched] = {}
 
     def add(self, machine: str) -> None:

@@ -68,6 +68,7 @@ class LogContract:
     async def test_the_past_of_a_machine_never_heard_of_is_not_asked_for(self, reopen: Reopen) -> None:
         log = await reopen()
         await log.append("other", batch(1))
+        await log.append("m", batch(1, instance="bridge-noticed"))
         first = await log.append("m", replace(batch(5, after=4), kept_from=1))
         assert (first.through, first.gap, first.first) == (5, True, True)
         next_instance = await log.append("m", replace(batch(5, after=4, instance="two"), kept_from=1))

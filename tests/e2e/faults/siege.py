@@ -44,10 +44,10 @@ class Plan:
         "bring_back_log_after_kill",
         "kill_mes",
         "bring_back_both_after_stop",
-        "mes_away",
         "step_clock",
         "bring_back_log_after_stop",
         "bring_back_both_after_kill",
+        "mes_away",
     )
     """Methods of `Siege`, in the order in which they are called; the bridge is killed after each."""
     settled_s: float = 20.0
