@@ -143,6 +143,13 @@ class Service:
     ) -> None:
         """Bring the machines to where the log stands, and the sinks to where the machines stand."""
         records = self._fleet.restore(store)
+        if mes.position < self._fleet.position:
+            log.error(
+                "mes.sqlite is an older copy than log.sqlite, or was deleted: what happened in between is not told to"
+                " any MES. Next time bring back both files, from the same copy",
+                told_up_to=mes.position,
+                log_begins_at=self._fleet.position,
+            )
         before = dict(self._fleet.machines)
         replayed = _Collector()
         self._fleet.sinks = [replayed]

@@ -364,6 +364,13 @@ class Delivery:
             )
             return True
         self._forgotten.discard(message.id)
+        if outcome.verdict is Verdict.DONE and outcome.reason:
+            self._log.warning(
+                "the MES had a message already, in other words: it counts as told",
+                machine=message.machine,
+                key=message.key,
+                reason=outcome.reason,
+            )
         return self._judge(message.machine, outcome)
 
     def _register_again(self, machine: str) -> bool:

@@ -115,6 +115,11 @@ class MesSink:
         self._stopping = threading.Event()
         self._writer = threading.Thread(target=self._write, name="mes-writer", daemon=True)
 
+    @property
+    def position(self) -> int:
+        """Up to this position of the log everything is dealt with, and durable."""
+        return self._outbox.durable
+
     def start(self) -> None:
         """Begin to keep and to deliver."""
         self._writer.start()

@@ -146,6 +146,27 @@ def test_a_machine_taken_out_of_config_json_is_offline_in_its_mes(tmp_path: Path
         assert offline["url"] == printers[0].entry["url"]
 
 
+def test_a_mes_store_that_is_older_than_the_log_is_named(tmp_path: Path) -> None:
+    port = free_port()
+    with (
+        running_sandbox(tmp_path / "mes", port=port) as sandbox,
+        bridge_for(tmp_path / "bridge", port, sandbox.token_file) as (bridge, printers),
+    ):
+        bridge.start()
+        printers[0].push(1)
+        assert bridge.stop() == 0
+        bridge.output.unlink()
+        bridge.start()
+        assert "mes.sqlite is an older copy" not in bridge.text()
+        assert bridge.stop() == 0
+        for name in ("mes.sqlite", "mes.sqlite-wal", "mes.sqlite-shm"):
+            (bridge.folder / "state" / name).unlink(missing_ok=True)
+        bridge.output.unlink()
+        bridge.start()
+        said = bridge.wait_for("mes.sqlite is an older copy than log.sqlite")
+        assert said["told_up_to"] < said["log_begins_at"]
+
+
 @pytest.mark.parametrize("state", ["deleted", "older"])
 def test_events_after_a_log_that_was_lost_or_brought_back_reach_the_mes(tmp_path: Path, state: str) -> None:
     port = free_port()
