@@ -263,6 +263,22 @@ async def test_a_machine_gets_its_heaters_when_its_printer_becomes_known(tmp_pat
         assert server.node_id(NAME) == "nsu=urn:mesbridge:machines;s=octoprint-1"
 
 
+@pytest.mark.parametrize(
+    ("custom_name", "shown"),
+    [(None, "Renamed in OctoPrint"), ("FDM 7", "FDM 7")],
+    ids=["OctoPrint", "config"],
+)
+async def test_a_new_name_in_octoprint_is_shown_on_the_same_machine_unless_config_json_names_it(
+    custom_name: str | None, shown: str, tmp_path: Path
+) -> None:
+    told = story()
+    async with serving(tmp_path, told, name=custom_name) as server, Client(server.endpoint_url) as client:
+        machine = await node(client)
+        server.handle(told.tell(wire.SNAPSHOT, printer={**PRINTER, "name": "Renamed in OctoPrint"}))
+        assert (await machine.read_display_name()).Text == shown
+        assert (await value(client, "Identification.ComponentName")).Text == shown
+
+
 async def test_new_firmware_is_shown_on_the_same_nodes(tmp_path: Path) -> None:
     told = story()
     async with serving(tmp_path, told) as server, Client(server.endpoint_url) as client:
