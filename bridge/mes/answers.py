@@ -51,7 +51,7 @@ def _problem(answer: Answer) -> str:
     """What an RFC 9457 problem document says, as far as it is one."""
     found = json_of(answer) or {}
     said = [str(found[name])[:300] for name in ("title", "detail") if found.get(name)]
-    return "".join(f": {text}" for text in said)
+    return "".join(f": {''.join(c if c.isprintable() else ' ' for c in text)}" for text in said)
 
 
 def _retry_after(text: str | None, now: datetime | None) -> float | None:
@@ -63,7 +63,8 @@ def _retry_after(text: str | None, now: datetime | None) -> float | None:
     else:
         try:
             moment = parsedate_to_datetime(text)
-        except ValueError:
+            moment = moment.replace(tzinfo=moment.tzinfo or UTC)
+            seconds = (moment - (now or datetime.now(UTC))).total_seconds()
+        except (ValueError, OverflowError):
             return None
-        seconds = (moment.replace(tzinfo=moment.tzinfo or UTC) - (now or datetime.now(UTC))).total_seconds()
     return min(max(seconds, 0.0), _LONGEST_RETRY_AFTER_S)

@@ -34,10 +34,15 @@ def commands(mes: MesSink, names: Callable[[], Mapping[str, str]]) -> dict[str, 
 
     async def retry(values: Mapping[str, Any]) -> dict[str, Any]:
         number, machine = values.get("mes"), values.get("machine")
-        known = [state.mes for state in await asyncio.to_thread(mes.states)]
+        try:
+            states = await asyncio.to_thread(mes.states)
+        except MesError as error:
+            raise Refused(str(error)) from None
+        known = [state.mes for state in states]
         if number is not None and number not in known:
             raise Refused(f"there is no MES {number} in the settings; there are: {_list(known)}")
-        if machine is not None and machine not in (there := _named(names(), machine)):
+        if machine is not None and not any(machine in state.machines for state in states):
+            there = _named(names(), machine)
             if len(there) != 1:
                 raise Refused(_which(machine, there))
             machine = there[0]

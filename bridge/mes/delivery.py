@@ -128,7 +128,7 @@ class Delivery:
         self._next_beat = 0.0
         self._beats_failed = 0
         self._unknown_before = False
-        self._forgotten: set[int] = set()
+        self._forgotten: set[tuple[str, str]] = set()
         self._thread = threading.Thread(target=self._run, name=f"mes-{settings.id}", daemon=True)
 
     def start(self) -> None:
@@ -333,12 +333,13 @@ class Delivery:
             for message in batch:
                 if message.machine in held:
                     continue
-                if not self._deliver(message):
+                verdict = self._deliver(message)
+                if verdict is Verdict.DONE:
+                    done.append(message)
+                elif verdict is not Verdict.REFUSED:
                     held.add(message.machine)
                     if self._trouble is not None:
                         return False
-                else:
-                    done.append(message)
                 if self._late() or not self._beat_when_due():
                     return False
         finally:
@@ -346,15 +347,20 @@ class Delivery:
                 self._store.delivered(self.mes, done)
         return bool(batch)
 
-    def _deliver(self, message: Waiting) -> bool:
-        """True when the message is off our hands."""
+    def _deliver(self, message: Waiting) -> Verdict:
+        """What became of the message: done, refused and set aside, or else to be sent again."""
         outcome = self._send(Message(Kind(message.kind), message.machine, message.key, message.body))
-        if outcome.verdict is Verdict.UNKNOWN and message.id not in self._forgotten:
-            self._forgotten.add(message.id)
+        what = (
+            message.machine,
+            message.kind,
+        )  # and not the message: a status gets another key when it is told again
+        if outcome.verdict is Verdict.UNKNOWN and what not in self._forgotten:
+            self._forgotten.add(what)
             if self._register_again(message.machine):
-                return False
+                return Verdict.UNKNOWN
         if outcome.verdict in (Verdict.REFUSED, Verdict.UNKNOWN):
-            self._forgotten.discard(message.id)
+            self._held.pop(message.machine, None)
+            self._recover()
             self._store.refuse(message, outcome.reason)
             self._log.error(
                 "the MES refused a message; it is set aside, and kept",
@@ -362,8 +368,9 @@ class Delivery:
                 key=message.key,
                 reason=outcome.reason,
             )
-            return True
-        self._forgotten.discard(message.id)
+            return Verdict.REFUSED
+        if outcome.verdict is Verdict.DONE:
+            self._forgotten.discard(what)
         if outcome.verdict is Verdict.DONE and outcome.reason:
             self._log.warning(
                 "the MES had a message already, in other words: it counts as told",
@@ -371,7 +378,8 @@ class Delivery:
                 key=message.key,
                 reason=outcome.reason,
             )
-        return self._judge(message.machine, outcome)
+        self._judge(message.machine, outcome)
+        return outcome.verdict
 
     def _register_again(self, machine: str) -> bool:
         """A MES that forgot the machine learns of it, and of its status, anew."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 
+_LONGEST = 18
+
 
 class Changes:
     """Numbers the changes of one run of the sandbox. Not for several threads at once."""
@@ -26,6 +28,6 @@ class Changes:
     def after(self, mark: str | None, machine: str) -> bool:
         """Whether the machine has changed after `mark`, or may have: marks of another run say nothing."""
         run, _, count = (mark or "").partition(".")
-        if run != self._run or not count.isdecimal():
+        if run != self._run or not count.isdecimal() or len(count) > _LONGEST:
             return True
         return self._latest.get(machine, 0) > int(count)

@@ -75,7 +75,7 @@ def test_one_bad_machine_does_not_stop_the_others(make: Make) -> None:
 def test_two_entries_of_one_octoprint_are_one_machine_and_the_second_is_named(make: Make) -> None:
     bridge = make(MACHINE, {**MACHINE, "url": "http://127.0.0.1:10"})
     bridge.start()
-    assert bridge.wait_for("entry not served")["entry"] == 1
+    assert bridge.wait_for("this key is already used by the entry on line 1")["entry"] == 1
     serves = bridge.wait_for("MESBridge serves")
     assert (serves["machines"], serves["refused"]) == (1, 1)
 

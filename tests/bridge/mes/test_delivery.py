@@ -292,3 +292,48 @@ def test_stopping_with_much_to_deliver_leaves_time_to_sign_off(tmp_path: Path) -
             assert delivery.stop(1.0)
         assert mes.spoiled.seen[-1][1] == "sign-off"
         assert sink.states()[0].waiting > 0
+
+
+def test_a_retry_while_later_messages_are_being_sent_loses_nothing(tmp_path: Path) -> None:
+    with spoiled_mes(tmp_path / "mes") as mes:
+        retried: list[int] = []
+        seen = itertools.count()
+
+        def refuse_the_first_event_and_retry_during_the_second(method: str, path: str, key: str) -> Fault:
+            if not path.endswith("/events"):
+                return None
+            number = next(seen)
+            if number == 1:
+                retried.append(sink.retry(1))
+            return (422, {}, "no") if number == 0 else None
+
+        with reporting(tmp_path, mes.settings()) as sink:
+            mes.spoiled.faults = refuse_the_first_event_and_retry_during_the_second
+            wait_until(lambda: (m := mes.machine()) and len(m["events"]) == len(EXPECTED))
+            wait_until(lambda: sink.states()[0].waiting == 0)
+            assert sink.refusals(1) == []
+        assert len(retried) <= 1
+
+
+def test_a_mes_that_knows_no_status_is_asked_twice_and_then_the_status_is_set_aside(tmp_path: Path) -> None:
+    def no_status(method: str, path: str, key: str) -> Fault:
+        return (404, PROBLEM, "{}") if path.endswith("/status") else None
+
+    with spoiled_mes(tmp_path / "mes") as mes:
+        mes.spoiled.faults = no_status
+        with reporting(tmp_path, mes.settings()) as sink:
+            wait_until(lambda: sink.states()[0].waiting == 0 and sink.states()[0].refused)
+        statuses = [path for _, path, _ in mes.spoiled.seen if path.endswith("/status")]
+        assert len(statuses) <= 4
+        assert events_of(mes.machine() or {}) == EXPECTED
+
+
+def test_words_of_a_mes_that_nobody_can_keep_or_show_hold_nobody_up(tmp_path: Path) -> None:
+    problem = '{"title": "\\ud800", "detail": "a\\u001b[31mb"}'
+
+    with spoiled_mes(tmp_path / "mes") as mes:
+        mes.spoiled.faults = lambda method, path, key: (422, PROBLEM, problem) if key == "m:i:5:0" else None
+        with reporting(tmp_path, mes.settings()) as sink:
+            wait_until(lambda: sink.states()[0].waiting == 0 and sink.states()[0].refused)
+            (refused,) = sink.refusals(1)
+    assert refused.reason == "HTTP 422:  : a [31mb"

@@ -359,3 +359,14 @@ def test_whoever_follows_is_told_of_what_has_changed(mes: Mes) -> None:
 def test_a_mark_of_another_run_gets_everything(mes: Mes, since: str) -> None:
     mes.register()
     assert changed(mes, since) == ["m"]
+
+
+def test_a_sandbox_that_others_can_reach_lets_nobody_write_without_the_token(tmp_path: Path) -> None:
+    mes = Mes(tmp_path / "mes.sqlite")
+    mes.register()
+    http = create_app(mes.store, "right", "sandbox", loopback=False).test_client()
+    secret = http.get("/").get_data(as_text=True).partition('data-form-secret="')[2].partition('"')[0]
+    assert secret
+    assert http.post("/schedule", data={**PLAN, "form_secret": secret}).status_code == 403
+    assert http.post("/schedule", data=PLAN, headers=BY_TOKEN).status_code == 303
+    mes.store.close()
