@@ -39,6 +39,8 @@ from bridge.sources.push import PushReceiver
 from bridge.sources.verification import Verification
 from bridge.state import StateFolder
 from bridge.umati import UmatiServer
+from bridge.web import WebServer
+from bridge.web.health import Health
 
 log = structlog.get_logger(__name__)
 
@@ -115,6 +117,7 @@ class Service:
                 push=f"http{'s' if https else ''}://{host}:{port}",
                 **({"certificate_sha256": https.fingerprint} if https else {}),
             )
+            await self._show(stack)
             what = Announcement(
                 settings.bridge.shown_name, bridge_id, __version__, host, port, https is not None
             )
@@ -195,7 +198,9 @@ class Service:
         try:
             heard = await stack.enter_async_context(door.serve(application, host, port, context))
         except OSError as error:
-            raise ServiceError(f"plugins cannot be heard on {host}:{port}: {_explain(error)}") from None
+            raise ServiceError(
+                f"plugins cannot be heard on {host}:{port}: {_explain(error, 'push')}"
+            ) from None
         try:
             known = {**commands(desk, adoption, verification), **mes_commands(mes, site.names)}
             await stack.enter_async_context(control.listen(folder, known))
@@ -206,6 +211,24 @@ class Service:
                 error=error.strerror or str(error),
             )
         return heard
+
+    async def _show(self, stack: contextlib.AsyncExitStack) -> None:
+        """Serve the status page; without it the machines are served all the same."""
+        settings = self._settings.web
+        if not settings.enabled:
+            return
+        server = WebServer(settings, (Health().add_routes,))
+        try:
+            host, port = await stack.enter_async_context(server.serve())
+        except OSError as error:
+            log.error(
+                "the status page is not served",
+                host=settings.host,
+                port=settings.port,
+                error=_explain(error, "web"),
+            )
+        else:
+            log.info("status page", url=f"http://{host}:{port}/")
 
     async def _keep(self, store: SqliteLog, mes: MesSink) -> None:
         """Checkpoints now and then, and less often a look for records that nobody needs any more."""
@@ -239,12 +262,14 @@ class _Collector:
         self.transitions.append(transition)
 
 
-def _explain(error: OSError) -> str:
+def _explain(error: OSError, section: str) -> str:
     if error.errno == errno.EADDRINUSE:
-        return "another program uses the port: stop that one, or choose another push.port in the settings"
+        return (
+            f"another program uses the port: stop that one, or choose another {section}.port in the settings"
+        )
     if error.errno == errno.EADDRNOTAVAIL:
-        return "this computer has no such address: set push.host to one of its own, or to 127.0.0.1"
-    return f"{error.strerror or error}; choose another push.host or push.port in the settings"
+        return f"this computer has no such address: set {section}.host to one of its own, or to 127.0.0.1"
+    return f"{error.strerror or error}; choose another {section}.host or {section}.port in the settings"
 
 
 async def _until(stop: asyncio.Event, *tasks: asyncio.Task[None]) -> None:

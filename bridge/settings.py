@@ -98,6 +98,15 @@ class PushSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class WebSettings:
+    """``[web]``: the status page, and what monitors ask."""
+
+    enabled: bool = True
+    host: str = field(default="127.0.0.1", metadata=_HOST)
+    port: int = field(default=8486, metadata=_range(0, 65535))
+
+
+@dataclass(frozen=True, slots=True)
 class OpcUaLimits:
     """``[opcua.limits]``: how much the server does for its clients. `message_size` in bytes."""
 
@@ -217,6 +226,7 @@ class Settings:
     bridge: BridgeSettings = field(default_factory=BridgeSettings)
     push: PushSettings = field(default_factory=PushSettings)
     opcua: OpcUaSettings = field(default_factory=OpcUaSettings)
+    web: WebSettings = field(default_factory=WebSettings)
     identification: IdentificationSettings = field(default_factory=IdentificationSettings)
     machine: tuple[MachineSettings, ...] = ()
     mes: tuple[MesSettings, ...] = ()

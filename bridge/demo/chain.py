@@ -96,6 +96,7 @@ class Chain:
         self.bridge: Part | None = None
         self.mes_url = f"http://127.0.0.1:{free_port()}"
         self.opcua_port = free_port()
+        self.web_port = free_port()
         self.push_url = f"http://127.0.0.1:{free_port()}"
         self.opcua_password = secrets.token_urlsafe(12)
         self.config_path = folder / "config.json"
@@ -214,6 +215,8 @@ silent_after = 15
 [opcua]
 port = {self.opcua_port}
 trust = "any"
+[web]
+port = {self.web_port}
 [identification]
 manufacturer = "OctoPrint"
 model = "Virtual printer"

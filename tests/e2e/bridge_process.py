@@ -28,11 +28,12 @@ class BridgeProcess:
         self, folder: Path, machines: Sequence[dict[str, Any]], settings: str = "", silent_after: float = 30.0
     ) -> None:
         self.folder = folder
-        self.opcua_port, self.push_port = free_port(), free_port()
+        self.opcua_port, self.push_port, self.web_port = free_port(), free_port(), free_port()
         (folder / "config.json").write_text(json.dumps(list(machines)))
         (folder / "settings.toml").write_text(
             f'[bridge]\nstate_folder = "state"\nlog_format = "json"\n'
-            f"[push]\nport = {self.push_port}\nsilent_after = {silent_after}\n[opcua]\nport = {self.opcua_port}\n"
+            f"[web]\nport = {self.web_port}\n[push]\nport = {self.push_port}\n"
+            f"silent_after = {silent_after}\n[opcua]\nport = {self.opcua_port}\n"
             f'trust = "any"\n{settings}'
         )
         self.process: subprocess.Popen[bytes] | None = None
@@ -44,6 +45,10 @@ class BridgeProcess:
     @property
     def push_url(self) -> str:
         return f"http://127.0.0.1:{self.push_port}{wire.PATH}"
+
+    @property
+    def web_url(self) -> str:
+        return f"http://127.0.0.1:{self.web_port}"
 
     @property
     def output(self) -> Path:
