@@ -196,6 +196,13 @@ class Store:
         )[0]
         return int(row[0]), int(row[1])
 
+    def waits_since(self, mes: int) -> datetime | None:
+        """When the first of the waiting events happened; None when no event waits."""
+        rows = self._rows(
+            "SELECT body FROM message WHERE mes = ? AND kind = ? ORDER BY id LIMIT 1", (mes, EVENT)
+        )
+        return wire.parse_time(json.loads(rows[0][0])["time"]) if rows else None
+
     def waiting_of(self, mes: int) -> dict[str, int]:
         """How many messages of each machine wait for `mes`."""
         return dict(
