@@ -26,7 +26,7 @@ from bridge.log import OWN, Appended, LogError, Record
 
 log = structlog.get_logger(__name__)
 
-_LAYOUT = 1
+LAYOUT = 1
 _SCHEMA = """
 CREATE TABLE log (id TEXT NOT NULL);
 INSERT INTO log VALUES (lower(hex(randomblob(16))));
@@ -309,7 +309,7 @@ def _mark(connection: sqlite3.Connection, now: datetime, before: datetime) -> in
 
 def _open(path: Path) -> sqlite3.Connection:
     try:
-        return open_database(path, _SCHEMA, _LAYOUT)
+        return open_database(path, _SCHEMA, LAYOUT)
     except WrongLayout as error:
         raise LogError(f"{path}: {error}") from None
     except (OSError, sqlite3.Error) as error:

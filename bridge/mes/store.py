@@ -24,7 +24,7 @@ from bridge.database import WrongLayout, is_damaged, open_database, transaction
 
 STATUS, EVENT = "status", "event"
 
-_LAYOUT = 2
+LAYOUT = 2
 _SCHEMA_1 = """
 CREATE TABLE cursor (log TEXT NOT NULL, position INTEGER NOT NULL);
 INSERT INTO cursor VALUES ('', 0);
@@ -113,7 +113,7 @@ class Store:
         with self._explained():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             try:
-                self._connection = open_database(path, _SCHEMA, _LAYOUT, {1: _SINCE_2})
+                self._connection = open_database(path, _SCHEMA, LAYOUT, {1: _SINCE_2})
             except WrongLayout as error:
                 raise MesError(f"{path}: {error}") from None
 
