@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 
@@ -23,7 +24,7 @@ class Notifier:
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         address = environment.get("NOTIFY_SOCKET", "")
-        usable = address[:1] in ("/", "@") and hasattr(socket, "AF_UNIX")
+        usable = address[:1] in ("/", "@") and sys.platform != "win32"
         self._address = address.replace("@", "\0", 1) if usable else None
         self.watchdog = _seconds(environment) if usable else None
         """Seconds within which a sign of life is expected, if it is."""
@@ -35,8 +36,7 @@ class Notifier:
     @contextlib.contextmanager
     def reloading(self) -> Iterator[None]:
         """The configuration is taken over, as long as the context lasts (`Type=notify-reload`)."""
-        now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) if hasattr(time, "clock_gettime_ns") else 0
-        self._tell("RELOADING=1", f"MONOTONIC_USEC={now // 1000}")
+        self._tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
             yield
         finally:
@@ -65,7 +65,7 @@ class Notifier:
             await asyncio.sleep(self.watchdog / 3)
 
     def _tell(self, *lines: str) -> None:
-        if self._address is None:
+        if self._address is None or sys.platform == "win32":
             return
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as one:

@@ -12,6 +12,7 @@ import io
 import os
 import re
 import stat
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -378,7 +379,7 @@ def _swap(file: Path, content: bytes, mode: int | None = None) -> None:
         with os.fdopen(handle, "wb") as new:
             new.write(content)
             new.flush()
-            if os.name == "posix":
+            if sys.platform != "win32":
                 mine = os.fstat(new.fileno())
                 if (mine.st_uid, mine.st_gid) != (before.st_uid, before.st_gid):
                     os.fchown(new.fileno(), before.st_uid, before.st_gid)
