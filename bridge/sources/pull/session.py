@@ -189,11 +189,11 @@ class Session:
         state = {"text": job.get("state"), "error": job.get("error")}
         await self._begin({**job, "state": state}, [])
         self._is(Channel.REST)
-        paths = ("/api/job", "/api/printer")
+        paths = ("/api/job", "/api/job", "/api/printer")  # a print matters more than a temperature
         turn = 0
         while time.monotonic() < until:
             await asyncio.sleep(POLL_EVERY_S)
-            status, answer = await self._get(paths[turn % 2])
+            status, answer = await self._get(paths[turn % len(paths)])
             await self._heard(self._machine)
             if status == 200:
                 await self._writer.append(self._follower.polled(wire.utc_now(), answer))
