@@ -36,9 +36,9 @@ def run(config: Path, settings: Path | None, as_json: bool, stdout: TextIO) -> i
         if as_json:
             _write_json(stdout, {"ok": False, "machines": [], "problems": _plain(error.problems)})
         else:
-            _write(
+            write(
                 stdout,
-                [*_problem_lines(error.problems, ""), f"{config} can't be read: nothing can be served."],
+                [*problem_lines(error.problems, ""), f"{config} can't be read: nothing can be served."],
             )
         return _UNREADABLE
     if as_json:
@@ -51,7 +51,7 @@ def run(config: Path, settings: Path | None, as_json: bool, stdout: TextIO) -> i
             },
         )
     else:
-        _write(stdout, _report(loaded))
+        write(stdout, _report(loaded))
     return _OK if loaded.ok else _PROBLEMS
 
 
@@ -85,7 +85,7 @@ def _report(config: Config) -> Iterator[str]:
         yield from _machine_lines(machine, config.path.absolute().parent)
         yield ""
     if config.problems:
-        yield from _problem_lines(config.problems, "")
+        yield from problem_lines(config.problems, "")
         yield ""
     yield _summary(config)
 
@@ -102,7 +102,7 @@ def _machine_lines(machine: MachineEntry, folder: Path) -> Iterator[str]:
         yield f"    key: {_key_explained(machine.credential, folder)}"
         if machine.umati_server_port is not None:
             yield f"    shown by OPC UA on its own port {machine.umati_server_port}"
-    yield from _problem_lines(machine.problems, "    ")
+    yield from problem_lines(machine.problems, "    ")
 
 
 def _key_explained(credential: Credential, folder: Path) -> str:
@@ -119,7 +119,8 @@ def _key_explained(credential: Credential, folder: Path) -> str:
     return "in config.json itself, as api_key"
 
 
-def _problem_lines(problems: Iterable[Problem], indent: str) -> Iterator[str]:
+def problem_lines(problems: Iterable[Problem], indent: str) -> Iterator[str]:
+    """What is wrong, and what to do about it: two lines for each of `problems`."""
     for problem in problems:
         yield f"{indent}{problem}"
         yield f"{indent}    {problem.hint}"
@@ -137,7 +138,7 @@ def _summary(config: Config) -> str:
     )
 
 
-def _write(stdout: TextIO, lines: Iterable[str]) -> None:
+def write(stdout: TextIO, lines: Iterable[str]) -> None:
     """Writes lines such that no terminal encoding and no control character in a file name can spoil them."""
     encoding = stdout.encoding or "utf-8"
     for line in lines:
