@@ -81,12 +81,20 @@ def _run(wish: Wish, stdout: TextIO, stderr: TextIO) -> int:
     if goal is None:
         _refuse_secrets(done, config)
         write(stderr, lines)
-        stdout.write(done.text)
+        _print(stdout, done.text, mark + done.text.encode(codec))
     else:
         lines += _Output(config, goal, done, wish).write(mark + done.text.encode(codec), data)
         write(stderr, lines)
     left = any(problem.severity == "error" for problem in done.remarks)
     return _PROBLEMS if left or not config.ok else _DONE
+
+
+def _print(stdout: TextIO, text: str, content: bytes) -> None:
+    """As a file would hold it: whatever the terminal's encoding, and with the line ends that are there."""
+    if hasattr(stdout, "buffer"):
+        stdout.buffer.write(content)
+    else:
+        stdout.write(text)
 
 
 def _goal(wish: Wish) -> Path | None:

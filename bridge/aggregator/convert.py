@@ -122,13 +122,14 @@ class _Entry:
         wanted = "api_key" if self.target == "1.1" else _PATH
         kept = node.index.get(wanted, used)
         for name in (_PATH, "api_key"):
-            other = node.index.get(name)
-            if other is None or other is kept:
+            member = node.index.get(name)
+            if member is None:
                 continue
-            removed.append(other)
-            if other is not used and not fields.is_unset(other.value):
-                message = f"{name} is not used beside {used.key}, and is left out"
-                self.remark("warning", other, message, "if it holds the right key, correct the entry first")
+            if member is not kept:
+                removed.append(member)
+            if member is not used and not fields.is_unset(member.value):
+                message = f"{name} is not used beside {used.key}, and what it holds is left out"
+                self.remark("warning", member, message, "if it holds the right key, correct the entry first")
         value = self._value(used, inline=inline)
         changes = []
         if kept.key != wanted:

@@ -699,7 +699,9 @@ def test_what_a_killed_edit_left_half_written_is_removed_by_the_next_and_nothing
     (folder.path / "secrets").mkdir()
     for name in ("config.json", "secret.txt", "secrets/octoprint-a.txt"):
         file = folder.path / name
-        handle, path = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=edit.TEMPORARY_SUFFIX)
+        handle, path = tempfile.mkstemp(
+            dir=file.parent, prefix=f".{file.name}.", suffix=edit.TEMPORARY_SUFFIX
+        )
         os.close(handle)
         left.append(Path(path))
     others = [
