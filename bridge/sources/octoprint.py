@@ -70,16 +70,35 @@ async def _get(
     http: aiohttp.ClientSession, base: str, path: str, api_key: str
 ) -> tuple[int, Mapping[str, Any]]:
     """Status and JSON object of one answer; an empty object where there is none."""
+    answer = await request(http, base, path, api_key)
+    return answer.status, answer.content
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`content` is the JSON object of an answer; an empty one where there is none."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: Mapping[str, Any]
+
+
+async def request(
+    http: aiohttp.ClientSession, base: str, path: str, api_key: str | None, body: object = None
+) -> Answer:
+    """Ask once: GET, or with a `body` POST it as JSON. Without a key as any visitor would. Raises `Unreachable`."""
+    method = "GET" if body is None else "POST"
+    headers = {} if api_key is None else {"X-Api-Key": api_key}
     try:
         # The key must not follow a redirect to somewhere else.
-        async with http.get(
-            base + path, headers={"X-Api-Key": api_key}, timeout=_TIMEOUT, allow_redirects=False
+        async with http.request(
+            method, base + path, json=body, headers=headers, timeout=_TIMEOUT, allow_redirects=False
         ) as response:
             if 300 <= response.status < 400:
                 target = response.headers.get("Location", "elsewhere")
                 raise Unreachable(f"{base} redirects to {target}; put the final address into config.json")
-            body = await response.content.read(_LARGEST_ANSWER)
-            return response.status, _json_object(body)
+            content = await response.content.read(_LARGEST_ANSWER)
+            return Answer(response.status, response.headers, _json_object(content))
     except TimeoutError:  # an OSError, too
         raise Unreachable(f"{base} does not answer in time; check that OctoPrint runs") from None
     except aiohttp.ClientSSLError as error:
