@@ -172,9 +172,9 @@ class _Interviewer:
                 if isinstance(plugin, dict) and plugin.get("key") == "mesbridge":
                     found.plugin_version = str(plugin.get("version"))
 
-    async def _ask(self, path: str, body: object = None, *, key: bool = True) -> Answer:
-        before = datetime.now(UTC)
-        answer = await request(self._http, self._base, path, self._key if key else None, body)
+    async def _ask(self, path: str, body: Mapping[str, Any] | None = None, *, key: bool = True) -> Answer:
+        before, method = datetime.now(UTC), "GET" if body is None else "POST"
+        answer = await request(self._http, method, self._base, path, self._key if key else None, body)
         difference = clock_difference_s(answer.headers.get("Date"), before, datetime.now(UTC))
         if difference is not None:
             self._found.clock_difference_s = difference
