@@ -53,6 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--settings", type=Path, metavar="FILE", help="look into the bridge's own settings, too"
     )
+    check.add_argument(
+        "--online", action="store_true", help="ask each OctoPrint, and each MES of the settings"
+    )
     check.add_argument("--json", action="store_true", help="print one JSON object")
     check.set_defaults(run=_check)
 
@@ -196,7 +199,9 @@ def _minutes(text: str) -> float:
 def _check(options: argparse.Namespace) -> int:
     from bridge import check
 
-    return check.run(options.config, options.settings, as_json=options.json, stdout=sys.stdout)
+    return check.run(
+        options.config, options.settings, as_json=options.json, stdout=sys.stdout, ask=options.online
+    )
 
 
 def _convert(options: argparse.Namespace) -> int:
