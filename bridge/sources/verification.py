@@ -60,7 +60,7 @@ class Verification:
         """The machines that are not asked, but wait for their plugins or have heard of them."""
         self._link_of = link_of
         self._turns = asyncio.Semaphore(_AT_ONCE)
-        self._new: asyncio.Queue[Candidate] = asyncio.Queue()
+        self._new: asyncio.Queue[Candidate | str] = asyncio.Queue()
 
     def ask(self, candidate: Candidate) -> None:
         """Verify the machine, with this url and key from now on."""
@@ -69,6 +69,12 @@ class Verification:
         if candidate.by_plugin:
             self.by_plugin.add(candidate.machine)
         self._new.put_nowait(candidate)
+
+    def forget(self, machine: str) -> None:
+        """Ask the machine no longer."""
+        self.outcomes.pop(machine, None)
+        self.by_plugin.discard(machine)
+        self._new.put_nowait(machine)
 
     def heard(self, machine: str) -> None:
         """A push of its plugin, signed with the key that the machine has now."""
@@ -82,8 +88,11 @@ class Verification:
         async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as group:
             while True:
                 candidate = await self._new.get()
-                if candidate.machine in asking:
-                    asking[candidate.machine].cancel()
+                machine = candidate if isinstance(candidate, str) else candidate.machine
+                if machine in asking:
+                    asking.pop(machine).cancel()
+                if isinstance(candidate, str):
+                    continue
                 asking[candidate.machine] = group.create_task(
                     self._wait_for_plugin(candidate)
                     if candidate.by_plugin
