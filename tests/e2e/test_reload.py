@@ -1,17 +1,15 @@
-"""Changes of config.json and the settings while twenty printers print: in force within seconds, and nobody else notices."""
+"""Changes while twenty printers print: in force within seconds, and nobody else notices."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
-import os
 import random
-import signal
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ import pytest
 from asyncua import Client, ua
 from asyncua.common.subscription import DataChangeNotificationHandler
 
-from bridge import control, wire
+from bridge import wire
 from bridge.demo.views import ITEM_STATE, MACHINERY
 from octoprint_mesbridge.sender import Signer, Target, push_url
 from tests.e2e.bridge_process import BridgeProcess
@@ -73,7 +71,7 @@ class Watcher(DataChangeNotificationHandler):
             subscription = await client.create_subscription(50, self)
             await subscription.subscribe_data_change(nodes, queuesize=100)
             self._ready.set()
-            while not self._over.is_set():  # noqa: ASYNC110 (it is of another thread)
+            while not self._over.is_set():
                 await asyncio.sleep(0.05)
 
     def datachange_notification(self, node: Any, value: Any, data: Any) -> None:
