@@ -48,15 +48,16 @@ class Presence:
         """Watch over `machine` no longer."""
         self._machines.pop(machine, None)
 
-    async def heard(self, machine: str) -> None:
-        """A sign of life from `machine`; of one that is not watched over nothing follows. Raises `LogError`."""
+    async def heard(self, machine: str, how: str = "the plugin delivers") -> None:
+        """A sign of life from `machine`; `how` says where from. Of one that is not watched over nothing follows.
+        Raises `LogError`."""
         watched = self._machines.get(machine)
         if watched is None:
             return
         watched.heard = self._clock()
         async with watched.telling:
             if not watched.up:
-                await self._tell(machine, watched, up=True, detail="the plugin delivers")
+                await self._tell(machine, watched, up=True, detail=how)
 
     async def watch(self) -> None:
         """Notice silence, until cancelled."""

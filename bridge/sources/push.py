@@ -81,6 +81,10 @@ class PushReceiver:
             del self._senders[key_id]
         self._without_snapshot.discard(machine)
 
+    def want_snapshot(self, machine: str) -> None:
+        """Ask its plugin for a snapshot at the next push."""
+        self._without_snapshot.add(machine)
+
     def sender(self, key_id: str) -> Sender | None:
         """Who signs with this key; None when it is nobody's."""
         return self._senders.get(key_id)
