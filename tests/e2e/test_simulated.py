@@ -237,7 +237,7 @@ async def real_one(version: str, folder: Path) -> Record:
     def start() -> tuple[str, str]:
         octoprint.start()
         octoprint.wait_operational()
-        octoprint.upload(FILE, slow_gcode(20, 100))
+        octoprint.upload(FILE, slow_gcode(45, 100))
         return octoprint.make_user_key("bridge", *STATUS_AND_FILES), octoprint.make_application_key("test")
 
     async def fail() -> None:
