@@ -206,6 +206,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--check", action="store_true", help="two prints without a person; one line of JSON")
     demo.add_argument(
+        "--without-plugin", action="store_true", help="on an OctoPrint that has nothing but a user's API key"
+    )
+    demo.add_argument(
         "--only-prepare", action="store_true", help="install OctoPrint and the plugin, then end"
     )
     demo.set_defaults(run=_demo)
