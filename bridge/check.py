@@ -2,8 +2,8 @@
 
 In: the path of a config.json, and that of the bridge's settings where both are to be checked together; and whether the
 OctoPrints and the MES are asked, too. Out: text for people or one JSON object, and the exit status: 0 when every
-OCTOPRINT entry can be served as it says and all who were asked answered well, 1 when not, 2 when a file can't be read at
-all. A key is never shown, not even in part.
+OCTOPRINT entry can be served as it says and all who were asked answered well, 1 when not, 2 when a file can't be read
+at all. A key is never shown, not even in part.
 """
 
 from __future__ import annotations

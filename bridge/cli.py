@@ -159,6 +159,26 @@ def _parser() -> argparse.ArgumentParser:
         )
         parser_of.set_defaults(run=_mes, action=action)
 
+    backup = commands.add_parser(
+        "backup", help="copy the state folder into one file, also while the bridge runs"
+    )
+    backup.add_argument("file", type=Path, metavar="FILE", help="such as mesbridge.tar.gz; must not exist")
+    backup.add_argument(
+        "--with-config",
+        type=Path,
+        metavar="CONFIG",
+        help="also this config.json, the settings, and what they name",
+    )
+    backup.set_defaults(run=_backup)
+    restore = commands.add_parser("restore", help="bring a backup back; the bridge has to be stopped")
+    restore.add_argument("file", type=Path, metavar="FILE", help="what `mesbridge backup` wrote")
+    restore.add_argument(
+        "--config-folder", type=Path, metavar="FOLDER", help="take the configuration out, to this new folder"
+    )
+    restore.set_defaults(run=_restore)
+    for one in (backup, restore):
+        one.add_argument("--settings", type=Path, metavar="FILE", help="the bridge's own settings, TOML")
+
     again = commands.add_parser(
         "reload",
         help="have the running bridge take over what has changed in its files, and say what that was",
@@ -263,6 +283,18 @@ def _mes(options: argparse.Namespace) -> int:
     from bridge.mes import command
 
     return command.run(options)
+
+
+def _backup(options: argparse.Namespace) -> int:
+    from bridge import backup
+
+    return backup.run(options)
+
+
+def _restore(options: argparse.Namespace) -> int:
+    from bridge import restore
+
+    return restore.run(options)
 
 
 def _reload(options: argparse.Namespace) -> int:

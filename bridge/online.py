@@ -32,7 +32,10 @@ _PAIRED: Final = (
     "its key came by pairing and is not sent over plain http; `mesbridge pair list` and the log of the running bridge"
     " say whether its plugin delivers"
 )
-_MAYBE_PAIRED: Final = "its key may have come by pairing, and then it is not sent over plain http; give --settings, as the bridge has it"
+_MAYBE_PAIRED: Final = (
+    "its key may have come by pairing, and then it is not sent over plain http; give --settings, as the bridge"
+    " has it"
+)
 _LATE: Final = Finding(
     "error",
     f"no time was left to ask it: all together may take {_TOTAL_S:.0f} s",

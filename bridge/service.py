@@ -29,6 +29,7 @@ from bridge.log.sqlite import SqliteLog
 from bridge.machine import Machine, Transition
 from bridge.mes import MesError, MesSink
 from bridge.mes.commands import commands as mes_commands
+from bridge.notify import Notifier
 from bridge.opcua import AddressUnavailable
 from bridge.reload import Reloader
 from bridge.settings import Settings
@@ -45,6 +46,7 @@ from bridge.umati import UmatiServer
 from bridge.watch import Watch
 from bridge.web import WebServer
 from bridge.web.health import Health
+from bridge.web.metrics import Metrics, Parts
 
 log = structlog.get_logger(__name__)
 
@@ -77,7 +79,7 @@ class Service:
         Raises `ServiceError` and what the parts have against starting: `StateFolderError`, `LogError`,
         `IdentityError`, `OpcUaError`, `MesError`, `HttpsError`.
         """
-        settings = self._settings
+        settings, notifier = self._settings, Notifier()
         async with contextlib.AsyncExitStack() as stack:
             folder = StateFolder(settings.bridge.state_folder)
             stack.callback(folder.close)
@@ -114,6 +116,30 @@ class Service:
 
             receiver = PushReceiver(store, pushed)
             site = Site(self._fleet, umati, mes, presence, receiver, verification, pull)
+            logs.know_names(site.name)
+            health = Health(
+                store.answer,
+                {
+                    "log": lambda: store.trouble,
+                    "opcua": lambda: None if umati.listens else "does not listen",
+                    "mes": lambda: None if mes.runs else "what is to be told to a MES is not kept",
+                },
+            )
+            metrics = Metrics(
+                Parts(
+                    self._fleet,
+                    store,
+                    mes,
+                    umati,
+                    receiver.counts,
+                    site.names,
+                    settings.bridge.log_size * 2**20,
+                    {"plugin": lambda: receiver.counts.events, "pull": lambda: pull.events},
+                ),
+                lambda _: settings.web.is_local,
+                settings.web.metrics_token_file,
+            )
+            await self._show(stack, health, metrics)
             await self._start_sinks(entries, store, umati, mes, site)
             stack.push_async_callback(self._checkpoint, store, mes)
             name = settings.bridge.shown_name
@@ -170,7 +196,8 @@ class Service:
                 push=f"http{'s' if https else ''}://{host}:{port}",
                 **({"certificate_sha256": https.fingerprint} if https else {}),
             )
-            await self._show(stack)
+            health.phase = "serving"
+            notifier.ready(f"serves {len(entries)} machines")
             stack.push_async_callback(announcing.end)
             announcing.tell(settings)
             await _until(
@@ -179,9 +206,12 @@ class Service:
                 asyncio.create_task(self._keep(store, mes), name="checkpoints"),
                 asyncio.create_task(verification.run(), name="verification"),
                 asyncio.create_task(pull.run(), name="pull"),
+                asyncio.create_task(notifier.watch(health.unwell), name="watchdog"),
                 asyncio.create_task(asyncio.to_thread(self._tell_unnamed_secrets), name="leftovers"),
                 asyncio.create_task(self._watch.run(), name="watch"),
             )
+            health.phase = "stopping"
+            notifier.stopping()
             log.info("MESBridge stops")
         log.info("MESBridge stopped")
 
@@ -259,12 +289,12 @@ class Service:
             )
         return heard
 
-    async def _show(self, stack: contextlib.AsyncExitStack) -> None:
-        """Serve the status page; without it the machines are served all the same."""
+    async def _show(self, stack: contextlib.AsyncExitStack, health: Health, metrics: Metrics) -> None:
+        """Serve the status page, from before the bridge serves; without it the machines are served all the same."""
         settings = self._settings.web
         if not settings.enabled:
             return
-        server = WebServer(settings, (Health().add_routes,))
+        server = WebServer(settings, (health.add_routes, metrics.add_routes))
         try:
             host, port = await stack.enter_async_context(server.serve())
         except OSError as error:
@@ -287,7 +317,9 @@ class Service:
                 next_trim += _TRIM_EVERY_S
                 try:
                     await self._fleet.trim(
-                        store, wire.utc_now() - timedelta(days=self._settings.bridge.keep_days)
+                        store,
+                        wire.utc_now() - timedelta(days=self._settings.bridge.keep_days),
+                        self._settings.bridge.log_size * 2**20,
                     )
                 except LogError as error:
                     log.error("old events could not be forgotten", error=str(error))

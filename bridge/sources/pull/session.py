@@ -51,7 +51,8 @@ class Channel(StrEnum):
 
 
 class Session:
-    """Serves the machine `machine` at `url`. `heard` is awaited at each sign of life; `turns` are taken to connect."""
+    """Serves the machine `machine` at `url`. `heard` is awaited at each sign of life, `count` called with
+    how many events were kept, and `turns` are taken to connect."""
 
     def __init__(
         self,
@@ -62,6 +63,7 @@ class Session:
         store: Log,
         known: Callable[[], Machine],
         heard: Callable[[str], Awaitable[None]],
+        count: Callable[[int], None],
         turns: asyncio.Semaphore,
     ) -> None:
         self.channel: Channel | None = None
@@ -72,7 +74,7 @@ class Session:
         self._known = known
         self._heard = heard
         self._turns = turns
-        self._writer = Writer(store, machine)
+        self._writer = Writer(store, machine, count)
         self._follower = Follower(known())
         self._stale: list[str] = []
         self._may_list = True
