@@ -300,11 +300,9 @@ class MesSink:
         self._take(pending)
 
     def _change(self, change: _Changed) -> None:
-        for mes in change.moved:
-            self._outbox.tell_again(mes)  # another MES, or the same elsewhere: it may know nothing
         for mes, one in change.ended.items():
             stays = mes in change.begun and mes not in change.moved
-            one.retire(_STOP_WITHIN_S, for_good=not stays)
+            one.retire(_STOP_WITHIN_S, deliver=mes not in change.begun, sign_off=not stays)
         self._outbox.change({mes: one.settings.estimate_change for mes, one in change.deliveries.items()})
         registered = {one.what.machine_id: one for one in change.machines}
         for mes, one in change.begun.items():
@@ -316,7 +314,7 @@ class MesSink:
         ending = {**self._ending, **change.ended}
         self._deliveries = dict(change.deliveries)
         for mes, one in change.begun.items():
-            one.start(ending.get(mes))
+            one.start(ending.get(mes), elsewhere=mes in change.moved)
         self._ending = {mes: one for mes, one in ending.items() if not one.wait(0.0)}
 
     def _take(self, items: Sequence[_Item]) -> None:
