@@ -195,7 +195,7 @@ def _machines(fleet: Fleet, names: Mapping[str, str]) -> Iterator[Family]:
     yield (
         known.MACHINE,
         [
-            ((*who, one.printer.octoprint_version, one.printer.plugin_version), 1)
+            ((*who, one.printer.octoprint_version, one.printer.plugin_version or ""), 1)
             for who, one in served
             if one.printer is not None
         ],
