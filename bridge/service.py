@@ -133,7 +133,7 @@ class Service:
                     umati,
                     receiver.counts,
                     site.names,
-                    settings.bridge.log_size * 2**20,
+                    lambda: self._settings.bridge.log_size * 2**20,
                     {"plugin": lambda: receiver.counts.events, "pull": lambda: pull.events},
                 ),
                 lambda _: settings.web.is_local,
@@ -174,8 +174,10 @@ class Service:
             certificates = Certificates(settings.push, folder.path, https)
 
             async def changed(asked: bool) -> None:
-                desk.certificate = await certificates.renewed()
-                await reloader.changed(asked)
+                with notifier.reloading() if asked else contextlib.nullcontext():
+                    desk.certificate = await certificates.renewed()
+                    await reloader.changed(asked)
+                notifier.status(f"serves {len(site)} machines")
 
             self._watch = Watch(lambda: reloader.files() | certificates.files, changed)
             if settings.opcua.anonymous:
