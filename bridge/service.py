@@ -11,6 +11,7 @@ import contextlib
 import errno
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -39,7 +40,7 @@ from bridge.sources.push import PushReceiver
 from bridge.sources.verification import Verification
 from bridge.state import StateFolder
 from bridge.umati import UmatiServer
-from bridge.web import WebServer
+from bridge.web import Guard, StatusPage, WebServer
 from bridge.web.health import Health
 
 log = structlog.get_logger(__name__)
@@ -94,10 +95,20 @@ class Service:
 
             receiver = PushReceiver(store, heard)
             site = Site(self._fleet, umati, mes, presence, receiver, verification)
+            page = StatusPage(
+                settings.bridge.shown_name,
+                folder.path,
+                lambda: site,
+                lambda: self._fleet.machines,
+                umati,
+                mes.states,
+                login=settings.web.asks_login,
+            )
             await self._start_sinks(entries, store, umati, mes, site)
+            self._fleet.sinks.append(page)
             stack.push_async_callback(self._checkpoint, store, mes)
             host, port = await self._hear(
-                stack, folder.path, bridge_id, https, receiver, site, mes, verification
+                stack, folder.path, bridge_id, https, receiver, site, mes, verification, page
             )
             if settings.opcua.anonymous:
                 log.warning("OPC UA is open to anyone, without encryption: opcua.anonymous is true")
@@ -117,7 +128,7 @@ class Service:
                 push=f"http{'s' if https else ''}://{host}:{port}",
                 **({"certificate_sha256": https.fingerprint} if https else {}),
             )
-            await self._show(stack)
+            await self._show(stack, folder.path, page)
             what = Announcement(
                 settings.bridge.shown_name, bridge_id, __version__, host, port, https is not None
             )
@@ -126,6 +137,7 @@ class Service:
                 asyncio.create_task(presence.watch(), name="presence"),
                 asyncio.create_task(self._keep(store, mes), name="checkpoints"),
                 asyncio.create_task(verification.run(), name="verification"),
+                *([asyncio.create_task(page.run(), name="history")] if settings.web.enabled else []),
                 asyncio.create_task(asyncio.to_thread(self._tell_unnamed_secrets), name="leftovers"),
                 *([asyncio.create_task(announce(what), name="mdns")] if settings.push.announce else []),
             )
@@ -185,6 +197,7 @@ class Service:
         site: Site,
         mes: MesSink,
         verification: Verification,
+        page: StatusPage,
     ) -> tuple[str, int]:
         """Hear plugins, and the commands of whoever lets them in; returns the host and port for plugins."""
         name = self._settings.bridge.shown_name
@@ -202,7 +215,11 @@ class Service:
                 f"plugins cannot be heard on {host}:{port}: {_explain(error, 'push')}"
             ) from None
         try:
-            known = {**commands(desk, adoption, verification), **mes_commands(mes, site.names)}
+            known = {
+                **commands(desk, adoption, verification),
+                **mes_commands(mes, site.names),
+                **page.commands(),
+            }
             await stack.enter_async_context(control.listen(folder, known))
         except OSError as error:
             log.error(
@@ -212,12 +229,16 @@ class Service:
             )
         return heard
 
-    async def _show(self, stack: contextlib.AsyncExitStack) -> None:
+    async def _show(self, stack: contextlib.AsyncExitStack, folder: Path, page: StatusPage) -> None:
         """Serve the status page; without it the machines are served all the same."""
         settings = self._settings.web
         if not settings.enabled:
             return
-        server = WebServer(settings, (Health().add_routes,))
+        guard = Guard(settings, folder, self._settings.bridge.shown_name)
+        context = None
+        if settings.https:
+            context = load_https(replace(self._settings.push, host=settings.host), folder).context
+        server = WebServer(settings, (guard.add_routes, Health().add_routes, page.add_routes), context)
         try:
             host, port = await stack.enter_async_context(server.serve())
         except OSError as error:
@@ -227,8 +248,10 @@ class Service:
                 port=settings.port,
                 error=_explain(error, "web"),
             )
-        else:
-            log.info("status page", url=f"http://{host}:{port}/")
+            return
+        log.info("status page", url=f"http{'s' if context else ''}://{host}:{port}/")
+        guard.warn()
+        stack.push_async_callback(page.save)
 
     async def _keep(self, store: SqliteLog, mes: MesSink) -> None:
         """Checkpoints now and then, and less often a look for records that nobody needs any more."""

@@ -3,6 +3,8 @@
 It only reads. Loopback unless the settings open it wider.
 """
 
+from bridge.web.guard import Guard
+from bridge.web.page import StatusPage
 from bridge.web.server import WebServer
 
-__all__ = ["WebServer"]
+__all__ = ["Guard", "StatusPage", "WebServer"]
