@@ -137,6 +137,11 @@ def _parser() -> argparse.ArgumentParser:
         )
         parser_of.set_defaults(run=_mes, action=action)
 
+    watch = commands.add_parser("watch", help="show every machine of the running bridge, live")
+    watch.add_argument("--settings", type=Path, metavar="FILE", help="the same as the running bridge's")
+    watch.add_argument("--once", action="store_true", help="print once, then end")
+    watch.set_defaults(run=_watch)
+
     sandbox = commands.add_parser("sandbox", help="run a small MES to try the chain with")
     sandbox.add_argument("--host", default="127.0.0.1")
     sandbox.add_argument("--port", type=int, default=8090)
@@ -217,6 +222,12 @@ def _mes(options: argparse.Namespace) -> int:
     from bridge.mes import command
 
     return command.run(options)
+
+
+def _watch(options: argparse.Namespace) -> int:
+    from bridge import watch
+
+    return watch.run(options)
 
 
 def _sandbox(options: argparse.Namespace) -> int:

@@ -152,16 +152,7 @@ class Day:
             "now": now.timestamp(),
             "until": until * 60,
             "states": list(self._segments(start, now)),
-            "jobs": [
-                {
-                    "file": job.file,
-                    "started": job.started.timestamp(),
-                    "ended": job.ended.timestamp() if job.ended else None,
-                    "result": job.result,
-                }
-                for job in sorted(self.jobs.values(), key=lambda one: one.started)
-                if job.ended is None or job.ended > start
-            ],
+            "jobs": list(self._jobs(start)),
             "unheard": list(_gaps(self.heard, until)),
             "heaters": {
                 name: {
@@ -171,6 +162,19 @@ class Day:
                 for name, (actual, target) in sorted(self.heaters.items())
             },
         }
+
+    def _jobs(self, start: datetime) -> Iterator[dict[str, Any]]:
+        jobs = sorted(self.jobs.values(), key=lambda one: one.started)
+        for job, following in zip(jobs, [*jobs[1:], None], strict=True):
+            # Of one whose end was never told it is only known that it was over when the next began.
+            ended = job.ended or (following.started if following else None)
+            if ended is None or ended > start:
+                yield {
+                    "file": job.file,
+                    "started": job.started.timestamp(),
+                    "ended": ended.timestamp() if ended else None,
+                    "result": job.result,
+                }
 
     def _segments(self, start: datetime, now: datetime) -> Iterator[list[Any]]:
         """``[from, to, state]`` one after the other; equal neighbours are one."""

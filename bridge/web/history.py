@@ -43,6 +43,7 @@ CREATE TABLE notice (
 CREATE INDEX notice_time ON notice (time);
 """
 _RECENT = 100
+_ORDINARY = frozenset({"JobStarted", "JobResumed"})
 _MOST_ROWS_A_MINUTE = 20_000
 _LONGEST_TEXT = 300
 _LONGEST_SAMPLES = 16 * 2**20
@@ -91,8 +92,8 @@ class History:
         return self._days.get(machine) or Day()
 
     def recent(self) -> list[Notice]:
-        """What was said lately of any machine, the newest last."""
-        return list(self._recent)
+        """What was said lately of any machine, but that a print began; the newest first."""
+        return sorted(self._recent, key=lambda one: one.time, reverse=True)
 
     def handle(self, transition: Transition) -> None:
         """Note what happened; twice is as good as once."""
@@ -170,7 +171,12 @@ class History:
         for minute, samples in self._news.samples.items():
             for name, heaters in samples.items():
                 self._day(name).sample(minute, heaters)
-        notices = {one.key: one for day in self._days.values() for one in day.notices.values()}
+        notices = {
+            one.key: one
+            for day in self._days.values()
+            for one in day.notices.values()
+            if one.name not in _ORDINARY
+        }
         self._recent.clear()
         self._recent.extend(sorted(notices.values(), key=lambda one: one.time)[-_RECENT:])
 
@@ -199,7 +205,8 @@ class History:
         day = self._day(notice.machine)
         if notice.key not in day.notices:
             day.notice(notice)
-            self._recent.append(notice)
+            if notice.name not in _ORDINARY:
+                self._recent.append(notice)
             self._news.notices.append(notice)
 
     def _fail(self, error: Exception) -> None:

@@ -1,4 +1,4 @@
-"""The status page: in flow the parts of the bridge as they are, out flow HTML, JSON, and what `mesbridge watch` gets."""
+"""The status page: in flow the parts of the bridge as they are, out flow HTML, JSON, what `mesbridge watch` gets."""
 
 from __future__ import annotations
 
@@ -175,10 +175,10 @@ class StatusPage:
     async def _news(self, mark: str | None) -> str:
         """The overview as far as it changed after `mark`, as JSON text."""
         await self._ask_mes()
-        names = {one: self._facts(one).nameplate.component_name for one in self._notified()}
+        names = {one: self._facts(one).nameplate.component_name for one in self._mentioned()}
         notices = [
             notice_json(one, text(names[one.machine]))
-            for one in reversed(self._history.recent()[-_NOTICES_SHOWN:])
+            for one in self._history.recent()[:_NOTICES_SHOWN]
             if one.machine in names
         ]
         fleet = {
@@ -192,7 +192,7 @@ class StatusPage:
         self._board.update(fleet, notices)
         return self._board.since(mark, wire.format_time(wire.utc_now()))
 
-    def _notified(self) -> set[str]:
+    def _mentioned(self) -> set[str]:
         order = set(self._sorted())
         return {one.machine for one in self._history.recent() if one.machine in order}
 

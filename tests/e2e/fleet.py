@@ -8,6 +8,9 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import sys
+import tempfile
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -18,7 +21,9 @@ from typing import Any
 import requests
 
 from bridge import wire
-from bridge.machine import Heater, Link, Machine
+from bridge.log import Record
+from bridge.machine import Heater, Link, Machine, apply
+from bridge.machine.transition import LINK
 from bridge.web.history import History
 from tests.bridge.events import JOB, PRINTER
 from tests.e2e.bridge_process import BridgeProcess
@@ -43,6 +48,7 @@ class Printer:
         self.push_key = wire.PushKey.derive(self.key)
         self.seq = 0
         self.state = self._state()
+        self.out_of_reach = number % 97 == 23
 
     @property
     def entry(self) -> dict[str, Any]:
@@ -109,7 +115,13 @@ class Printer:
         }
         events: list[_Event] = [(began, wire.SNAPSHOT, snapshot)]
         if self.state == "operational":
-            done = {**JOB, "run": f"d{self.number}", "file": file, "path": file, "started": wire.format_time(began)}
+            done = {
+                **JOB,
+                "run": f"d{self.number}",
+                "file": file,
+                "path": file,
+                "started": wire.format_time(began),
+            }
             result = "failed" if self.number % 5 == 2 else "completed"
             reason = "the print came off the bed" if result == "failed" else None
             ended = now - timedelta(minutes=2 + self.number % 15)
@@ -118,7 +130,13 @@ class Printer:
                 (
                     ended,
                     wire.JOB_ENDED,
-                    {"run": f"d{self.number}", "result": result, "reason": reason, "print_time": 900.0, "completion": 80.0},
+                    {
+                        "run": f"d{self.number}",
+                        "result": result,
+                        "reason": reason,
+                        "print_time": 900.0,
+                        "completion": 80.0,
+                    },
                 ),
             ]
         if job:
@@ -185,10 +203,15 @@ class Plant:
         self._all(lambda one: one.push(self.bridge.push_url, self._http, one.past(now)))
 
     def tell_heaters(self, round_: int) -> None:
-        """Each printer's temperatures, other ones in each round."""
+        """Each printer's temperatures, other ones in each round; those that are out of reach tell nothing."""
         now = wire.utc_now()
-        data = lambda one: {"heaters": one.heaters(1.5 * (round_ % 3))}  # noqa: E731
-        self._all(lambda one: one.push(self.bridge.push_url, self._http, [(now, wire.HEATERS, data(one))]))
+
+        def tell(one: Printer) -> None:
+            heaters = {"heaters": one.heaters(1.5 * (round_ % 3))}
+            if not one.out_of_reach:
+                one.push(self.bridge.push_url, self._http, [(now, wire.HEATERS, heaters)])
+
+        self._all(tell)
 
     def _all(self, work: Any) -> None:
         list(self._pool.map(work, self.printers))
@@ -204,10 +227,6 @@ def write_day(folder: Path, machine: str, until: datetime) -> None:
     known: dict[str, Machine] = {machine: Machine(link=Link.UP)}
     moment = until - timedelta(hours=24)
     history = History(folder, lambda: known, now=lambda: moment)
-    from bridge.log import Record
-    from bridge.machine import apply
-    from bridge.machine.transition import LINK
-
     seq = 0
 
     def tell(kind: str, data: Mapping[str, Any]) -> None:
@@ -217,7 +236,12 @@ def write_day(folder: Path, machine: str, until: datetime) -> None:
         known[machine] = transition.after
         history.handle(transition)
 
-    plan = ((0.5, 5.2, "completed", 215), (6.0, 9.1, "failed", 240), (10.4, 17.9, "completed", 215), (19.2, 30, "", 215))  # fmt: skip
+    plan = (
+        (0.5, 5.2, "completed", 215),
+        (6.0, 9.1, "failed", 240),
+        (10.4, 17.9, "completed", 215),
+        (19.2, 30, "", 215),
+    )
     nozzle, bed = 24.0, 23.0
     tell(wire.STATE, {"state": "operational", "error": None})
     running: int | None = None
@@ -230,12 +254,24 @@ def write_day(folder: Path, machine: str, until: datetime) -> None:
                 running = number
                 file = FILES[number + 2]
                 tell(wire.STATE, {"state": "starting", "error": None})
-                tell(wire.JOB_STARTED, {**JOB, "run": run, "file": file, "path": file, "started": wire.format_time(moment)})
+                tell(
+                    wire.JOB_STARTED,
+                    {**JOB, "run": run, "file": file, "path": file, "started": wire.format_time(moment)},
+                )
                 tell(wire.STATE, {"state": "printing", "error": None})
             if running == number and at >= end:
                 running = None
                 reason = "thermal runaway" if result == "failed" else None
-                tell(wire.JOB_ENDED, {"run": run, "result": result, "reason": reason, "print_time": 3600 * (end - start), "completion": 60.0})
+                tell(
+                    wire.JOB_ENDED,
+                    {
+                        "run": run,
+                        "result": result,
+                        "reason": reason,
+                        "print_time": 3600 * (end - start),
+                        "completion": 60.0,
+                    },
+                )
                 state = "error" if result == "failed" else "operational"
                 tell(wire.STATE, {"state": state, "error": reason})
         if minute == 570:
@@ -248,7 +284,10 @@ def write_day(folder: Path, machine: str, until: datetime) -> None:
         nozzle += (max(goal, 24) - nozzle) * (0.45 if goal else 0.12)
         bed += ((60 if goal else 23) - bed) * (0.2 if goal else 0.04)
         wave = 0.6 * math.sin(minute / 3) if goal else 0.0
-        heat = {"tool0": Heater(nozzle + wave, float(goal), moment), "bed": Heater(bed + wave / 4, 60.0 if goal else 0.0, moment)}
+        heat = {
+            "tool0": Heater(nozzle + wave, float(goal), moment),
+            "bed": Heater(bed + wave / 4, 60.0 if goal else 0.0, moment),
+        }
         known[machine] = replace(known[machine], heaters=heat)
         history.sample()
     asyncio.run(history.save())
@@ -256,10 +295,6 @@ def write_day(folder: Path, machine: str, until: datetime) -> None:
 
 def main() -> None:
     """Serve the plant until Ctrl-C: ``python -m tests.e2e.fleet [count]``."""
-    import sys
-    import tempfile
-    import time
-
     with tempfile.TemporaryDirectory() as folder:
         plant = Plant(Path(folder), int((sys.argv[1:] or ["500"])[0]))
         plant.open()

@@ -1,6 +1,6 @@
 // The last day of one machine as a picture: states, jobs and temperatures over one axis. In: /machine/…/day.json.
 import { element } from "/common/texts.js";
-import { RESULTS, STATES, heaterName } from "./words.js";
+import { RESULTS, STATES, heaterName, inOrder } from "./words.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const STATE_ROW = { y: 4, height: 14 };
@@ -31,7 +31,7 @@ function text(content, attributes) {
   return made;
 }
 
-const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 
 // At most two points for each pixel, the least and the greatest value; null where nothing was heard.
 export function downsample(values, most) {
@@ -161,10 +161,13 @@ export class DayPicture {
   }
 
   curves() {
-    return Object.values(this.day.heaters).flatMap(({ actual, target }, index) => [
-      svg("path", { class: `curve target c${index % 4}`, d: this.path(target) }),
-      svg("path", { class: `curve c${index % 4}`, d: this.path(actual) }),
-    ]);
+    return inOrder(this.day.heaters).flatMap((name, index) => {
+      const { actual, target } = this.day.heaters[name];
+      return [
+        svg("path", { class: `curve target c${index % 4}`, d: this.path(target.map((value) => value || null)) }),
+        svg("path", { class: `curve c${index % 4}`, d: this.path(actual) }),
+      ];
+    });
   }
 
   path(values) {
@@ -219,7 +222,8 @@ export class DayPicture {
     const job = this.day.jobs.findLast((one) => moment >= one.started && moment < (one.ended ?? Infinity));
     if (job) lines.push(element("div", job.file));
     const back = Math.round((this.day.until + 30 - moment) / 60);
-    for (const [index, [name, { actual, target }]] of Object.entries(this.day.heaters).entries()) {
+    for (const [index, name] of inOrder(this.day.heaters).entries()) {
+      const { actual, target } = this.day.heaters[name];
       const value = actual.at(-1 - back);
       if (value === null || value === undefined) continue;
       const line = element("div", "", `c${index % 4}`);

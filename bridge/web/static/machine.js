@@ -1,8 +1,8 @@
 // One machine: its present from now.json every other second, its last day from day.json every half minute.
-import { clock, element, time } from "/common/texts.js";
+import { clock, element, time, when } from "/common/texts.js";
 import { DayPicture, legend } from "./day.js";
 import { follow, now, setClock } from "./live.js";
-import { CONDITIONS, RESULTS, SOURCES, SOURCE_HINTS, STATES, ago, duration, heaterName, hour } from "./words.js";
+import { CONDITIONS, RESULTS, SOURCES, SOURCE_HINTS, STATES, ago, duration, heaterName, hour, inOrder } from "./words.js";
 
 const PERIOD_MS = 2000;
 const DAY_MS = 30000;
@@ -52,7 +52,7 @@ function drawJob(machine) {
 }
 
 function drawHeaters(machine) {
-  const made = Object.keys(machine.heaters).sort().map((name, index) => {
+  const made = inOrder(machine.heaters).map((name, index) => {
     const [actual, target] = machine.heaters[name];
     const line = element("div", "", `c${index % 4}`);
     const value = element("dd", actual === null ? "–" : `${actual.toFixed(1)} °C`);
@@ -114,7 +114,7 @@ function drawJobs(machine) {
     const result = element("td", RESULTS[job.result] ?? job.state, job.result);
     if (job.reason) result.title = job.reason;
     const started = element("td", "");
-    started.append(time(job.started));
+    started.append(when(job.started));
     const took = (Date.parse(job.ended) - Date.parse(job.started)) / 1000;
     row.append(element("td", job.file), result, started, element("td", duration(took)));
     return row;
@@ -124,7 +124,7 @@ function drawJobs(machine) {
 function drawNotices(all) {
   replace("#notices", all.map((one) => {
     const item = element("li", "", one.severity >= 900 ? "bad" : one.severity >= 300 ? "attention" : "");
-    item.append(time(one.time), element("span", one.text));
+    item.append(when(one.time), element("span", one.text));
     return item;
   }));
 }

@@ -1,7 +1,7 @@
 // The overview: what changed in /overview.json every other second. Everything from there is put in as text.
-import { element, time } from "/common/texts.js";
+import { element, time, when } from "/common/texts.js";
 import { follow, now, setClock } from "./live.js";
-import { CONDITIONS, HEALTH, SOURCES, SOURCE_HINTS, ago, heaterName, hour } from "./words.js";
+import { CONDITIONS, HEALTH, SOURCES, SOURCE_HINTS, ago, heaterName, hour, inOrder } from "./words.js";
 
 const PERIOD_MS = 2000;
 const TICK_MS = 15000;
@@ -29,8 +29,12 @@ function add(id) {
   return entry;
 }
 
+const SILENT = new Set(["lost", "off", "unknown"]);  // what was measured last is not true any more
+
 function heaters(machine) {
-  return Object.entries(machine.heaters).map(([name, [actual, target]]) => {
+  if (SILENT.has(machine.condition)) return [];
+  return inOrder(machine.heaters).map((name) => {
+    const [actual, target] = machine.heaters[name];
     const made = element("span", "", target ? "heater on" : "heater");
     made.append(element("b", actual === null ? "–" : `${actual}°`), element("small", target ? `→ ${target}°` : heaterName(name)));
     made.title = `${heaterName(name)}: ${actual === null ? "unknown" : `${actual} °C`}, ${target ? `target ${target} °C` : "off"}`;
@@ -69,7 +73,7 @@ function draw(machine) {
   set(nodes.percent, active && job.completion !== null ? `${job.completion} %` : "");
   set(nodes.ends, active && job.ends ? `until ${hour(job.ends)}` : "");
   set(nodes.why, machine.why ?? "");
-  const warm = JSON.stringify(machine.heaters);
+  const warm = JSON.stringify([machine.heaters, SILENT.has(machine.condition)]);
   if (entry.warm !== warm) nodes.heaters.replaceChildren(...heaters(machine));
   const told = JSON.stringify([machine.source, machine.mes]);
   if (entry.told !== told) nodes.tags.replaceChildren(...tags(machine));
@@ -191,7 +195,7 @@ function notices(all) {
     who.href = `/machine/${encodeURIComponent(one.machine)}`;
     const said = element("div", "");
     said.append(who, " ", element("span", one.text));
-    item.append(time(one.time), said);
+    item.append(when(one.time), said);
     return item;
   }));
 }

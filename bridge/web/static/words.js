@@ -22,6 +22,14 @@ export function heaterName(name) {
   return name.charAt(0).toUpperCase() + name.slice(1);
 }
 
+const PLACES = { tool: 0, bed: 1, chamber: 2 };
+
+// Nozzles first, as people look for them.
+export function inOrder(heaters) {
+  const place = (name) => PLACES[name.replace(/\d+$/, "")] ?? 3;
+  return Object.keys(heaters).sort((a, b) => place(a) - place(b) || a.localeCompare(b, undefined, { numeric: true }));
+}
+
 export function duration(seconds) {
   if (seconds === null || seconds === undefined || !isFinite(seconds)) return "–";
   if (seconds < 60) return `${Math.max(0, Math.round(seconds))} s`;
@@ -39,6 +47,6 @@ export function ago(text, now) {
 export function hour(text) {
   const moment = new Date(text);
   const today = moment.toDateString() === new Date().toDateString();
-  const time = { hour: "2-digit", minute: "2-digit" };
+  const time = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
   return moment.toLocaleString([], today ? time : { weekday: "short", ...time });
 }
