@@ -26,7 +26,7 @@ lint: .venv/.dev
 bench: .venv/.dev benchmarks/peers/node_modules/.ready
 	$(BIN)/python -m benchmarks
 
-# docs/address-space.md, from the running server; says which node has no text yet.
+# docs/address-space.md from the running server, docs/configuration.md from the code; says what has no text yet.
 docs: .venv/.dev
 	$(BIN)/python -m tests.docs
 

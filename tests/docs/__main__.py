@@ -1,14 +1,15 @@
-"""Writes docs/address-space.md: ``make docs``."""
+"""Writes docs/address-space.md and docs/configuration.md: ``make docs``."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 
-from tests.docs.address_space import DOCUMENT, document
+from tests.docs import address_space, configuration
 from tests.docs.texts import TextsError
 
 try:
-    DOCUMENT.write_text(asyncio.run(document()), encoding="utf-8")
-except TextsError as error:
+    configuration.DOCUMENT.write_text(configuration.document(), encoding="utf-8")
+    address_space.DOCUMENT.write_text(asyncio.run(address_space.document()), encoding="utf-8")
+except (TextsError, configuration.SampleError) as error:
     sys.exit(str(error))
