@@ -2,7 +2,7 @@
 
 The sentences are those of ``bridge/settings.sample.toml`` and of ``bridge/aggregator/layout.py``; types, defaults and
 what is allowed come from the settings' classes; which keys an Aggregator's version knows is what the reader of
-config.json says of entries with and without them. The prose around the tables is in ``configuration.md`` beside this module.
+config.json says of entries with and without them. The prose is in ``configuration.md`` beside this module.
 """
 
 from __future__ import annotations
