@@ -35,6 +35,7 @@ from bridge.sources import door
 from bridge.sources.hello import Greeter
 from bridge.sources.pairing import PairingDesk
 from bridge.sources.presence import Presence
+from bridge.sources.pull import PullSource
 from bridge.sources.push import PushReceiver
 from bridge.sources.verification import Verification
 from bridge.state import StateFolder
@@ -86,14 +87,23 @@ class Service:
             umati = UmatiServer(settings.opcua, folder.path)
             stack.push_async_callback(umati.stop)
             presence = Presence(store, settings.push.silent_after, time.monotonic)
-            verification = Verification(lambda machine: self._fleet[machine].link)
 
-            async def heard(machine: str) -> None:
+            async def pulled(machine: str) -> None:
+                await presence.heard(machine, "OctoPrint answers")
+
+            pull = PullSource(
+                store, self._fleet.__getitem__, pulled, settings.push.silent_after, time.monotonic
+            )
+            verification = Verification(pull.follow)
+
+            async def pushed(machine: str) -> None:
                 verification.heard(machine)  # before anybody can replace the key that signed
+                if await pull.plugin_heard(machine):
+                    receiver.want_snapshot(machine)
                 await presence.heard(machine)
 
-            receiver = PushReceiver(store, heard)
-            site = Site(self._fleet, umati, mes, presence, receiver, verification)
+            receiver = PushReceiver(store, pushed)
+            site = Site(self._fleet, umati, mes, presence, receiver, verification, pull)
             await self._start_sinks(entries, store, umati, mes, site)
             stack.push_async_callback(self._checkpoint, store, mes)
             host, port = await self._hear(
@@ -126,6 +136,7 @@ class Service:
                 asyncio.create_task(presence.watch(), name="presence"),
                 asyncio.create_task(self._keep(store, mes), name="checkpoints"),
                 asyncio.create_task(verification.run(), name="verification"),
+                asyncio.create_task(pull.run(), name="pull"),
                 asyncio.create_task(asyncio.to_thread(self._tell_unnamed_secrets), name="leftovers"),
                 *([asyncio.create_task(announce(what), name="mdns")] if settings.push.announce else []),
             )

@@ -20,6 +20,7 @@ from bridge.machine import Machine, Transition
 from bridge.mes import MesSink, Registration
 from bridge.settings import FeedstockSettings, IdentificationSettings, Settings
 from bridge.sources.presence import Presence
+from bridge.sources.pull import PullSource
 from bridge.sources.push import PushReceiver, Sender
 from bridge.sources.verification import Candidate, Verification
 from bridge.umati import MachineIdentity, UmatiServer
@@ -45,6 +46,10 @@ class Served:
     paired: bool = False
     """Whether this key came by pairing, and not by hand."""
     feedstock: tuple[FeedstockSettings, ...] = ()
+
+    @property
+    def candidate(self) -> Candidate:
+        return Candidate(self.machine, self.url, self.key, self.paired)
 
     @property
     def shown_as(self) -> MachineIdentity:
@@ -102,6 +107,7 @@ class Site:
         presence: Presence,
         receiver: PushReceiver,
         verification: Verification,
+        pull: PullSource,
     ) -> None:
         self._fleet = fleet
         self._umati = umati
@@ -109,6 +115,7 @@ class Site:
         self._presence = presence
         self._receiver = receiver
         self._verification = verification
+        self._pull = pull
         self._served: dict[str, Served] = {}
 
     def __iter__(self) -> Iterator[Served]:
@@ -143,10 +150,12 @@ class Site:
         self._register(one, told or machine)
         if before is None:
             self._presence.add(one.machine)
-            if machine.printer is not None:
+            if machine.printer is not None and machine.printer.uuid is not None:
                 self._name_twins(one, self._twins(one, machine.printer.uuid))
         self._receiver.believe(Sender(one.machine, one.push_key))
-        self._verification.ask(Candidate(one.machine, one.url, one.key, one.paired))
+        if before is None or before.candidate != one.candidate:
+            self._pull.forget(one.machine)  # until it is verified anew
+            self._verification.ask(one.candidate)
 
     def handle(self, transition: Transition) -> None:
         """Let the MES know of a printer that has turned out to be another."""
@@ -155,11 +164,11 @@ class Site:
         if one is None or now is None or before == now:
             return
         self._register(one, transition.after)
-        if before is not None and before.uuid == now.uuid:
+        if now.uuid is None or (before is not None and before.uuid == now.uuid):
             return
         twins = self._twins(one, now.uuid)
         self._name_twins(one, twins)
-        if before is not None:
+        if before is not None and before.uuid is not None:
             log.warning(
                 "this machine has another OctoPrint than before: it was installed anew, or another one has its url or"
                 " key. It goes on as the same machine. If it is to be a new one, give it a url and a key that were"

@@ -260,10 +260,10 @@ _profile = _record(
     heated_chamber=_flag,
 )
 _printer = _record(
-    uuid=_text(64),
+    uuid=_optional(_text(64)),
     name=_optional(_name),
     octoprint_version=_text(64),
-    plugin_version=_text(64),
+    plugin_version=_optional(_text(64)),
     firmware=_optional(_name),
     profile=_profile,
     identity=_table(_name),
@@ -302,7 +302,8 @@ PAYLOADS: Mapping[str, _Check] = {
 
 ``job.run`` is made new by the plugin for each print and names it for ever; ``job.started`` is when the print
 began, by the clock of the machine that runs OctoPrint. ``heaters`` are OctoPrint's own names (``tool0``,
-``bed``, ``chamber``). ``printer.uuid`` stays the same for the life of an OctoPrint installation.
+``bed``, ``chamber``). ``printer.uuid`` stays the same for the life of an OctoPrint installation;
+it and ``printer.plugin_version`` are null where no plugin is there to tell them.
 ``files`` are the newest of the files that the printer can print, at most `MAX_FILES`; ``layer`` is the layer that is
 being printed, from 1, of ``layers``; ``tools`` are the spools that are mounted, by OctoPrint's name of the tool.
 A snapshot says nothing of files and spools: they follow it, where they are known.

@@ -19,6 +19,10 @@ OWN = "bridge-"
 """So begin the names of the instances under which the bridge itself appends; a plugin's never do."""
 
 
+PULLED = OWN + "pull-"
+"""So begin the names of the instances under which it appends what it asked an OctoPrint without the plugin."""
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """An event in the log. `position` rises with each record of the whole log."""

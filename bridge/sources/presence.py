@@ -43,13 +43,13 @@ class Presence:
         """Watch over `machine` from now on."""
         self._machines[machine] = _Watched(heard=self._clock())
 
-    async def heard(self, machine: str) -> None:
-        """A sign of life from `machine`. Raises `LogError`."""
+    async def heard(self, machine: str, how: str = "the plugin delivers") -> None:
+        """A sign of life from `machine`; `how` says where from. Raises `LogError`."""
         watched = self._machines[machine]
         watched.heard = self._clock()
         async with watched.telling:
             if not watched.up:
-                await self._tell(machine, up=True, detail="the plugin delivers")
+                await self._tell(machine, up=True, detail=how)
 
     async def watch(self) -> None:
         """Notice silence, until cancelled."""

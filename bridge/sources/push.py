@@ -73,6 +73,10 @@ class PushReceiver:
         self._key_ids[sender.machine] = sender.key.key_id
         self._without_snapshot.add(sender.machine)
 
+    def want_snapshot(self, machine: str) -> None:
+        """Ask its plugin for a snapshot at the next push."""
+        self._without_snapshot.add(machine)
+
     def sender(self, key_id: str) -> Sender | None:
         """Who signs with this key; None when it is nobody's."""
         return self._senders.get(key_id)

@@ -16,7 +16,6 @@ import aiohttp
 import structlog
 
 from bridge.aggregator import Secret
-from bridge.machine import Link
 from bridge.sources.octoprint import KeyRefused, OctoPrintError, verify
 
 log = structlog.get_logger(__name__)
@@ -51,14 +50,14 @@ class Outcome:
 
 
 class Verification:
-    """Asks candidates while it runs, a few at a time, each until it could be verified."""
+    """Asks candidates while it runs, a few at a time, each until it could be verified; then `verified` is called."""
 
-    def __init__(self, link_of: Callable[[str], Link]) -> None:
+    def __init__(self, verified: Callable[[Candidate], None]) -> None:
         self.outcomes: dict[str, Outcome] = {}
         """By machine; none of one whose answer or plugin is still awaited."""
         self.by_plugin: set[str] = set()
         """The machines that are not asked, but wait for their plugins or have heard of them."""
-        self._link_of = link_of
+        self._verified = verified
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._new: asyncio.Queue[Candidate] = asyncio.Queue()
 
@@ -130,14 +129,7 @@ class Verification:
             pause = min(pause * 2, _LONGEST_RETRY_S)
         self.outcomes[machine] = Outcome(True, f"OctoPrint {found.version} answers, state {found.state}")
         log.info("OctoPrint verified", machine=machine, version=found.version, state=found.state)
-        await asyncio.sleep(_PLUGIN_EXPECTED_WITHIN_S)
-        if self._link_of(machine) is not Link.UP:
-            log.warning(
-                "OctoPrint answers, but its MESBridge plugin does not deliver; install it, enter this bridge's"
-                " address in its settings tab, and use the key that it makes",
-                machine=machine,
-                url=candidate.url,
-            )
+        self._verified(candidate)
 
     def _is_news(self, machine: str, outcome: Outcome) -> bool:
         """Whether `outcome`, which is kept, differs from the one before."""
