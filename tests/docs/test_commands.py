@@ -21,7 +21,8 @@ from tests.docs.commands import CASES, case_of
 from tests.docs.markdown import DOCUMENTS, EVERY_DOCUMENT, TREE, commands_of, inline_code, parts
 from tests.docs.plant import Plant, plant
 
-PROGRAMS = r"(\S*/)?(mesbridge|make|openssl|echo|chmod|curl|uals|python3?|pip|systemctl|journalctl|sudo|octoscanner)\s.*"
+TOOLS = "mesbridge|make|openssl|echo|chmod|curl|uals|python3?|pip|systemctl|journalctl|sudo"
+PROGRAMS = rf"(\S*/)?({TOOLS})\s.*"
 PLACEHOLDERS = {"N": "1", "ID": "abcdef", "1.1|1.2|1.4": "1.4", "bash|zsh|fish": "bash"}
 
 
