@@ -22,6 +22,7 @@ lint: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --platform win32
 
 bench: .venv/.dev benchmarks/peers/node_modules/.ready
 	$(BIN)/python -m benchmarks

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import structlog
 
-from bridge import __version__, control, identity, wire
+from bridge import __version__, control, identity, logs, wire
 from bridge.adoption import Adoption, commands
 from bridge.aggregator import Config, edit
 from bridge.announce import Announcement, announce
@@ -28,6 +28,7 @@ from bridge.log.sqlite import SqliteLog
 from bridge.machine import Machine, Transition
 from bridge.mes import MesError, MesSink
 from bridge.mes.commands import commands as mes_commands
+from bridge.notify import Notifier
 from bridge.opcua import AddressUnavailable
 from bridge.settings import Settings
 from bridge.site import Served, Site, assign
@@ -42,6 +43,7 @@ from bridge.state import StateFolder
 from bridge.umati import UmatiServer
 from bridge.web import WebServer
 from bridge.web.health import Health
+from bridge.web.metrics import Metrics, Parts
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +69,7 @@ class Service:
         Raises `ServiceError` and what the parts have against starting: `StateFolderError`, `LogError`,
         `IdentityError`, `OpcUaError`, `MesError`, `HttpsError`.
         """
-        settings = self._settings
+        settings, notifier = self._settings, Notifier()
         async with contextlib.AsyncExitStack() as stack:
             folder = StateFolder(settings.bridge.state_folder)
             stack.callback(folder.close)
@@ -104,6 +106,30 @@ class Service:
 
             receiver = PushReceiver(store, pushed)
             site = Site(self._fleet, umati, mes, presence, receiver, verification, pull)
+            logs.know_names(site.name)
+            health = Health(
+                store.answer,
+                {
+                    "log": lambda: store.trouble,
+                    "opcua": lambda: None if umati.listens else "does not listen",
+                    "mes": lambda: None if mes.runs else "what is to be told to a MES is not kept",
+                },
+            )
+            metrics = Metrics(
+                Parts(
+                    self._fleet,
+                    store,
+                    mes,
+                    umati,
+                    receiver.counts,
+                    site.names,
+                    settings.bridge.log_size * 2**20,
+                    {"plugin": lambda: receiver.counts.events, "pull": lambda: pull.events},
+                ),
+                lambda _: settings.web.is_local,
+                settings.web.metrics_token_file,
+            )
+            await self._show(stack, health, metrics)
             await self._start_sinks(entries, store, umati, mes, site)
             stack.push_async_callback(self._checkpoint, store, mes)
             host, port = await self._hear(
@@ -127,7 +153,8 @@ class Service:
                 push=f"http{'s' if https else ''}://{host}:{port}",
                 **({"certificate_sha256": https.fingerprint} if https else {}),
             )
-            await self._show(stack)
+            health.phase = "serving"
+            notifier.ready(f"serves {len(entries)} machines")
             what = Announcement(
                 settings.bridge.shown_name, bridge_id, __version__, host, port, https is not None
             )
@@ -137,9 +164,12 @@ class Service:
                 asyncio.create_task(self._keep(store, mes), name="checkpoints"),
                 asyncio.create_task(verification.run(), name="verification"),
                 asyncio.create_task(pull.run(), name="pull"),
+                asyncio.create_task(notifier.watch(health.unwell), name="watchdog"),
                 asyncio.create_task(asyncio.to_thread(self._tell_unnamed_secrets), name="leftovers"),
                 *([asyncio.create_task(announce(what), name="mdns")] if settings.push.announce else []),
             )
+            health.phase = "stopping"
+            notifier.stopping()
             log.info("MESBridge stops")
         log.info("MESBridge stopped")
 
@@ -223,12 +253,12 @@ class Service:
             )
         return heard
 
-    async def _show(self, stack: contextlib.AsyncExitStack) -> None:
-        """Serve the status page; without it the machines are served all the same."""
+    async def _show(self, stack: contextlib.AsyncExitStack, health: Health, metrics: Metrics) -> None:
+        """Serve the status page, from before the bridge serves; without it the machines are served all the same."""
         settings = self._settings.web
         if not settings.enabled:
             return
-        server = WebServer(settings, (Health().add_routes,))
+        server = WebServer(settings, (health.add_routes, metrics.add_routes))
         try:
             host, port = await stack.enter_async_context(server.serve())
         except OSError as error:
@@ -251,7 +281,9 @@ class Service:
                 next_trim += _TRIM_EVERY_S
                 try:
                     await self._fleet.trim(
-                        store, wire.utc_now() - timedelta(days=self._settings.bridge.keep_days)
+                        store,
+                        wire.utc_now() - timedelta(days=self._settings.bridge.keep_days),
+                        self._settings.bridge.log_size * 2**20,
                     )
                 except LogError as error:
                     log.error("old events could not be forgotten", error=str(error))

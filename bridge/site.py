@@ -131,6 +131,11 @@ class Site:
         """What people call the machines that are served, by machine id."""
         return {one.machine: self._nameplate(one).component_name for one in self}
 
+    def name(self, machine: str) -> str | None:
+        """What people call the machine; None when it is not served."""
+        one = self._served.get(machine)
+        return self._nameplate(one).component_name if one else None
+
     def printer_uuid(self, machine: str) -> str | None:
         """What its OctoPrint calls itself for ever; None before it was heard."""
         printer = self._fleet[machine].printer

@@ -98,6 +98,20 @@ class DeliveryState:
     machines: Mapping[str, MachineState]
 
 
+@dataclass(frozen=True, slots=True)
+class DeliveryLoad:
+    """A MES instance in figures: messages that wait and since when, messages refused, whether it can be
+    told anything now, machines registered there, and requests since the start by what became of them."""
+
+    mes: int
+    waiting: int
+    waits_since: datetime | None
+    refused: int
+    reachable: bool
+    registered: int
+    requests: Mapping[str, int]
+
+
 class Delivery:
     """Tells one MES instance. `start` runs it in a thread of its own; `step` is what that thread repeats."""
 
@@ -129,6 +143,7 @@ class Delivery:
         self._beats_failed = 0
         self._unknown_before = False
         self._forgotten: set[tuple[str, str]] = set()
+        self._outcomes = dict.fromkeys(Verdict, 0)
         self._thread = threading.Thread(target=self._run, name=f"mes-{settings.id}", daemon=True)
 
     def start(self) -> None:
@@ -187,6 +202,27 @@ class Delivery:
             sum(waiting.values()),
             refused.total(),
             machines,
+        )
+
+    def load(self) -> DeliveryLoad:
+        """In figures. Raises `MesError`."""
+        waiting, refused = self._store.counts(self.mes)
+        trouble, since = self._trouble, []
+        if waiting:
+            event = self._store.waits_since(self.mes)
+            since += [event] if event is not None else []
+            if trouble is not None:
+                since.append(wire.utc_now() - timedelta(seconds=self._clock() - trouble.since))
+        with self._changed:
+            registered = sum(r.done for r in self._registrations.values())
+        return DeliveryLoad(
+            self.mes,
+            waiting,
+            min(since, default=None),
+            refused,
+            trouble is None,
+            registered,
+            {verdict.value: count for verdict, count in self._outcomes.items()},
         )
 
     def retry(self, machine: str | None = None) -> int:
@@ -394,9 +430,11 @@ class Delivery:
     def _send(self, message: Message) -> Outcome:
         timeout = None if self._stop_at is None else max(0.1, self._stop_at - self._clock())
         try:
-            return self._client.send(message, timeout)
+            outcome = self._client.send(message, timeout)
         except MesError as error:  # there is no token
-            return Outcome(Verdict.AWAY, str(error))
+            outcome = Outcome(Verdict.AWAY, str(error))
+        self._outcomes[outcome.verdict] += 1
+        return outcome
 
     # ------------------------------------------------------------------ failures
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import structlog
 
 from bridge.machine import Machine, Transition
-from bridge.mes.delivery import Delivery, DeliveryState, Pace
+from bridge.mes.delivery import Delivery, DeliveryLoad, DeliveryState, Pace
 from bridge.mes.messages import matters
 from bridge.mes.outbox import Outbox, Registered, dump
 from bridge.mes.store import MesError, Refused, Store
@@ -176,6 +176,20 @@ class MesSink:
     def states(self) -> tuple[DeliveryState, ...]:
         """How it stands with each MES instance. Raises `MesError`."""
         return tuple(one.state() for one in self._deliveries.values())
+
+    @property
+    def runs(self) -> bool:
+        """Whether what is handed over is kept."""
+        return self._writer.is_alive()
+
+    @property
+    def handed(self) -> int:
+        """How many items were handed over and are not kept yet."""
+        return self._items.qsize()
+
+    def loads(self) -> tuple[DeliveryLoad, ...]:
+        """Each MES instance in figures. Raises `MesError`."""
+        return tuple(one.load() for one in self._deliveries.values())
 
     def refusals(self, mes: int) -> list[Refused]:
         """What the MES did not take. Raises `MesError`."""

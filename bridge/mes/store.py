@@ -24,7 +24,7 @@ from bridge.database import WrongLayout, is_damaged, open_database, transaction
 
 STATUS, EVENT = "status", "event"
 
-_LAYOUT = 2
+LAYOUT = 2
 _SCHEMA_1 = """
 CREATE TABLE cursor (log TEXT NOT NULL, position INTEGER NOT NULL);
 INSERT INTO cursor VALUES ('', 0);
@@ -113,7 +113,7 @@ class Store:
         with self._explained():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             try:
-                self._connection = open_database(path, _SCHEMA, _LAYOUT, {1: _SINCE_2})
+                self._connection = open_database(path, _SCHEMA, LAYOUT, {1: _SINCE_2})
             except WrongLayout as error:
                 raise MesError(f"{path}: {error}") from None
 
@@ -195,6 +195,13 @@ class Store:
             {"mes": mes},
         )[0]
         return int(row[0]), int(row[1])
+
+    def waits_since(self, mes: int) -> datetime | None:
+        """When the first of the waiting events happened; None when no event waits."""
+        rows = self._rows(
+            "SELECT body FROM message WHERE mes = ? AND kind = ? ORDER BY id LIMIT 1", (mes, EVENT)
+        )
+        return wire.parse_time(json.loads(rows[0][0])["time"]) if rows else None
 
     def waiting_of(self, mes: int) -> dict[str, int]:
         """How many messages of each machine wait for `mes`."""

@@ -19,6 +19,7 @@ from asyncua import Server, ua
 from . import certificates, session_objects
 from .audit import Audit
 from .capabilities import capabilities
+from .counts import Load
 from .declarations import Addition, NameKey, Planner
 from .errors import AddressUnavailable, InstanceError, TemplateError
 from .events import SERVER, Event, EventTypes, base_fields
@@ -34,6 +35,7 @@ from .roles import show_roles
 from .session_objects import SessionObjects
 from .space import LazyAddressSpace
 from .state_machines import StateTransition, transitions
+from .subscriptions import items_of
 from .template import Template, make_template
 from .times import EPOCH, ticks_now, to_ticks
 from .trust import TrustList
@@ -264,6 +266,26 @@ class OpcUaServer:
     def is_listened_to(self) -> bool:
         """Whether any client has a subscription: without one nobody would hear of an event."""
         return bool(self._iserver.subscription_service.subscriptions)
+
+    @property
+    def listens(self) -> bool:
+        """Whether clients can connect."""
+        return self._watching is not None and not self._watching.done()
+
+    @property
+    def load(self) -> Load:
+        """How much it does for its clients."""
+        server = self._iserver
+        subscriptions = server.subscription_service
+        return Load(
+            len(server.connections),
+            len(server.activated_sessions()),
+            len(subscriptions.subscriptions),
+            items_of(subscriptions.subscriptions.values()),
+            subscriptions.told,
+            server.counts.RejectedSessionCount,
+            server.counts.RejectedRequestsCount,
+        )
 
     def _emit_audit(
         self, event_type: ua.NodeId, source: ua.NodeId, source_name: str, fields: Mapping[str, Any]

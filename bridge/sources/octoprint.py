@@ -89,12 +89,35 @@ async def ask(
 
     Raises `Unreachable`.
     """
+    answer = await request(http, method, base, path, api_key, body, largest)
+    return answer.status, answer.content
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`content` is the JSON object of an answer; an empty one where there is none."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: Mapping[str, Any]
+
+
+async def request(
+    http: aiohttp.ClientSession,
+    method: str,
+    base: str,
+    path: str,
+    api_key: str | None,
+    body: Mapping[str, Any] | None = None,
+    largest: int = _LARGEST_ANSWER,
+) -> Answer:
+    """As `ask`, with the headers too; without a key as any visitor would. Raises `Unreachable`."""
     try:
         # The key must not follow a redirect to somewhere else.
         async with http.request(
             method,
             base + path,
-            headers={"X-Api-Key": api_key},
+            headers={} if api_key is None else {"X-Api-Key": api_key},
             json=body,
             timeout=_TIMEOUT,
             allow_redirects=False,
@@ -102,7 +125,8 @@ async def ask(
             if 300 <= response.status < 400:
                 target = response.headers.get("Location", "elsewhere")
                 raise Unreachable(f"{base} redirects to {target}; put the final address into config.json")
-            return response.status, _json_object(await _read(response.content, largest))
+            content = _json_object(await _read(response.content, largest))
+            return Answer(response.status, response.headers, content)
     except TimeoutError:  # an OSError, too
         raise Unreachable(f"{base} does not answer in time; check that OctoPrint runs") from None
     except aiohttp.ClientSSLError as error:

@@ -22,6 +22,7 @@ import bridge
 from bridge.machine import Machine, Transition
 from bridge.occupancy import PRODUCT_URI
 from bridge.opcua import BuildInfo, Instance, Limits, OpcUaServer, Role, Template, TrustList, Users
+from bridge.opcua.counts import Load
 from bridge.opcua.names import escaped
 from bridge.settings import FeedstockSettings, IdentificationSettings, OpcUaSettings
 from bridge.state import PKI
@@ -142,6 +143,16 @@ class UmatiServer:
     def endpoint_url_of(self, machine_id: str) -> str:
         """The address at which the machine is shown: that of its own port if it has one, else the server's."""
         return self._server.endpoint_url_of(machine_id)
+
+    @property
+    def load(self) -> Load:
+        """How much the server does for its clients."""
+        return self._server.load
+
+    @property
+    def listens(self) -> bool:
+        """Whether clients can connect."""
+        return self._server.listens
 
     def give_port(self, machine_id: str, port: int) -> None:
         """Show the machine on a port of its own, not on the common one; before `start`, and before it is added."""

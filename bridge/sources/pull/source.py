@@ -54,6 +54,8 @@ class PullSource:
         self._heard = heard
         self._silent_after = silent_after
         self._clock = clock
+        self.events = 0
+        """How many were noticed since start."""
         self._turns = asyncio.Semaphore(_CONNECTING_AT_ONCE)
         self._followed: dict[str, _Followed] = {}
         self._plugin_heard: dict[str, float] = {}
@@ -94,6 +96,9 @@ class PullSource:
         await asyncio.wait([running])
         return True
 
+    def _count(self, events: int) -> None:
+        self.events += events
+
     async def run(self) -> None:
         """Until cancelled."""
         # No limit of connections: each machine has one, and those that wait must not hold the others back. No cookies:
@@ -124,6 +129,7 @@ class PullSource:
                 self._store,
                 lambda: self._machine(candidate.machine),
                 self._heard,
+                self._count,
                 self._turns,
             )
             followed.running = running = asyncio.create_task(session.run(), name=f"pull {candidate.machine}")
