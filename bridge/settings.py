@@ -77,8 +77,8 @@ class BridgeSettings:
     log_level: str = field(default="info", metadata=_choice("debug", "info", "warning", "error"))
     log_format: str = field(default="human", metadata=_choice("human", "json"))
     name: str | None = field(default=None, metadata={"printable": 128})
-    keep_days: float = field(default=30.0, metadata=_range(1, 3650))
-    log_size: int = field(default=1024, metadata=_range(16, 1_000_000))
+    keep_days: float = field(default=30.0, metadata=_range(1, 3650, "days"))
+    log_size: int = field(default=1024, metadata=_range(16, 1_000_000, "MB"))
 
     @property
     def shown_name(self) -> str:
