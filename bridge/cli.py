@@ -179,6 +179,14 @@ def _parser() -> argparse.ArgumentParser:
     for one in (backup, restore):
         one.add_argument("--settings", type=Path, metavar="FILE", help="the bridge's own settings, TOML")
 
+    again = commands.add_parser(
+        "reload",
+        help="have the running bridge take over what has changed in its files, and say what that was",
+    )
+    again.add_argument("--json", action="store_true", help="print one JSON object")
+    again.add_argument("--settings", type=Path, metavar="FILE", help="the same as the running bridge's")
+    again.set_defaults(run=_reload)
+
     sandbox = commands.add_parser("sandbox", help="run a small MES to try the chain with")
     sandbox.add_argument("--host", default="127.0.0.1")
     sandbox.add_argument("--port", type=int, default=8090)
@@ -287,6 +295,12 @@ def _restore(options: argparse.Namespace) -> int:
     from bridge import restore
 
     return restore.run(options)
+
+
+def _reload(options: argparse.Namespace) -> int:
+    from bridge import reload_command
+
+    return reload_command.run(options.settings, as_json=options.json)
 
 
 def _sandbox(options: argparse.Namespace) -> int:

@@ -30,7 +30,7 @@ def know_names(names: Callable[[str], str | None]) -> None:
 
 
 def configure(level: str, form: str, settings: Path | None = None) -> None:
-    """Set up structlog, and let through only what libraries say of errors.
+    """Set up structlog, and let through only what libraries say of errors; may be called again.
 
     `level` is debug, info, warning or error; `form` is human or json; `settings` is the file with which the bridge
     runs, for the commands that its lines suggest.
@@ -63,7 +63,7 @@ def configure(level: str, form: str, settings: Path | None = None) -> None:
         processors=[*common, *ending],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=False,  # the level may change
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(

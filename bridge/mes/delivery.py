@@ -21,13 +21,14 @@ import structlog
 
 from bridge import wire
 from bridge.mes.client import Client, Kind, Message, Outcome, Verdict
-from bridge.mes.store import MesError, Store, Told, Waiting
+from bridge.mes.store import STATUS, MesError, Store, Told, Waiting
 from bridge.settings import MesSettings
 
 log = structlog.get_logger(__name__)
 
 _BATCH = 100
 _SHARE_FOR_DELIVERY = 0.6
+_AS_LONG_AS_IT_TAKES_S = 3600.0
 _uniform = secrets.SystemRandom().uniform
 
 
@@ -137,6 +138,9 @@ class Delivery:
         self._stop_at: float | None = None
         self._deliver_until: float | None = None
         self._registrations: dict[str, _Registration] = {}
+        self._leaving: set[str] = set()
+        self._signs_off = True
+        self._after: Delivery | None = None
         self._trouble: _Trouble | None = None
         self._held: dict[str, _Trouble] = {}
         self._next_beat = 0.0
@@ -146,21 +150,50 @@ class Delivery:
         self._outcomes = dict.fromkeys(Verdict, 0)
         self._thread = threading.Thread(target=self._run, name=f"mes-{settings.id}", daemon=True)
 
-    def start(self) -> None:
-        """Begin to deliver."""
+    @property
+    def settings(self) -> MesSettings:
+        """Those with which it was made."""
+        return self._settings
+
+    def start(self, after: Delivery | None = None) -> None:
+        """Begin to deliver; if there is one before it in this place, when that has ended."""
+        self._after = after
         self._thread.start()
+
+    def take_over(self, before: Delivery) -> None:
+        """Register what `before` was to register; before `start`."""
+        with before._changed:
+            known = {machine: one.body for machine, one in before._registrations.items()}
+            self._leaving = set(before._leaving)
+        self._registrations = {
+            machine: _Registration(body, _fresh(machine, "registration")) for machine, body in known.items()
+        }
+
+    def retire(self, within: float, *, for_good: bool = True) -> None:
+        """End within so many seconds, as soon as no request is on its way; does not wait for it.
+
+        `for_good`: before that deliver what can be delivered, and sign off. Else the next delivery to the same MES
+        goes on, and its machines are not to be seen Offline.
+        """
+        with self._changed:
+            # The rest is for the sign-off: without it the MES shows the machines until the lease ends.
+            share = _SHARE_FOR_DELIVERY if for_good else 0.0
+            self._signs_off = for_good
+            self._deliver_until = self._clock() + within * share
+            self._stop_at = self._clock() + within
+        self.wake()
+
+    def wait(self, within: float) -> bool:
+        """Wait for the end of one that was told to end; says after `within` seconds whether it has ended."""
+        if self._thread.is_alive():
+            self._thread.join(within)
+        return not self._thread.is_alive()
 
     def stop(self, within: float) -> bool:
         """Deliver what can be delivered, sign off and end; blocks, and says after `within` seconds whether it
         has ended."""
-        with self._changed:
-            # The rest is for the sign-off: without it the MES shows the machines until the lease ends.
-            self._deliver_until = self._clock() + within * _SHARE_FOR_DELIVERY
-            self._stop_at = self._clock() + within
-        self.wake()
-        if self._thread.is_alive():
-            self._thread.join(within)
-        return not self._thread.is_alive()
+        self.retire(within)
+        return self.wait(within)
 
     def wake(self) -> None:
         """There is something new to deliver."""
@@ -174,6 +207,14 @@ class Delivery:
             known = self._registrations.get(machine)
             if known is None or known.body != body:
                 self._registrations[machine] = _Registration(body, _fresh(machine, "registration"))
+            self._leaving.discard(machine)
+        self.wake()
+
+    def unregister(self, machine: str) -> None:
+        """Do not let the MES know `machine` anew once it has what waits of it."""
+        with self._changed:
+            if machine in self._registrations:
+                self._leaving.add(machine)
         self.wake()
 
     def state(self) -> DeliveryState:
@@ -236,6 +277,9 @@ class Delivery:
 
     def _run(self) -> None:
         try:
+            if self._after is not None:
+                self._after.wait(_AS_LONG_AS_IT_TAKES_S)
+                self._after = None
             while self._stop_at is None:
                 self._wait(self.step())
             self._finish(self._stop_at)
@@ -249,6 +293,8 @@ class Delivery:
             self._awake = False
 
     def _finish(self, deadline: float) -> None:
+        if not self._signs_off:
+            return
         while self._trouble is None and not self._late() and self._registered_machines():
             if self.step() > 0:
                 break
@@ -267,8 +313,10 @@ class Delivery:
         if self._trouble is not None and now < self._trouble.until:
             return self._trouble.until - now
         try:
-            if self._register_all() and self._beat_when_due() and self._deliver_batch():
-                return 0.0
+            if self._register_all() and self._beat_when_due():
+                if self._deliver_batch():
+                    return 0.0
+                self._let_go()
         except MesError as error:  # the store fails
             self._stumble(Outcome(Verdict.AWAY, str(error)))
         except Exception as error:  # noqa: BLE001 (shown below)
@@ -314,8 +362,8 @@ class Delivery:
                     return False
                 continue
             with self._changed:
-                current = self._registrations[machine]
-                if current.key == wanted.key:
+                current = self._registrations.get(machine)
+                if current is not None and current.key == wanted.key:
                     current.activation = str(activation)
             if activation == "refused":
                 self._log.warning("the MES refuses the machine; have it activated there", machine=machine)
@@ -383,6 +431,19 @@ class Delivery:
                 self._store.delivered(self.mes, done)
         return bool(batch)
 
+    def _let_go(self) -> None:
+        """Forget the machines that have left and of which nothing waits: else a MES that loses its data would get
+        them back."""
+        if not self._leaving:
+            return
+        waiting = self._store.waiting_of(self.mes)
+        with self._changed:
+            gone = {machine for machine in self._leaving if machine not in waiting}
+            self._leaving -= gone
+            for machine in gone:
+                self._registrations.pop(machine, None)
+                self._held.pop(machine, None)
+
     def _deliver(self, message: Waiting) -> Verdict:
         """What became of the message: done, refused and set aside, or else to be sent again."""
         outcome = self._send(Message(Kind(message.kind), message.machine, message.key, message.body))
@@ -394,6 +455,8 @@ class Delivery:
             self._forgotten.add(what)
             if self._register_again(message.machine):
                 return Verdict.UNKNOWN
+            if message.kind == STATUS:
+                return Verdict.DONE  # a MES that does not know a machine that has left shows nothing of it
         if outcome.verdict in (Verdict.REFUSED, Verdict.UNKNOWN):
             self._held.pop(message.machine, None)
             self._recover()
