@@ -19,6 +19,8 @@ from tests.docs.plant import PASSWORD, SECONDS, Plant
 from tests.e2e.bridge_process import Plugin
 from tests.e2e.test_pairing import Asking
 
+UNIT = TREE / "extras" / "mesbridge.service"
+
 Run = Callable[[Plant, str], None]
 
 
@@ -65,7 +67,7 @@ def keeps_on(says: str) -> Run:
 
 def _installs(plant: Plant, command: str) -> None:
     """What pip is told to install is this tree with an extra that there is; the tree is installed where tests run."""
-    found = re.search(r"pip install '?(?P<what>[^'\s\[]+)\[bridge\]'?$", plant.here(command))
+    found = re.search(r"pip install (?:--upgrade )?'?(?P<what>[^'\s\[]+)\[bridge\]'?$", plant.here(command))
     assert found, command
     assert Path(found["what"]) == TREE
     assert re.search(r"^bridge = \[", (TREE / "pyproject.toml").read_text(encoding="utf-8"), re.M)
@@ -161,6 +163,72 @@ def _removes_user(plant: Plant, command: str) -> None:
     assert "leaver" in plant.run(command.replace(" NAME", " leaver"))
 
 
+def _asks_online(plant: Plant, command: str) -> None:
+    """The MES of the plant answers; README's OctoPrint is not there, which is said with what to do."""
+    said = plant.run(command, status=1)
+    assert "cannot be reached" in said
+    assert "Asked: 1 OctoPrint, 1 MES" in said
+
+
+def without_sudo(then: Run) -> Run:
+    """Run as whoever runs the tests: files get no other owner."""
+
+    def run(plant: Plant, command: str) -> None:
+        then(plant, re.sub(r"sudo (-u \w+ )?| -[og] mesbridge", " ", command).strip())
+
+    return run
+
+
+def _copies(plant: Plant, command: str) -> None:
+    """What is copied is there with its mode; the last word is where."""
+    (plant.folder / "mes.token").write_text("token")
+    plant.run(command)
+    *_, last, where = command.split()
+    target = Path(plant.here(where))
+    assert target.is_dir()
+    assert last.startswith("0") or (target / Path(last).name).exists()
+
+
+def _fits_the_unit(_: Plant, command: str) -> None:
+    """The user that is made is that of the unit, and lives in its state folder."""
+    found = re.search(r"--home-dir /var/lib/(\w+) .*nologin (\w+)$", command)
+    assert found
+    unit = UNIT.read_text(encoding="utf-8")
+    assert f"\nStateDirectory={found[1]}\n" in unit
+    assert f"\nUser={found[2]}\n" in unit
+
+
+def _systemd(_: Plant, command: str) -> None:
+    """The unit is in extras, and can do what it is asked for; systemd itself is not asked."""
+    words = command.removeprefix("sudo ").split()
+    assert words[0] in ("systemctl", "journalctl")
+    if "daemon-reload" not in words:
+        assert UNIT.stem in words
+    if "reload" in words:
+        assert "\nExecReload=" in UNIT.read_text(encoding="utf-8")
+    if "enable" in words:
+        assert "\nWantedBy=multi-user.target" in UNIT.read_text(encoding="utf-8")
+
+
+def _restores(plant: Plant, command: str) -> None:
+    """Refused while the bridge runs; elsewhere the state folder is there again, with the machine under its id."""
+    file = command.split()[2]
+    if not (plant.folder / file).exists():
+        plant.run(f"mesbridge backup {file} --with-config config.json --settings settings.toml")
+    assert "another mesbridge uses this state folder" in plant.run(command, status=1)
+    plant.asked += 1
+    elsewhere = plant.folder / f"elsewhere-{plant.asked}"
+    elsewhere.mkdir()
+    state = elsewhere / "state"
+    text = plant.settings.read_text().replace(plant.here("/var/lib/mesbridge"), str(state))
+    (elsewhere / "settings.toml").write_text(text)
+    (elsewhere / file).symlink_to(plant.folder / file)
+    plant.run(f"cd {elsewhere} && {command}")
+    assert (state / "machines.json").read_bytes() == (plant.state / "machines.json").read_bytes()
+    if "--config-folder config" in command:
+        assert (elsewhere / "config" / "config.json").exists()
+
+
 def _is_a_target(_: Plant, command: str) -> None:
     target = command.split()[1]
     assert re.search(rf"^{target}:", (TREE / "Makefile").read_text(encoding="utf-8"), re.M), target
@@ -168,12 +236,16 @@ def _is_a_target(_: Plant, command: str) -> None:
 
 CASES = (
     # Installing.
-    Case(r"python3 -m venv \S+", _venv),
-    Case(r"\S*pip install '\S+\[bridge\]'", _installs),
+    Case(r"(sudo )?python3 -m venv \S+", without_sudo(_venv)),
+    Case(r"(sudo )?\S*pip install (--upgrade )?'\S+\[bridge\]'", _installs),
+    Case(r"sudo useradd .*", _fits_the_unit),
+    Case(r"sudo install .*", without_sudo(_copies)),
+    Case(r"(sudo )?(systemctl|journalctl) .*", _systemd),
     Case(r"export PATH=\S+", runs()),
     Case(
         r"mesbridge check config\.json( --settings settings\.toml)?", runs(says="1 of 1 OctoPrint machines")
     ),
+    Case(r"mesbridge check config\.json --online --settings settings\.toml", _asks_online),
     Case(r"mesbridge run config\.json --settings settings\.toml", keeps_on("MESBridge serves")),
     Case(r"mesbridge user add NAME --certificate FILE.*", _user_certificate),
     Case(r"mesbridge user add .*", replaced(" NAME", " somebody", runs(says="Stored", given=PASSWORD))),
@@ -187,7 +259,7 @@ CASES = (
     Case(r"openssl req .*", runs()),
     Case(r"uals .*", _looks),
     # Pairing.
-    Case(r"mesbridge pair open.*", runs(says="Pairing is open")),
+    Case(r"(sudo -u mesbridge \S+/)?mesbridge pair open.*", without_sudo(runs(says="Pairing is open"))),
     Case(r"mesbridge pair (list|close).*", runs()),
     Case(r"mesbridge pair accept ID.*", _accepts_pairing),
     Case(r"mesbridge pair refuse ID.*", _refuses_pairing),
@@ -198,6 +270,11 @@ CASES = (
     Case(r"curl .*/misbehave", runs()),
     Case(r'echo "whsec_.*', runs()),
     Case(r"chmod 600 \S+", runs()),
+    # Running it.
+    Case(r"mesbridge reload.*", runs(says="Nothing has changed|in force|machine")),
+    Case(r"mesbridge backup \S+\.tar\.gz.*", runs(says="It holds private keys")),
+    Case(r"mesbridge restore \S+\.tar\.gz.*", _restores),
+    Case(r"curl -fsS http://127.0.0.1:8486/\w+", runs(says="alive|ready|mesbridge_machines [1-9]")),
     # What goes on for too long, or is itself a test.
     Case(r"make \w[\w-]*.*", _is_a_target),
     Case(

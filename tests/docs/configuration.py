@@ -1,8 +1,9 @@
 """Makes docs/configuration.md: what each key of the settings and of config.json means, read from the code.
 
 The sentences are those of ``bridge/settings.sample.toml`` and of ``bridge/aggregator/layout.py``; types, defaults and
-what is allowed come from the settings' classes; which keys an Aggregator's version knows is what the reader of
-config.json says of entries with and without them. The prose is in ``configuration.md`` beside this module.
+what is allowed come from the settings' classes; what is in force at once from ``bridge/inforce.py``; which keys an
+Aggregator's version knows is what the reader of config.json says of entries with and without them. The prose is in
+``configuration.md`` beside this module.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 from bridge import aggregator
 from bridge.aggregator.entry import ConfigVersion, MachineEntry
 from bridge.aggregator.layout import MEANINGS
+from bridge.inforce import AT_ONCE
 from bridge.settings import SAMPLE, Settings
 from tests.docs.notation import table
 
@@ -36,6 +38,9 @@ TYPES = {
     bool: "true or false",
     date: "date",
 }
+
+
+COLUMNS = ("key", "type", "default", "allowed", "in force", "meaning")
 
 
 class SampleError(Exception):
@@ -99,7 +104,7 @@ def settings_tables() -> str:
         section = said.get(name, Explained())
         parts += [f"### `{header}`", _sentence(section.text)]
         if kind not in seen:
-            parts.append(table(("key", "type", "default", "allowed", "meaning"), _rows(name, kind, section)))
+            parts.append(table(COLUMNS, _rows(name, kind, section)))
         seen.add(kind)
     return "\n\n".join(filter(None, parts))
 
@@ -121,8 +126,15 @@ def _rows(name: str, kind: type, section: Explained) -> Iterator[list[str]]:
             TYPES[hint],
             _default(item, optional),
             _allowed(item.metadata),
+            "at once" if _is_at_once(f"{name}.{item.name}") else "at a restart",
             text.replace("<", "&lt;"),
         ]
+
+
+def _is_at_once(key: str) -> bool:
+    """Whether the key, or the whole section that it is in, is taken over while the bridge runs."""
+    parts = key.split(".")
+    return any(".".join(parts[:length]) in AT_ONCE for length in range(1, len(parts) + 1))
 
 
 def _default(item: dataclasses.Field[Any], optional: bool) -> str:

@@ -39,6 +39,9 @@ class Plant:
             "127.0.0.1:8486": f"127.0.0.1:{self.web_port}",
             "127.0.0.1:8090": f"127.0.0.1:{self.mes_port}",
             "192.168.1.5": "127.0.0.1",
+            "/opt/mesbridge/bin/mesbridge": "mesbridge",
+            "/etc/mesbridge/settings.toml": "settings.toml",
+            "/etc/": f"{folder}/etc/",
             "/opt/mesbridge": str(folder / "opt"),
             "/var/lib/mesbridge": str(folder / "home" / "state" / "mesbridge"),
             "/path/to/this/repository": str(TREE),
@@ -58,6 +61,7 @@ class Plant:
 
     def _set_up(self) -> None:
         (self.folder / "home" / "state").mkdir(parents=True)
+        (self.folder / "etc" / "systemd" / "system").mkdir(parents=True)
         programs = self.folder / "bin"
         programs.mkdir()
         for name in TOOLS:
@@ -92,6 +96,11 @@ class Plant:
         text = re.sub(r'^service_id = ".*"', 'service_id = "sandbox"', text, flags=re.M)
         text = text.replace('"mes.token"', '"mes-sandbox/token"')
         self.settings.write_text(text)
+
+    @property
+    def state(self) -> Path:
+        """The state folder of the bridge."""
+        return Path(self.here("/var/lib/mesbridge"))
 
     def here(self, text: str) -> str:
         """`text` with the addresses and folders of this plant."""

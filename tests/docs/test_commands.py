@@ -50,7 +50,9 @@ def written(documents: tuple[Path, ...] = DOCUMENTS) -> Iterator[Command]:
 def mesbridge_words(command: str) -> list[str] | None:
     """What follows `mesbridge` in a command, or None if that is not its program."""
     text = re.sub(r"\[[^\]]*\]|\$\([^)]*\)", " x ", command)
-    found = re.search(r"(?:^|[\s/])mesbridge(?:\.exe)?\s+(?P<rest>[^|;&>]*)", text)
+    found = re.search(
+        r"(?:^|[;&|]\s*)(?:sudo\s+(?:-u\s+\w+\s+)?)?(?:\S*/)?mesbridge(?:\.exe)?\s+(?P<rest>[^|;&>]*)", text
+    )
     return [PLACEHOLDERS.get(word, word) for word in shlex.split(found["rest"])] if found else None
 
 
