@@ -13,6 +13,8 @@ import yaml
 
 from bridge import aggregator, settings
 from bridge.aggregator.jsonc import parse
+from bridge.web import catalogue
+from bridge.web.exposition import Metric
 from tests.docs.markdown import DOCUMENTS, Block, parts
 
 BLOCKS = [block for document in DOCUMENTS for block in parts(document)[0]]
@@ -60,8 +62,10 @@ def test_entries_of_config_json_are_served(block: Block, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("block", of("yaml"))
-def test_yaml_is_yaml(block: Block) -> None:
+def test_yaml_is_yaml_and_its_metrics_are_told(block: Block) -> None:
     assert yaml.safe_load(block.text)
+    told = {one.sample_name for one in vars(catalogue).values() if isinstance(one, Metric)}
+    assert not set(re.findall(r"\b(?:mesbridge|process)_\w+", block.text)) - told
 
 
 @pytest.mark.parametrize("block", of("python"))
