@@ -210,6 +210,13 @@ def _systemd(_: Plant, command: str) -> None:
         assert "\nWantedBy=multi-user.target" in UNIT.read_text(encoding="utf-8")
 
 
+def _completes(plant: Plant, command: str) -> None:
+    folder = plant.folder / "home" / ".local" / "share" / "bash-completion" / "completions"
+    folder.mkdir(parents=True, exist_ok=True)
+    said = plant.run(command)
+    assert "mesbridge" in (said or (folder / "mesbridge").read_text())
+
+
 def _restores(plant: Plant, command: str) -> None:
     """Refused while the bridge runs; elsewhere the state folder is there again, with the machine under its id."""
     file = command.split()[2]
@@ -272,6 +279,7 @@ CASES = (
     Case(r"chmod 600 \S+", runs()),
     # Running it.
     Case(r"mesbridge reload.*", runs(says="Nothing has changed|in force|machine")),
+    Case(r"mesbridge completion \w+( > \S+)?", _completes),
     Case(r"mesbridge backup \S+\.tar\.gz.*", runs(says="It holds private keys")),
     Case(r"mesbridge restore \S+\.tar\.gz.*", _restores),
     Case(r"curl -fsS http://127.0.0.1:8486/\w+", runs(says="alive|ready|mesbridge_machines [1-9]")),
