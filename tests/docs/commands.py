@@ -227,8 +227,8 @@ def _restores(plant: Plant, command: str) -> None:
     elsewhere = plant.folder / f"elsewhere-{plant.asked}"
     elsewhere.mkdir()
     state = elsewhere / "state"
-    text = plant.settings.read_text().replace(plant.here("/var/lib/mesbridge"), str(state))
-    (elsewhere / "settings.toml").write_text(text)
+    text = plant.settings.read_text()
+    (elsewhere / "settings.toml").write_text(f'[bridge]\nstate_folder = "{state}"\n{text}')
     (elsewhere / file).symlink_to(plant.folder / file)
     plant.run(f"cd {elsewhere} && {command}")
     assert (state / "machines.json").read_bytes() == (plant.state / "machines.json").read_bytes()
