@@ -159,6 +159,34 @@ def _parser() -> argparse.ArgumentParser:
         )
         parser_of.set_defaults(run=_mes, action=action)
 
+    backup = commands.add_parser(
+        "backup", help="copy the state folder into one file, also while the bridge runs"
+    )
+    backup.add_argument("file", type=Path, metavar="FILE", help="such as mesbridge.tar.gz; must not exist")
+    backup.add_argument(
+        "--with-config",
+        type=Path,
+        metavar="CONFIG",
+        help="also this config.json, the settings, and what they name",
+    )
+    backup.set_defaults(run=_backup)
+    restore = commands.add_parser("restore", help="bring a backup back; the bridge has to be stopped")
+    restore.add_argument("file", type=Path, metavar="FILE", help="what `mesbridge backup` wrote")
+    restore.add_argument(
+        "--config-folder", type=Path, metavar="FOLDER", help="take the configuration out, to this new folder"
+    )
+    restore.set_defaults(run=_restore)
+    for one in (backup, restore):
+        one.add_argument("--settings", type=Path, metavar="FILE", help="the bridge's own settings, TOML")
+
+    again = commands.add_parser(
+        "reload",
+        help="have the running bridge take over what has changed in its files, and say what that was",
+    )
+    again.add_argument("--json", action="store_true", help="print one JSON object")
+    again.add_argument("--settings", type=Path, metavar="FILE", help="the same as the running bridge's")
+    again.set_defaults(run=_reload)
+
     sandbox = commands.add_parser("sandbox", help="run a small MES to try the chain with")
     sandbox.add_argument("--host", default="127.0.0.1")
     sandbox.add_argument("--port", type=int, default=8090)
@@ -177,6 +205,9 @@ def _parser() -> argparse.ArgumentParser:
         "--environments", type=Path, metavar="FOLDER", help="where OctoPrint is installed, and kept"
     )
     demo.add_argument("--check", action="store_true", help="two prints without a person; one line of JSON")
+    demo.add_argument(
+        "--without-plugin", action="store_true", help="on an OctoPrint that has nothing but a user's API key"
+    )
     demo.add_argument(
         "--only-prepare", action="store_true", help="install OctoPrint and the plugin, then end"
     )
@@ -259,6 +290,24 @@ def _mes(options: argparse.Namespace) -> int:
     from bridge.mes import command
 
     return command.run(options)
+
+
+def _backup(options: argparse.Namespace) -> int:
+    from bridge import backup
+
+    return backup.run(options)
+
+
+def _restore(options: argparse.Namespace) -> int:
+    from bridge import restore
+
+    return restore.run(options)
+
+
+def _reload(options: argparse.Namespace) -> int:
+    from bridge import reload_command
+
+    return reload_command.run(options.settings, as_json=options.json)
 
 
 def _sandbox(options: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -247,7 +248,7 @@ class _Output:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
-            if os.name == "posix":
+            if sys.platform != "win32":
                 if self._file.exists():
                     edit.keep_owner(file.fileno(), before)
                 os.fchmod(file.fileno(), mode)

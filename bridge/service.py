@@ -10,25 +10,28 @@ import asyncio
 import contextlib
 import errno
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import structlog
 
-from bridge import __version__, control, identity, wire
+from bridge import __version__, control, identity, logs, reload, wire
 from bridge.adoption import Adoption, commands
 from bridge.aggregator import Config, edit
-from bridge.announce import Announcement, announce
+from bridge.announce import Announcement, Announcing
+from bridge.control import Command
 from bridge.fleet import Fleet
-from bridge.https import Https
+from bridge.https import Certificates, Https
 from bridge.https import load as load_https
 from bridge.log import LogError
 from bridge.log.sqlite import SqliteLog
 from bridge.machine import Machine, Transition
 from bridge.mes import MesError, MesSink
 from bridge.mes.commands import commands as mes_commands
+from bridge.notify import Notifier
 from bridge.opcua import AddressUnavailable
+from bridge.reload import Reloader
 from bridge.settings import Settings
 from bridge.site import Served, Site, assign
 from bridge.sources import door
@@ -40,8 +43,10 @@ from bridge.sources.push import PushReceiver
 from bridge.sources.verification import Verification
 from bridge.state import StateFolder
 from bridge.umati import UmatiServer
+from bridge.watch import Watch
 from bridge.web import WebServer
 from bridge.web.health import Health
+from bridge.web.metrics import Metrics, Parts
 
 log = structlog.get_logger(__name__)
 
@@ -54,12 +59,19 @@ class ServiceError(Exception):
 
 
 class Service:
-    """The bridge for the machines of `config`."""
+    """The bridge for the machines of `config`, with the `settings` that were read from the file at `path`."""
 
-    def __init__(self, config: Config, settings: Settings) -> None:
+    def __init__(self, config: Config, settings: Settings, path: Path | None = None) -> None:
         self._config = config
         self._settings = settings
+        self._path = path
         self._fleet = Fleet()
+        self._watch: Watch | None = None
+
+    def reload(self) -> None:
+        """Read the files again now, and take over what has changed; what comes of it is in the log."""
+        if self._watch is not None:
+            self._watch.at_once()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set.
@@ -67,7 +79,7 @@ class Service:
         Raises `ServiceError` and what the parts have against starting: `StateFolderError`, `LogError`,
         `IdentityError`, `OpcUaError`, `MesError`, `HttpsError`.
         """
-        settings = self._settings
+        settings, notifier = self._settings, Notifier()
         async with contextlib.AsyncExitStack() as stack:
             folder = StateFolder(settings.bridge.state_folder)
             stack.callback(folder.close)
@@ -104,11 +116,68 @@ class Service:
 
             receiver = PushReceiver(store, pushed)
             site = Site(self._fleet, umati, mes, presence, receiver, verification, pull)
+            logs.know_names(site.name)
+            health = Health(
+                store.answer,
+                {
+                    "log": lambda: store.trouble,
+                    "opcua": lambda: None if umati.listens else "does not listen",
+                    "mes": lambda: None if mes.runs else "what is to be told to a MES is not kept",
+                },
+            )
+            metrics = Metrics(
+                Parts(
+                    self._fleet,
+                    store,
+                    mes,
+                    umati,
+                    receiver.counts,
+                    site.names,
+                    settings.bridge.log_size * 2**20,
+                    {"plugin": lambda: receiver.counts.events, "pull": lambda: pull.events},
+                ),
+                lambda _: settings.web.is_local,
+                settings.web.metrics_token_file,
+            )
+            await self._show(stack, health, metrics)
             await self._start_sinks(entries, store, umati, mes, site)
             stack.push_async_callback(self._checkpoint, store, mes)
-            host, port = await self._hear(
-                stack, folder.path, bridge_id, https, receiver, site, mes, verification
+            name = settings.bridge.shown_name
+            adoption = Adoption(self._config.path, settings, folder.path, site)
+            desk = PairingDesk(bridge_id, name, https.fingerprint if https else None, adoption.adopt)
+            greeter = Greeter(bridge_id, name, receiver.sender, lambda: desk.is_open)
+            announcing = Announcing(
+                lambda one: Announcement(
+                    one.bridge.shown_name, bridge_id, __version__, host, port, https is not None
+                )
             )
+
+            def take(new: Settings) -> None:
+                self._settings = new
+                logs.configure(
+                    new.bridge.log_level, new.bridge.log_format, self._path and self._path.absolute()
+                )
+                desk.name_bridge(new.bridge.shown_name)
+                greeter.bridge_name = new.bridge.shown_name
+                presence.silent_after = pull.silent_after = new.push.silent_after
+                announcing.tell(new)
+
+            reloader = Reloader(
+                self._config, self._path, settings, folder.path, site, umati, mes, adoption, take
+            )
+            asked = {
+                **commands(desk, adoption, verification),
+                **mes_commands(mes, site.names),
+                **reload.commands(reloader),
+            }
+            host, port = await self._hear(stack, folder.path, https, receiver, (desk, greeter), asked)
+            certificates = Certificates(settings.push, folder.path, https)
+
+            async def changed(asked: bool) -> None:
+                desk.certificate = await certificates.renewed()
+                await reloader.changed(asked)
+
+            self._watch = Watch(lambda: reloader.files() | certificates.files, changed)
             if settings.opcua.anonymous:
                 log.warning("OPC UA is open to anyone, without encryption: opcua.anonymous is true")
             if settings.opcua.trust == "any":
@@ -127,19 +196,22 @@ class Service:
                 push=f"http{'s' if https else ''}://{host}:{port}",
                 **({"certificate_sha256": https.fingerprint} if https else {}),
             )
-            await self._show(stack)
-            what = Announcement(
-                settings.bridge.shown_name, bridge_id, __version__, host, port, https is not None
-            )
+            health.phase = "serving"
+            notifier.ready(f"serves {len(entries)} machines")
+            stack.push_async_callback(announcing.end)
+            announcing.tell(settings)
             await _until(
                 stop,
                 asyncio.create_task(presence.watch(), name="presence"),
                 asyncio.create_task(self._keep(store, mes), name="checkpoints"),
                 asyncio.create_task(verification.run(), name="verification"),
                 asyncio.create_task(pull.run(), name="pull"),
+                asyncio.create_task(notifier.watch(health.unwell), name="watchdog"),
                 asyncio.create_task(asyncio.to_thread(self._tell_unnamed_secrets), name="leftovers"),
-                *([asyncio.create_task(announce(what), name="mdns")] if settings.push.announce else []),
+                asyncio.create_task(self._watch.run(), name="watch"),
             )
+            health.phase = "stopping"
+            notifier.stopping()
             log.info("MESBridge stops")
         log.info("MESBridge stopped")
 
@@ -190,20 +262,15 @@ class Service:
         self,
         stack: contextlib.AsyncExitStack,
         folder: Path,
-        bridge_id: str,
         https: Https | None,
         receiver: PushReceiver,
-        site: Site,
-        mes: MesSink,
-        verification: Verification,
+        parts: tuple[PairingDesk | Greeter, ...],
+        asked: Mapping[str, Command],
     ) -> tuple[str, int]:
-        """Hear plugins, and the commands of whoever lets them in; returns the host and port for plugins."""
-        name = self._settings.bridge.shown_name
-        adoption = Adoption(self._config.path, self._settings, folder, site)
-        desk = PairingDesk(bridge_id, name, https.fingerprint if https else None, adoption.adopt)
+        """Hear plugins, and the commands of whoever runs the bridge; returns the host and port for plugins."""
         application = receiver.application()
-        Greeter(bridge_id, name, receiver.sender, lambda: desk.is_open).add_routes(application)
-        desk.add_routes(application)
+        for part in parts:
+            part.add_routes(application)
         host, port = self._settings.push.host, self._settings.push.port
         context = https.context if https else None
         try:
@@ -213,8 +280,7 @@ class Service:
                 f"plugins cannot be heard on {host}:{port}: {_explain(error, 'push')}"
             ) from None
         try:
-            known = {**commands(desk, adoption, verification), **mes_commands(mes, site.names)}
-            await stack.enter_async_context(control.listen(folder, known))
+            await stack.enter_async_context(control.listen(folder, asked))
         except OSError as error:
             log.error(
                 "commands such as `mesbridge pair` cannot be taken",
@@ -223,12 +289,12 @@ class Service:
             )
         return heard
 
-    async def _show(self, stack: contextlib.AsyncExitStack) -> None:
-        """Serve the status page; without it the machines are served all the same."""
+    async def _show(self, stack: contextlib.AsyncExitStack, health: Health, metrics: Metrics) -> None:
+        """Serve the status page, from before the bridge serves; without it the machines are served all the same."""
         settings = self._settings.web
         if not settings.enabled:
             return
-        server = WebServer(settings, (Health().add_routes,))
+        server = WebServer(settings, (health.add_routes, metrics.add_routes))
         try:
             host, port = await stack.enter_async_context(server.serve())
         except OSError as error:
@@ -251,9 +317,12 @@ class Service:
                 next_trim += _TRIM_EVERY_S
                 try:
                     await self._fleet.trim(
-                        store, wire.utc_now() - timedelta(days=self._settings.bridge.keep_days)
+                        store,
+                        wire.utc_now() - timedelta(days=self._settings.bridge.keep_days),
+                        self._settings.bridge.log_size * 2**20,
                     )
-                except LogError as error:
+                    await asyncio.to_thread(mes.tidy)
+                except (LogError, MesError) as error:
                     log.error("old events could not be forgotten", error=str(error))
 
     async def _checkpoint(self, store: SqliteLog, mes: MesSink) -> None:

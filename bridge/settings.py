@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import ipaddress
 import os
 import re
 import socket
@@ -77,6 +78,7 @@ class BridgeSettings:
     log_format: str = field(default="human", metadata=_choice("human", "json"))
     name: str | None = field(default=None, metadata={"printable": 128})
     keep_days: float = field(default=30.0, metadata=_range(1, 3650))
+    log_size: int = field(default=1024, metadata=_range(16, 1_000_000))
 
     @property
     def shown_name(self) -> str:
@@ -104,6 +106,15 @@ class WebSettings:
     enabled: bool = True
     host: str = field(default="127.0.0.1", metadata=_HOST)
     port: int = field(default=8486, metadata=_range(0, 65535))
+    metrics_token_file: Path | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only programs on this computer can connect."""
+        try:
+            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import io
 import os
 import re
 import stat
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -384,7 +385,7 @@ def swap(file: Path, content: bytes, mode: int | None = None) -> None:
         with os.fdopen(handle, "wb") as new:
             new.write(content)
             new.flush()
-            if os.name == "posix":
+            if sys.platform != "win32":
                 keep_owner(new.fileno(), before)
                 os.fchmod(new.fileno(), stat.S_IMODE(before.st_mode) if mode is None else mode)
             os.fsync(new.fileno())
@@ -397,7 +398,9 @@ def swap(file: Path, content: bytes, mode: int | None = None) -> None:
 
 
 def keep_owner(file: int, before: os.stat_result) -> None:
-    """Give the open `file` the owner of the one that it replaces."""
+    """Give the open `file` the owner of the one that it replaces, where files have owners."""
+    if sys.platform == "win32":
+        return
     mine = os.fstat(file)
     if (mine.st_uid, mine.st_gid) != (before.st_uid, before.st_gid):
         os.fchown(file, before.st_uid, before.st_gid)

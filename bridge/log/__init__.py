@@ -85,9 +85,10 @@ class Log(Protocol):
     async def save_checkpoint(self, consumer: str, position: int, text: str) -> None:
         """Remember both, durably."""
 
-    async def trim(self, before: datetime, through: int) -> int:
-        """Forget, at most up to the position `through`, what was appended `before` and all samples (kinds of
-        which only the newest matters); returns how many. Raises `LogError`."""
+    async def trim(self, before: datetime, through: int, size: int | None = None) -> int:
+        """Forget, at most up to the position `through`, what was appended `before`, all samples (kinds of
+        which only the newest matters) and, as long as there is more than `size` bytes, the oldest; returns how many.
+        Raises `LogError`."""
 
     async def close(self) -> None:
         """Finish what was begun and let go of the store."""

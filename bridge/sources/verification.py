@@ -58,16 +58,25 @@ class Verification:
         self.by_plugin: set[str] = set()
         """The machines that are not asked, but wait for their plugins or have heard of them."""
         self._verified = verified
+        self._wanted: dict[str, Candidate] = {}
         self._turns = asyncio.Semaphore(_AT_ONCE)
-        self._new: asyncio.Queue[Candidate] = asyncio.Queue()
+        self._new: asyncio.Queue[Candidate | str] = asyncio.Queue()
 
     def ask(self, candidate: Candidate) -> None:
         """Verify the machine, with this url and key from now on."""
+        self._wanted[candidate.machine] = candidate
         self.outcomes.pop(candidate.machine, None)
         self.by_plugin.discard(candidate.machine)
         if candidate.by_plugin:
             self.by_plugin.add(candidate.machine)
         self._new.put_nowait(candidate)
+
+    def forget(self, machine: str) -> None:
+        """Ask the machine no longer."""
+        self._wanted.pop(machine, None)
+        self.outcomes.pop(machine, None)
+        self.by_plugin.discard(machine)
+        self._new.put_nowait(machine)
 
     def heard(self, machine: str) -> None:
         """A push of its plugin, signed with the key that the machine has now."""
@@ -81,8 +90,11 @@ class Verification:
         async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as group:
             while True:
                 candidate = await self._new.get()
-                if candidate.machine in asking:
-                    asking[candidate.machine].cancel()
+                machine = candidate if isinstance(candidate, str) else candidate.machine
+                if machine in asking:
+                    asking.pop(machine).cancel()
+                if isinstance(candidate, str):
+                    continue
                 asking[candidate.machine] = group.create_task(
                     self._wait_for_plugin(candidate)
                     if candidate.by_plugin
@@ -127,6 +139,8 @@ class Verification:
                     log.exception("OctoPrint not verified", machine=machine, detail=outcome.detail)
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 (spreads load)
             pause = min(pause * 2, _LONGEST_RETRY_S)
+        if self._wanted.get(machine) is not candidate:  # it is another, or gone, since it was asked
+            return
         self.outcomes[machine] = Outcome(True, f"OctoPrint {found.version} answers, state {found.state}")
         log.info("OctoPrint verified", machine=machine, version=found.version, state=found.state)
         self._verified(candidate)

@@ -39,6 +39,12 @@ class Umati:
         assert machine not in self.shown
         self.shown[machine] = (who, now)
 
+    def change_machine(self, machine: str, who: MachineIdentity) -> None:
+        self.shown[machine] = (who, self.shown[machine][1])
+
+    def give_port(self, machine: str, port: int | None) -> None:
+        assert machine not in self.shown
+
     def endpoint_url_of(self, machine: str) -> str:
         return f"opc.tcp://here:4840/{machine}"
 

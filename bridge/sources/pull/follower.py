@@ -120,7 +120,11 @@ class Follower:
             self.picture.note_firmware(_mapping(payload).get("name"))
         if name == "Shutdown":
             return [*self._observer.unsaid(), Occurrence(moment, wire.SHUTDOWN, {})]
-        return self._observer.observe(moment, name, payload, self.picture)
+        before = self._observer.job
+        told = self._observer.observe(moment, name, payload, self.picture)
+        if self._observer.job is not before:
+            self.picture.note_job(self.picture.job(), {})  # the progress was that of the print before
+        return told
 
     def tick(self, came: datetime) -> list[Occurrence]:
         """Some time went by."""

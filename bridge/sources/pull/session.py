@@ -51,7 +51,8 @@ class Channel(StrEnum):
 
 
 class Session:
-    """Serves the machine `machine` at `url`. `heard` is awaited at each sign of life; `turns` are taken to connect."""
+    """Serves the machine `machine` at `url`. `heard` is awaited at each sign of life, `count` called with
+    how many events were kept, and `turns` are taken to connect."""
 
     def __init__(
         self,
@@ -62,6 +63,7 @@ class Session:
         store: Log,
         known: Callable[[], Machine],
         heard: Callable[[str], Awaitable[None]],
+        count: Callable[[int], None],
         turns: asyncio.Semaphore,
     ) -> None:
         self.channel: Channel | None = None
@@ -72,7 +74,7 @@ class Session:
         self._known = known
         self._heard = heard
         self._turns = turns
-        self._writer = Writer(store, machine)
+        self._writer = Writer(store, machine, count)
         self._follower = Follower(known())
         self._stale: list[str] = []
         self._may_list = True
@@ -189,11 +191,11 @@ class Session:
         state = {"text": job.get("state"), "error": job.get("error")}
         await self._begin({**job, "state": state}, [])
         self._is(Channel.REST)
-        paths = ("/api/job", "/api/printer")
+        paths = ("/api/job", "/api/job", "/api/printer")  # a print matters more than a temperature
         turn = 0
         while time.monotonic() < until:
             await asyncio.sleep(POLL_EVERY_S)
-            status, answer = await self._get(paths[turn % 2])
+            status, answer = await self._get(paths[turn % len(paths)])
             await self._heard(self._machine)
             if status == 200:
                 await self._writer.append(self._follower.polled(wire.utc_now(), answer))

@@ -52,8 +52,10 @@ class PullSource:
         self._store = store
         self._machine = machine
         self._heard = heard
-        self._silent_after = silent_after
+        self.silent_after = silent_after
         self._clock = clock
+        self.events = 0
+        """How many were noticed since start."""
         self._turns = asyncio.Semaphore(_CONNECTING_AT_ONCE)
         self._followed: dict[str, _Followed] = {}
         self._plugin_heard: dict[str, float] = {}
@@ -65,7 +67,7 @@ class PullSource:
         printer = self._machine(candidate.machine).printer
         expects_plugin = printer is not None and printer.plugin_version is not None
         heard = self._plugin_heard.get(candidate.machine, self._clock() if expects_plugin else None)
-        begins = 0.0 if heard is None else heard + self._silent_after
+        begins = 0.0 if heard is None else heard + self.silent_after
         self._followed[candidate.machine] = followed = _Followed(candidate, begins)
         self._new.put_nowait(followed)
 
@@ -86,13 +88,16 @@ class PullSource:
         followed = self._followed.get(machine)
         if followed is None:
             return False
-        followed.begins = self._clock() + self._silent_after
+        followed.begins = self._clock() + self.silent_after
         running = followed.running
         if running is None:
             return False
         running.cancel()
         await asyncio.wait([running])
         return True
+
+    def _count(self, events: int) -> None:
+        self.events += events
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -124,6 +129,7 @@ class PullSource:
                 self._store,
                 lambda: self._machine(candidate.machine),
                 self._heard,
+                self._count,
                 self._turns,
             )
             followed.running = running = asyncio.create_task(session.run(), name=f"pull {candidate.machine}")

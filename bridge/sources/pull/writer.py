@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -15,9 +15,10 @@ log = structlog.get_logger(__name__)
 
 
 class Writer:
-    """Appends for one machine under an instance of its own; one call at a time."""
+    """Appends for one machine under an instance of its own; one call at a time. `count` is told how many."""
 
-    def __init__(self, store: Log, machine: str) -> None:
+    def __init__(self, store: Log, machine: str, count: Callable[[int], None]) -> None:
+        self._count = count
         self._store = store
         self._machine = machine
         self._instance = PULLED + secrets.token_hex(8)
@@ -39,6 +40,7 @@ class Writer:
             batch = wire.Batch(self._instance, self._seq, through, tuple(events), wire.utc_now())
             await self._store.append(self._machine, batch)
             self._seq = through
+            self._count(len(events))
 
     def _tell(self, kind: str, error: wire.WireError) -> None:
         if kind not in self._told:

@@ -127,7 +127,13 @@ def test_a_print_is_seen_from_its_beginning_to_its_end() -> None:
 
 def test_progress_of_the_print_before_is_not_that_of_the_next() -> None:
     watched = printing()
-    watched.current(said("Printing", 300, 99.0), after=0.4)
+    watched.current(said("Printing", 300, 99.0), after=4)
+    watched.event("PrintDone", **FILE, time=301)
+    watched.state("OPERATIONAL", "STARTING")
+    watched.event("PrintStarted", **FILE)
+    watched.state("PRINTING")
+    watched.current(said("Operational", 301, 100.0), after=0.2)
+    watched.current(said("Printing", 301, 100.0), after=0.2)
     assert watched.job.completion is None
     watched.current(said("Printing", 3, 1.0), after=3.0)
     assert watched.job.completion == 1.0
