@@ -206,9 +206,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--check", action="store_true", help="two prints without a person; one line of JSON")
     demo.add_argument(
+        "--without-plugin", action="store_true", help="on an OctoPrint that has nothing but a user's API key"
+    )
+    demo.add_argument(
         "--only-prepare", action="store_true", help="install OctoPrint and the plugin, then end"
     )
     demo.set_defaults(run=_demo)
+
+    completion = commands.add_parser("completion", help="print what has a shell complete these commands")
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"))
+    completion.set_defaults(run=_completion)
     return parser
 
 
@@ -319,6 +326,12 @@ def _demo(options: argparse.Namespace) -> int:
     from bridge.demo import command
 
     return command.run(options)
+
+
+def _completion(options: argparse.Namespace) -> int:
+    from bridge import completion
+
+    return completion.run(_parser(), options.shell, sys.stdout)
 
 
 if __name__ == "__main__":

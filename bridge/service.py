@@ -321,7 +321,8 @@ class Service:
                         wire.utc_now() - timedelta(days=self._settings.bridge.keep_days),
                         self._settings.bridge.log_size * 2**20,
                     )
-                except LogError as error:
+                    await asyncio.to_thread(mes.tidy)
+                except (LogError, MesError) as error:
                     log.error("old events could not be forgotten", error=str(error))
 
     async def _checkpoint(self, store: SqliteLog, mes: MesSink) -> None:

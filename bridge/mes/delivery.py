@@ -11,7 +11,6 @@ import json
 import secrets
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -222,7 +221,7 @@ class Delivery:
     def state(self) -> DeliveryState:
         """How it stands. Raises `MesError`."""
         waiting, told = self._store.waiting_of(self.mes), self._store.told(self.mes)
-        refused = Counter(one.machine for one in self._store.refusals(self.mes))
+        refused = self._store.refused_of(self.mes)
         trouble, held = self._trouble, dict(self._held)
         lasted = timedelta(seconds=self._clock() - trouble.since) if trouble else None
         with self._changed:
@@ -232,7 +231,7 @@ class Delivery:
                 activation.get(one),
                 told.get(one),
                 waiting.get(one, 0),
-                refused[one],
+                refused.get(one, 0),
                 held[one].reason if one in held else None,
             )
             for one in sorted({*activation, *waiting, *refused})
@@ -243,7 +242,7 @@ class Delivery:
             trouble.reason if trouble else None,
             wire.utc_now() - lasted if lasted is not None else None,
             sum(waiting.values()),
-            refused.total(),
+            sum(refused.values()),
             machines,
         )
 
@@ -471,13 +470,17 @@ class Delivery:
         if outcome.verdict in (Verdict.REFUSED, Verdict.UNKNOWN):
             self._held.pop(message.machine, None)
             self._recover()
-            self._store.refuse(message, outcome.reason)
+            given_up = self._store.refuse(message, outcome.reason)
             self._log.error(
                 "the MES refused a message; it is set aside, and kept",
                 machine=message.machine,
                 key=message.key,
                 reason=outcome.reason,
             )
+            if given_up:
+                self._log.error(
+                    "too many messages are refused: the oldest of them are given up", given_up=given_up
+                )
             return Verdict.REFUSED
         if outcome.verdict is Verdict.DONE:
             self._forgotten.discard(what)

@@ -230,9 +230,18 @@ class MesSink:
         """Each MES instance in figures. Raises `MesError`."""
         return tuple(one.load() for one in self._deliveries.values())
 
-    def refusals(self, mes: int) -> list[Refused]:
-        """What the MES did not take. Raises `MesError`."""
-        return self._store.refusals(mes)
+    def refusals(self, mes: int, most: int) -> list[Refused]:
+        """The last `most` messages that the MES did not take. Raises `MesError`."""
+        return self._store.refusals(mes, most)
+
+    def tidy(self) -> None:
+        """Make the store as small as it can be; blocks. Raises `MesError`."""
+        self._store.tidy()
+
+    @property
+    def size(self) -> int:
+        """Bytes that the store takes. Raises `MesError`."""
+        return self._store.size
 
     def retry(self, mes: int, machine: str | None = None) -> int:
         """Send once more what the MES refused, all or what is of one machine; returns how many messages that are.
