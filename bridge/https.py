@@ -107,7 +107,7 @@ class Certificates:
             return self._https.fingerprint
         self._https = Https(self._https.context, found.fingerprint, found.own)
         log.info(
-            "new plugins' connections get the new https certificate", certificate_sha256=found.fingerprint
+            "new connections of plugins get the new https certificate", certificate_sha256=found.fingerprint
         )
         return found.fingerprint
 
