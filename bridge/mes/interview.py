@@ -102,6 +102,7 @@ def _ask(client: HttpClient, question: _Question, found: MesInterview) -> Outcom
     seconds = []
     for number in range(1 + _TIMED_REQUESTS):
         message = Message(Kind.HEARTBEAT, None, f"check-{secrets.token_hex(8)}", "{}")
+        question.answer = None
         before, begin = datetime.now(UTC), time.perf_counter()
         outcome = client.send(message, _LONGEST_S)
         taken = time.perf_counter() - begin
