@@ -187,6 +187,11 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("--settings", type=Path, metavar="FILE", help="the same as the running bridge's")
     again.set_defaults(run=_reload)
 
+    watch = commands.add_parser("watch", help="show every machine of the running bridge, live")
+    watch.add_argument("--settings", type=Path, metavar="FILE", help="the same as the running bridge's")
+    watch.add_argument("--once", action="store_true", help="print once, then end")
+    watch.set_defaults(run=_watch)
+
     sandbox = commands.add_parser("sandbox", help="run a small MES to try the chain with")
     sandbox.add_argument("--host", default="127.0.0.1")
     sandbox.add_argument("--port", type=int, default=8090)
@@ -212,6 +217,10 @@ def _parser() -> argparse.ArgumentParser:
         "--only-prepare", action="store_true", help="install OctoPrint and the plugin, then end"
     )
     demo.set_defaults(run=_demo)
+
+    completion = commands.add_parser("completion", help="print what has a shell complete these commands")
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"))
+    completion.set_defaults(run=_completion)
     return parser
 
 
@@ -306,6 +315,12 @@ def _reload(options: argparse.Namespace) -> int:
     return reload_command.run(options.settings, as_json=options.json)
 
 
+def _watch(options: argparse.Namespace) -> int:
+    from bridge import watch
+
+    return watch.run(options)
+
+
 def _sandbox(options: argparse.Namespace) -> int:
     from bridge import sandbox
 
@@ -322,6 +337,12 @@ def _demo(options: argparse.Namespace) -> int:
     from bridge.demo import command
 
     return command.run(options)
+
+
+def _completion(options: argparse.Namespace) -> int:
+    from bridge import completion
+
+    return completion.run(_parser(), options.shell, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -109,11 +109,12 @@ def _of_file(config: Config) -> Iterator[tuple[Any, ...]]:
 
 
 def _refused(config: Config) -> Iterator[MachineEntry]:
-    return (entry for entry in config.machines if not entry.served and not entry.left_to_aggregator)
+    """The entries with errors; those of the Aggregator, too, since a file that is half written may end in one."""
+    return (entry for entry in config.machines if any(one.severity == "error" for one in entry.problems))
 
 
 def _faulty(entry: MachineEntry) -> tuple[Any, ...]:
-    """An entry that cannot be served, wherever it stands, and which of its keys are wrong."""
+    """An entry with errors, wherever it stands, and which of its keys are wrong."""
     keys = frozenset(problem.key for problem in entry.problems if problem.severity == "error")
     return entry.type, entry.url, entry.custom_name, entry.mes_id, entry.credential, keys
 

@@ -33,8 +33,8 @@ _PAIRED: Final = (
     " say whether its plugin delivers"
 )
 _MAYBE_PAIRED: Final = (
-    "its key may have come by pairing, and then it is not sent over plain http; give --settings, as the bridge"
-    " has it"
+    "its key may have come by pairing, and then it is not sent over plain http; give --settings with the file that the"
+    " bridge has"
 )
 _LATE: Final = Finding(
     "error",

@@ -11,7 +11,6 @@ import json
 import secrets
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -132,7 +131,7 @@ class Delivery:
         self._client = client or _http_client(settings, bridge_id)
         self._pace = pace or Pace()
         self._clock = clock
-        self._log = log.bind(mes=settings.id, url=settings.url)
+        self._log = structlog.get_logger(__name__, mes=settings.id, url=settings.url)
         self._changed = threading.Condition()
         self._awake = False
         self._stop_at: float | None = None
@@ -141,6 +140,7 @@ class Delivery:
         self._leaving: set[str] = set()
         self._signs_off = True
         self._after: Delivery | None = None
+        self._elsewhere = False
         self._trouble: _Trouble | None = None
         self._held: dict[str, _Trouble] = {}
         self._next_beat = 0.0
@@ -155,9 +155,11 @@ class Delivery:
         """Those with which it was made."""
         return self._settings
 
-    def start(self, after: Delivery | None = None) -> None:
-        """Begin to deliver; if there is one before it in this place, when that has ended."""
+    def start(self, after: Delivery | None = None, *, elsewhere: bool = False) -> None:
+        """Begin to deliver; if there is one before it in its place, when that has ended. That one may have told a MES
+        `elsewhere`: this one then hears of each machine's status, though that is not new."""
         self._after = after
+        self._elsewhere = elsewhere
         self._thread.start()
 
     def take_over(self, before: Delivery) -> None:
@@ -169,16 +171,15 @@ class Delivery:
             machine: _Registration(body, _fresh(machine, "registration")) for machine, body in known.items()
         }
 
-    def retire(self, within: float, *, for_good: bool = True) -> None:
+    def retire(self, within: float, *, deliver: bool = True, sign_off: bool = True) -> None:
         """End within so many seconds, as soon as no request is on its way; does not wait for it.
 
-        `for_good`: before that deliver what can be delivered, and sign off. Else the next delivery to the same MES
-        goes on, and its machines are not to be seen Offline.
+        Before that, `deliver` what can be delivered, and `sign_off`, so that the MES shows the machines Offline.
         """
         with self._changed:
             # The rest is for the sign-off: without it the MES shows the machines until the lease ends.
-            share = _SHARE_FOR_DELIVERY if for_good else 0.0
-            self._signs_off = for_good
+            share = _SHARE_FOR_DELIVERY if deliver else 0.0
+            self._signs_off = sign_off
             self._deliver_until = self._clock() + within * share
             self._stop_at = self._clock() + within
         self.wake()
@@ -220,7 +221,7 @@ class Delivery:
     def state(self) -> DeliveryState:
         """How it stands. Raises `MesError`."""
         waiting, told = self._store.waiting_of(self.mes), self._store.told(self.mes)
-        refused = Counter(one.machine for one in self._store.refusals(self.mes))
+        refused = self._store.refused_of(self.mes)
         trouble, held = self._trouble, dict(self._held)
         lasted = timedelta(seconds=self._clock() - trouble.since) if trouble else None
         with self._changed:
@@ -230,7 +231,7 @@ class Delivery:
                 activation.get(one),
                 told.get(one),
                 waiting.get(one, 0),
-                refused[one],
+                refused.get(one, 0),
                 held[one].reason if one in held else None,
             )
             for one in sorted({*activation, *waiting, *refused})
@@ -241,7 +242,7 @@ class Delivery:
             trouble.reason if trouble else None,
             wire.utc_now() - lasted if lasted is not None else None,
             sum(waiting.values()),
-            refused.total(),
+            sum(refused.values()),
             machines,
         )
 
@@ -313,6 +314,8 @@ class Delivery:
         if self._trouble is not None and now < self._trouble.until:
             return self._trouble.until - now
         try:
+            if self._elsewhere:
+                self._tell_all_again()
             if self._register_all() and self._beat_when_due():
                 if self._deliver_batch():
                     return 0.0
@@ -431,6 +434,13 @@ class Delivery:
                 self._store.delivered(self.mes, done)
         return bool(batch)
 
+    def _tell_all_again(self) -> None:
+        with self._changed:
+            machines = list(self._registrations)
+        for machine in machines:
+            self._store.tell_again(machine, self.mes, _fresh(machine, "status"))
+        self._elsewhere = False
+
     def _let_go(self) -> None:
         """Forget the machines that have left and of which nothing waits: else a MES that loses its data would get
         them back."""
@@ -460,13 +470,17 @@ class Delivery:
         if outcome.verdict in (Verdict.REFUSED, Verdict.UNKNOWN):
             self._held.pop(message.machine, None)
             self._recover()
-            self._store.refuse(message, outcome.reason)
+            given_up = self._store.refuse(message, outcome.reason)
             self._log.error(
                 "the MES refused a message; it is set aside, and kept",
                 machine=message.machine,
                 key=message.key,
                 reason=outcome.reason,
             )
+            if given_up:
+                self._log.error(
+                    "too many messages are refused: the oldest of them are given up", given_up=given_up
+                )
             return Verdict.REFUSED
         if outcome.verdict is Verdict.DONE:
             self._forgotten.discard(what)

@@ -48,12 +48,6 @@ class Outbox:
         self._estimate_change = dict(instances)
         self._instances = frozenset(instances)
 
-    def tell_again(self, mes: int) -> None:
-        """Let the MES hear the newest status of each of its machines once more. Raises `MesError`."""
-        for machine, known in self._routes.items():
-            if mes in known:
-                self._store.tell_again(machine, mes, _status_key(machine))
-
     def take(self, items: Iterable[Transition | Registered], position: int | None = None) -> frozenset[int]:
         """Keep what `items` lead to; returns the MES instances that have something new waiting.
 
@@ -146,11 +140,7 @@ def _follow(courses: dict[str, _Course], machine: str, status: Status) -> None:
 
 
 def _outgoing(mes: int, machine: str, status: Status) -> Outgoing:
-    return Outgoing(mes, machine, STATUS, _status_key(machine), dump(status.body()), status.look)
-
-
-def _status_key(machine: str) -> str:
-    return f"{machine}:status:{uuid4().hex}"
+    return Outgoing(mes, machine, STATUS, f"{machine}:status:{uuid4().hex}", dump(status.body()), status.look)
 
 
 def _has_moved(now: Estimate, told: Estimate | None, by: float) -> bool:

@@ -230,9 +230,18 @@ class MesSink:
         """Each MES instance in figures. Raises `MesError`."""
         return tuple(one.load() for one in self._deliveries.values())
 
-    def refusals(self, mes: int) -> list[Refused]:
-        """What the MES did not take. Raises `MesError`."""
-        return self._store.refusals(mes)
+    def refusals(self, mes: int, most: int) -> list[Refused]:
+        """The last `most` messages that the MES did not take. Raises `MesError`."""
+        return self._store.refusals(mes, most)
+
+    def tidy(self) -> None:
+        """Make the store as small as it can be; blocks. Raises `MesError`."""
+        self._store.tidy()
+
+    @property
+    def size(self) -> int:
+        """Bytes that the store takes. Raises `MesError`."""
+        return self._store.size
 
     def retry(self, mes: int, machine: str | None = None) -> int:
         """Send once more what the MES refused, all or what is of one machine; returns how many messages that are.
@@ -291,11 +300,9 @@ class MesSink:
         self._take(pending)
 
     def _change(self, change: _Changed) -> None:
-        for mes in change.moved:
-            self._outbox.tell_again(mes)  # another MES, or the same elsewhere: it may know nothing
         for mes, one in change.ended.items():
             stays = mes in change.begun and mes not in change.moved
-            one.retire(_STOP_WITHIN_S, for_good=not stays)
+            one.retire(_STOP_WITHIN_S, deliver=mes not in change.begun, sign_off=not stays)
         self._outbox.change({mes: one.settings.estimate_change for mes, one in change.deliveries.items()})
         registered = {one.what.machine_id: one for one in change.machines}
         for mes, one in change.begun.items():
@@ -307,7 +314,7 @@ class MesSink:
         ending = {**self._ending, **change.ended}
         self._deliveries = dict(change.deliveries)
         for mes, one in change.begun.items():
-            one.start(ending.get(mes))
+            one.start(ending.get(mes), elsewhere=mes in change.moved)
         self._ending = {mes: one for mes, one in ending.items() if not one.wait(0.0)}
 
     def _take(self, items: Sequence[_Item]) -> None:

@@ -76,6 +76,10 @@ MES_REACHABLE = Metric(
 )
 MES_MACHINES = Metric("mesbridge_mes_machines", "gauge", "Machines that are registered at a MES", ("mes",))
 
+MES_SIZE = Metric(
+    "mesbridge_mes_store_size_bytes", "gauge", "Size on the disk of what waits for MES or was refused"
+)
+
 CONNECTIONS = Metric("mesbridge_opcua_connections", "gauge", "Connections of OPC UA clients")
 SESSIONS = Metric("mesbridge_opcua_sessions", "gauge", "Sessions of OPC UA clients that are logged in")
 SUBSCRIPTIONS = Metric("mesbridge_opcua_subscriptions", "gauge", "Their subscriptions")

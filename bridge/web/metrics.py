@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -88,29 +88,38 @@ class Metrics:
 
 async def collect(parts: Parts) -> list[Family]:
     """Everything, as it is now; what the disk has to say is asked for in another thread."""
-    end, loads, size = await asyncio.to_thread(_of_the_disk, parts)
+    disk = await asyncio.to_thread(_Disk.of, parts)
     return [
         (known.BUILD, [((__version__, platform.python_version()), 1)]),
         *process.figures(),
         *_incoming(parts),
-        *_log(parts, end, size),
-        *_lag(parts, end, loads),
-        *_mes(loads),
+        *_log(parts, disk),
+        *_lag(parts, disk),
+        *_mes(disk),
         *_opcua(parts.umati),
         *_machines(parts.fleet, parts.names()),
     ]
 
 
-def _of_the_disk(parts: Parts) -> tuple[int | None, tuple[DeliveryLoad, ...], tuple[int, int]]:
-    try:
-        end = parts.log.end
-    except LogError:
-        end = None
-    try:
-        loads = parts.mes.loads()
-    except MesError:
-        loads = ()
-    return end, loads, parts.log.size
+@dataclass(frozen=True, slots=True)
+class _Disk:
+    """What the stores say: the log's `end` and sizes, and each MES; None and nothing when one cannot be read."""
+
+    end: int | None
+    log_size: tuple[int, int]
+    loads: tuple[DeliveryLoad, ...] = ()
+    mes_size: int | None = None
+
+    @classmethod
+    def of(cls, parts: Parts) -> _Disk:
+        try:
+            end = parts.log.end
+        except LogError:
+            end = None
+        try:
+            return cls(end, parts.log.size, parts.mes.loads(), parts.mes.size)
+        except MesError:
+            return cls(end, parts.log.size)
 
 
 def _one(metric: Metric, value: float | None) -> Family:
@@ -126,35 +135,37 @@ def _incoming(parts: Parts) -> Iterator[Family]:
     yield known.REFUSED_PUSHES, [((reason,), count) for reason, count in sorted(counts.refused.items())]
 
 
-def _log(parts: Parts, end: int | None, size: tuple[int, int]) -> Iterator[Family]:
-    yield known.LOG_SIZE, [(("database",), size[0]), (("wal",), size[1])]
+def _log(parts: Parts, disk: _Disk) -> Iterator[Family]:
+    database, wal = disk.log_size
+    yield known.LOG_SIZE, [(("database",), database), (("wal",), wal)]
     yield _one(known.LOG_LIMIT, parts.log_limit)
-    yield _one(known.LOG_POSITION, end)
+    yield _one(known.LOG_POSITION, disk.end)
     yield _one(known.LOG_CHECKPOINT, parts.fleet.saved)
     yield _one(known.LOG_FORGOTTEN, parts.log.forgotten)
     yield _one(known.LOG_FAILURES, parts.log.failures)
 
 
-def _lag(parts: Parts, end: int | None, loads: Iterable[DeliveryLoad]) -> Iterator[Family]:
+def _lag(parts: Parts, disk: _Disk) -> Iterator[Family]:
     # OPC UA is shown each record on the event loop at once, so that it is where the machines are.
-    behind = [] if end is None else [(("opcua",), max(0, end - parts.fleet.position))]
+    behind = [] if disk.end is None else [(("opcua",), max(0, disk.end - parts.fleet.position))]
     yield (
         known.LAG_EVENTS,
         [
             *behind,
             (("mes",), parts.mes.handed),
-            *(((f"mes-{one.mes}",), one.waiting) for one in loads),
+            *(((f"mes-{one.mes}",), one.waiting) for one in disk.loads),
         ],
     )
-    yield known.LAG_SECONDS, [((f"mes-{one.mes}",), _age(one.waits_since)) for one in loads]
+    yield known.LAG_SECONDS, [((f"mes-{one.mes}",), _age(one.waits_since)) for one in disk.loads]
 
 
 def _age(since: datetime | None) -> float:
     return 0.0 if since is None else max(0.0, (wire.utc_now() - since).total_seconds())
 
 
-def _mes(loads: Iterable[DeliveryLoad]) -> Iterator[Family]:
-    by_mes = [(str(one.mes), one) for one in loads]
+def _mes(disk: _Disk) -> Iterator[Family]:
+    yield _one(known.MES_SIZE, disk.mes_size)
+    by_mes = [(str(one.mes), one) for one in disk.loads]
     yield (
         known.MES_REQUESTS,
         [((mes, outcome), count) for mes, one in by_mes for outcome, count in one.requests.items()],
