@@ -27,7 +27,8 @@ lint: .venv/.dev
 bench: .venv/.dev benchmarks/peers/node_modules/.ready
 	$(BIN)/python -m benchmarks
 
-# docs/address-space.md, from the running server, and docs/metrics.md; says which node has no text yet.
+# docs/address-space.md from the running server, docs/configuration.md and docs/metrics.md from the code; says what has
+# no text yet.
 docs: .venv/.dev
 	$(BIN)/python -m tests.docs
 

@@ -22,9 +22,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from bridge.files import write_private
+from bridge.filewatch import marks
 from bridge.opcua import certificates
 from bridge.settings import PushSettings
-from bridge.watch import marks
 
 log = structlog.get_logger(__name__)
 
