@@ -200,10 +200,8 @@ def _entry(entries: Sequence[Served], written: edit.Written, served: Sequence[Se
     """The one that was written, as the file at `path` has it now. Raises `AdoptionError`."""
     found = next((one for one in entries if one.index == written.index), None)
     if found is None:
-        raise AdoptionError(
-            "the machine was not written down, as an earlier entry has the same key or the same url; put that right"
-            f" (`mesbridge check {shlex.quote(str(path))}` names them), and pair again"
-        )
+        # `edit.put` has made sure that the entry is served.
+        raise AdoptionError(f"{path} was changed by somebody else at this moment; pair again")
     other = next((one for one in served if one.push_key.key_id == found.push_key.key_id), None)
     if other is not None and other.machine != found.machine:
         raise AdoptionError(

@@ -187,6 +187,11 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("--settings", type=Path, metavar="FILE", help="the same as the running bridge's")
     again.set_defaults(run=_reload)
 
+    watch = commands.add_parser("watch", help="show every machine of the running bridge, live")
+    watch.add_argument("--settings", type=Path, metavar="FILE", help="the same as the running bridge's")
+    watch.add_argument("--once", action="store_true", help="print once, then end")
+    watch.set_defaults(run=_watch)
+
     sandbox = commands.add_parser("sandbox", help="run a small MES to try the chain with")
     sandbox.add_argument("--host", default="127.0.0.1")
     sandbox.add_argument("--port", type=int, default=8090)
@@ -308,6 +313,12 @@ def _reload(options: argparse.Namespace) -> int:
     from bridge import reload_command
 
     return reload_command.run(options.settings, as_json=options.json)
+
+
+def _watch(options: argparse.Namespace) -> int:
+    from bridge import watch
+
+    return watch.run(options)
 
 
 def _sandbox(options: argparse.Namespace) -> int:

@@ -82,7 +82,10 @@ def give_back(connection: sqlite3.Connection, pages: int, keep: float) -> bool:
     spare = free - int(total * keep)
     if spare < pages or _pragma(connection, "auto_vacuum") != _INCREMENTAL:
         return False
-    connection.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()  # it goes on as long as it is asked
+    for _ in range(
+        pages
+    ):  # Python's sqlite3 ends a statement without columns after one step, which is one page
+        connection.execute("PRAGMA incremental_vacuum(1)")
     return spare >= 2 * pages
 
 

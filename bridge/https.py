@@ -22,9 +22,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from bridge.files import write_private
+from bridge.filewatch import marks
 from bridge.opcua import certificates
 from bridge.settings import PushSettings
-from bridge.watch import marks
 
 log = structlog.get_logger(__name__)
 
@@ -107,7 +107,7 @@ class Certificates:
             return self._https.fingerprint
         self._https = Https(self._https.context, found.fingerprint, found.own)
         log.info(
-            "new plugins' connections get the new https certificate", certificate_sha256=found.fingerprint
+            "new connections of plugins get the new https certificate", certificate_sha256=found.fingerprint
         )
         return found.fingerprint
 

@@ -103,7 +103,7 @@ class Reloader:
         return found
 
     async def changed(self, asked: bool) -> None:
-        """For `bridge.watch`: the files have changed, or somebody has `asked`; what comes of it is in the log."""
+        """For `bridge.filewatch`: the files have changed, or somebody has `asked`; what comes of it is in the log."""
         try:
             change = await self.reload()
         except Unusable:

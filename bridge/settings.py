@@ -107,14 +107,18 @@ class WebSettings:
     host: str = field(default="127.0.0.1", metadata=_HOST)
     port: int = field(default=8486, metadata=_range(0, 65535))
     metrics_token_file: Path | None = None
+    https: bool = False
+    login: bool = False
 
     @property
-    def is_local(self) -> bool:
-        """Whether only programs on this computer can connect."""
-        try:
-            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+    def asks_login(self) -> bool:
+        """Whether one has to log in."""
+        return self.login or not self.only_here
+
+    @property
+    def only_here(self) -> bool:
+        """Whether nobody but this computer can reach the page."""
+        return is_loopback(self.host)
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,8 +388,14 @@ class _Reader:
                 ("push", "certificate_file"),
                 "give certificate_file and private_key_file, or neither of them",
             )
-        elif push.certificate_file is not None and not push.https:
+        elif push.certificate_file is not None and not (push.https or settings.web.https):
             self.refuse(("push", "certificate_file"), "is for https: add https = true, or take it out")
+        if settings.web.enabled and not settings.web.only_here and not settings.web.https:
+            self.refuse(
+                ("web", "host"),
+                "others reach this address, and names and passwords would travel in clear: add https = true, or keep"
+                " 127.0.0.1",
+            )
         limits = settings.opcua.limits
         least = limits.sessions + CONNECTIONS_BESIDE_SESSIONS
         if limits.connections < least:
@@ -458,6 +468,16 @@ def _is_base_url(text: str) -> bool:
         return False
     bare = not (parts.username or parts.password or parts.query or parts.fragment)
     return parts.scheme in ("http", "https") and bool(parts.hostname) and bare
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen at is one of those that no other computer reaches."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _same_url(one: str, other: str) -> bool:

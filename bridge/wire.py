@@ -351,7 +351,14 @@ class Reply:
 
 
 _SEQ = _whole(0, 1 << 53)
-_INSTANCE = _text(64)
+_INSTANCE = re.compile(r"[!-9;-~]{1,64}")
+
+
+def _instance(value: Any) -> str:
+    """It becomes a part of keys that travel on in headers, where only ASCII passes, with colons between the parts."""
+    if not isinstance(value, str) or not _INSTANCE.fullmatch(value):
+        raise WireError("instance: 1 to 64 printable ASCII characters, without blanks and colons, are expected")
+    return value
 
 
 def encode_batch(batch: Batch) -> bytes:
@@ -378,14 +385,14 @@ def decode_batch(body: bytes) -> Batch:
     version = message.get("version")
     if version != VERSION:
         raise WireError(f"version: {VERSION} is expected; install the same MESBridge version on both sides")
-    instance = _INSTANCE(message.get("instance"), "instance")
+    instance = _instance(message.get("instance"))
     after = _SEQ(message.get("after"), "after")
     through = _SEQ(message.get("through"), "through")
     sent = parse_time(_time(message.get("sent"), "sent"))
     kept_from = _optional(_SEQ)(message.get("kept_from"), "kept_from")
     listed = message.get("events")
-    if not instance or through < after:
-        raise WireError("instance, after, through: an instance and a range of numbers are expected")
+    if through < after:
+        raise WireError("after, through: a range of numbers is expected")
     if not isinstance(listed, list) or len(listed) > MAX_EVENTS:
         raise WireError(f"events: a list of at most {MAX_EVENTS} events is expected")
     events = []

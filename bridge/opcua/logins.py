@@ -44,8 +44,11 @@ class Logins:
     was right before needs none, so that known clients come back whatever else goes on.
     """
 
-    def __init__(self, users: Users, anonymous: bool, anonymous_role: Role = Role.OBSERVER) -> None:
+    def __init__(
+        self, users: Users, anonymous: bool, anonymous_role: Role = Role.OBSERVER, door: str = "OPC UA"
+    ) -> None:
         self._users = users
+        self._door = door  # what it is that people log in to, for the log
         self._anonymous = anonymous
         self._anonymous_role = anonymous_role
         self._tries: dict[str, _Tries] = {}
@@ -62,16 +65,18 @@ class Logins:
             right = self._users.remembers(name, password) or await self._check(address, name, password)
         except UsersError as error:
             if str(error) != self._fault:
-                log.error("no user can log in to OPC UA", reason=str(error))
+                log.error(f"no user can log in to {self._door}", reason=str(error))
             self._fault = str(error)
             return False
         if self._fault is not None:
-            log.info("users can log in to OPC UA again")
+            log.info(f"users can log in to {self._door} again")
             self._fault = None
         if right:
             tries = self._tries.pop(address, None)
             if tries is not None and tries.refused:
-                log.info("OPC UA login accepted", user=_shown(name), address=address, refused=tries.refused)
+                log.info(
+                    f"{self._door} login accepted", user=_shown(name), address=address, refused=tries.refused
+                )
         return right
 
     async def admit_certificate(self, address: str, prove: Callable[[], ProvenCertificate]) -> str:
@@ -126,7 +131,7 @@ class Logins:
             tries.refused += 1
             if tries.refused == 1:
                 log.warning(
-                    "OPC UA login refused: wrong user name or password; more from there are not logged",
+                    f"{self._door} login refused: wrong user name or password; more from there are not logged",
                     user=_shown(name),
                     address=address,
                 )

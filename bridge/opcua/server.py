@@ -172,6 +172,11 @@ class OpcUaServer:
         """Where clients connect to; with the real port once started."""
         return self._url(self.port)
 
+    @property
+    def session_count(self) -> int:
+        """How many sessions of clients there are in which a user is."""
+        return len(self._iserver.activated_sessions())
+
     def endpoint_url_of(self, name: str) -> str:
         """Where clients connect to for this instance."""
         return self._url(max(self._ports.of(name), MAIN) or self.port)

@@ -7,18 +7,21 @@ import json
 import secrets
 import sqlite3
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, render_template, request
+from flask import Flask, Response, render_template, request, send_from_directory
 from werkzeug.exceptions import HTTPException
 
+import bridge
 from bridge.sandbox import bodies
 from bridge.sandbox.bodies import BodyError
 from bridge.sandbox.misbehaviour import KINDS, Misbehaving
 from bridge.sandbox.store import Answer, ConflictError, Store, UnknownError, digest_of
 
 BASE_PATH = "/api/v2.0/service-panel"
+_COMMON = Path(bridge.__file__).parent / "common"
 _LONGEST_BODY = 65536
 _SHOWN = 50
 _SECURITY_HEADERS = {
@@ -89,6 +92,10 @@ def create_app(store: Store, token: str, service_id: str, loopback: bool = True)
         body = _body()
         name = f"{request.method} {request.path}"
         return _answer(store.once(_key(), name, digest_of(body), lambda connection: work(connection, body)))
+
+    @app.get("/common/<path:filename>")
+    def common(filename: str) -> Response:
+        return send_from_directory(_COMMON, filename)
 
     service = f"{BASE_PATH}/services/<service>"
 

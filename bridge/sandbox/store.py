@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from bridge import wire
+from bridge.changes import Changes
 from bridge.database import WrongLayout, open_database, transaction
 from bridge.sandbox.bodies import TEXT_EVENTS, Event, Heartbeat, Planned, Registration, Status
-from bridge.sandbox.changes import Changes
 from bridge.sandbox.matching import EARLY, Detected, Scheduled, match
 
 _LAYOUT = 2

@@ -140,6 +140,11 @@ class UmatiServer:
         """The address of the server, with a host name that other computers can use."""
         return self._server.endpoint_url
 
+    @property
+    def session_count(self) -> int:
+        """How many clients are there."""
+        return self._server.session_count
+
     def endpoint_url_of(self, machine_id: str) -> str:
         """The address at which the machine is shown: that of its own port if it has one, else the server's."""
         return self._server.endpoint_url_of(machine_id)

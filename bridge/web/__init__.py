@@ -3,6 +3,9 @@
 It only reads. Loopback unless the settings open it wider.
 """
 
-from bridge.web.server import WebServer
+from bridge.web.front import Front
+from bridge.web.health import Health
+from bridge.web.metrics import Parts
+from bridge.web.page import StatusPage
 
-__all__ = ["WebServer"]
+__all__ = ["Front", "Health", "Parts", "StatusPage"]

@@ -34,8 +34,9 @@ class Metric:
 def render(families: Iterable[tuple[Metric, Iterable[Sample]]], openmetrics: bool) -> str:
     """The text of all `families`; those without samples are left out."""
     lines: list[str] = []
+    escaped: dict[str, str] = {}
     for metric, samples in families:
-        told = list(_lines(metric, samples))
+        told = list(_lines(metric, samples, escaped))
         if told:
             head = metric.name if openmetrics else metric.sample_name
             kind = "gauge" if metric.kind == "info" and not openmetrics else metric.kind
@@ -45,12 +46,18 @@ def render(families: Iterable[tuple[Metric, Iterable[Sample]]], openmetrics: boo
     return "\n".join(lines) + "\n"
 
 
-def _lines(metric: Metric, samples: Iterable[Sample]) -> Iterator[str]:
+def _lines(metric: Metric, samples: Iterable[Sample], escaped: dict[str, str]) -> Iterator[str]:
     name = metric.sample_name
+    form = ",".join(f'{label}="%s"' for label in metric.labels)
     for values, value in samples:
         if values:
-            pairs = zip(metric.labels, values, strict=True)
-            labels = ",".join(f'{label}="{text.translate(_ESCAPED)}"' for label, text in pairs)
+            labels = form % tuple([escaped.get(text) or _escape(text, escaped) for text in values])
             yield f"{name}{{{labels}}} {value!r}"
         else:
             yield f"{name} {value!r}"
+
+
+def _escape(text: str, escaped: dict[str, str]) -> str:
+    """The text as it may stand in quotes; kept in `escaped`, since a machine's name stands in many lines."""
+    known = escaped[text] = text.translate(_ESCAPED)
+    return known

@@ -1,5 +1,5 @@
 // Shows /state.json, once a second. Everything from there is put in as text, never as markup.
-import { element, time } from "./texts.js";
+import { element, time } from "/common/texts.js";
 import { drawTimeline } from "./timeline.js";
 
 const PERIOD_MS = 1000;

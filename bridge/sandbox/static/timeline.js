@@ -1,5 +1,5 @@
 // One row for each machine: what was planned above, what was printed below, from the past into the future.
-import { clock, element } from "./texts.js";
+import { clock, element } from "/common/texts.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const HOUR_MS = 3600000;

@@ -118,7 +118,7 @@ async def test_other_settings_of_a_mes_lose_and_double_nothing_and_show_no_machi
         async with plant(tmp_path, settings) as one:
             one.begin()
             await until(lambda: status(sandbox) == "Running")
-            for number, step in enumerate([one.pause, one.end, lambda: None]):
+            for number, step in enumerate((one.pause, one.end, one.tell)):
                 step()
                 one.change(replace(settings, heartbeat=1.0 + number, auth_header="Authorization"))
                 for _ in range(10):

@@ -8,7 +8,7 @@ _LONGEST = 18
 
 
 class Changes:
-    """Numbers the changes of one run of the sandbox. Not for several threads at once."""
+    """Numbers the changes of one run of a program. Not for several threads at once."""
 
     def __init__(self) -> None:
         self._run = secrets.token_hex(4)

@@ -15,6 +15,16 @@ export function clock(text) {
   return moment.toLocaleString([], today ? TODAY : EARLIER);
 }
 
+// As short as can be: the hour of today, or the day and the hour.
+export function when(text) {
+  const moment = new Date(text);
+  const day = moment.toDateString() === new Date().toDateString() ? {} : { weekday: "short" };
+  const made = element("time", moment.toLocaleString([], { ...day, hour: "2-digit", minute: "2-digit", hourCycle: "h23" }));
+  made.dateTime = text;
+  made.title = moment.toLocaleString();
+  return made;
+}
+
 export function time(text) {
   if (!text) return element("span", "–");
   const made = element("time", clock(text));

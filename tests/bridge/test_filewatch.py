@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.watch import Watch
+from bridge.filewatch import Watch
 
 SECONDS = 30
 

@@ -1,0 +1,312 @@
+"""The last day of every machine, for the status page. In flow transitions and, once a minute, the machines as they are;
+out flow days, and ``history.sqlite``, so that a restart does not begin with nothing.
+
+The event loop only notes things in memory. Once a minute a thread writes what is new in one transaction; a kill loses
+at most that minute. A file that cannot be used costs the past and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import zlib
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+
+from bridge import wire
+from bridge.database import WrongLayout, open_database, transaction
+from bridge.machine import Job, JobEnded, JobStarted, Link, LinkChanged, Machine, StateChanged, Transition
+from bridge.umati.events import ERROR, INFO, WARNING, messages
+from bridge.web.day import LENGTH, MINUTES, Day, Notice, PastJob, minute_of, tenths
+
+log = structlog.get_logger(__name__)
+
+FILE = "history.sqlite"
+_LAYOUT = 1
+_SCHEMA = """
+CREATE TABLE minute (minute INTEGER PRIMARY KEY, samples BLOB NOT NULL);
+CREATE TABLE state (machine TEXT, time REAL, state TEXT, PRIMARY KEY (machine, time, state)) WITHOUT ROWID;
+CREATE INDEX state_time ON state (time);
+CREATE TABLE job (
+    machine TEXT, run TEXT, file TEXT NOT NULL, started REAL NOT NULL, ended REAL, result TEXT,
+    PRIMARY KEY (machine, run)) WITHOUT ROWID;
+CREATE TABLE notice (
+    key TEXT PRIMARY KEY, machine TEXT NOT NULL, time REAL NOT NULL, name TEXT NOT NULL, text TEXT NOT NULL,
+    severity INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX notice_time ON notice (time);
+"""
+_RECENT = 100
+_ORDINARY = frozenset({"JobStarted", "JobResumed"})
+_MOST_ROWS_A_MINUTE = 20_000
+_LONGEST_TEXT = 300
+_LONGEST_SAMPLES = 16 * 2**20
+
+_Samples = dict[str, dict[str, tuple[int | None, int | None]]]
+"""By machine that was in reach, and heater: actual and target in tenths of a degree."""
+
+
+@dataclass(slots=True)
+class _News:
+    """What is not in the file yet."""
+
+    samples: dict[int, _Samples] = field(default_factory=dict)
+    states: list[tuple[str, datetime, str]] = field(default_factory=list)
+    jobs: dict[tuple[str, str], PastJob] = field(default_factory=dict)
+    notices: list[Notice] = field(default_factory=list)
+
+    def cut(self) -> None:
+        """Stay bounded while the file cannot be written, or a machine says too much; the newest stay."""
+        for minute in sorted(self.samples)[:-60]:
+            del self.samples[minute]
+        del self.states[:-_MOST_ROWS_A_MINUTE], self.notices[:-_MOST_ROWS_A_MINUTE]
+        for one in list(self.jobs)[:-_MOST_ROWS_A_MINUTE]:
+            del self.jobs[one]
+
+
+class History:
+    """A sink, see `bridge.fleet.Sink`. `now` gives the time in UTC."""
+
+    def __init__(
+        self,
+        folder: Path,
+        machines: Callable[[], Mapping[str, Machine]],
+        now: Callable[[], datetime] = wire.utc_now,
+    ) -> None:
+        self._path = folder / FILE
+        self._machines = machines
+        self._now = now
+        self._days: dict[str, Day] = {}
+        self._recent: deque[Notice] = deque(maxlen=_RECENT)
+        self._news = _News()
+        self._failing = False
+
+    def day(self, machine: str) -> Day:
+        """The last day of a machine; an empty one if nothing is known."""
+        return self._days.get(machine) or Day()
+
+    def recent(self) -> list[Notice]:
+        """What was said lately of any machine, but that a print began; the newest first."""
+        return sorted(self._recent, key=lambda one: one.time, reverse=True)
+
+    def handle(self, transition: Transition) -> None:
+        """Note what happened; twice is as good as once."""
+        if not transition.changes:
+            return
+        machine, now = transition.record.machine, self._now()
+        moment = min(transition.record.time, now)  # a printer whose clock is ahead
+        if moment < now - LENGTH:
+            return
+        for change in transition.changes:
+            match change:
+                case StateChanged(current=state):
+                    self._day(machine).state(moment, state)
+                    self._news.states.append((machine, moment, state))
+                case JobStarted(job) | JobEnded(job):
+                    self._day(machine).job(_past(job))
+                    self._news.jobs[machine, job.run] = _past(job)
+        for number, (name, text, severity) in enumerate(_said(transition)):
+            key = f"{transition.record.key}:{number}"
+            self._notice(Notice(key, machine, moment, name, text[:_LONGEST_TEXT], severity))
+
+    def add(self, machine: str, known: Machine) -> None:
+        """Begin with what a machine is already, of which no transition may tell any more."""
+        now = self._now()
+        if known.state_since is not None:
+            self._day(machine).state(min(known.state_since, now), known.state)
+        for job in (*known.finished, known.active_job):
+            if job is not None and (job.ended is None or job.ended > now - LENGTH):
+                self._day(machine).job(_past(job))
+
+    def sample(self) -> None:
+        """Note the heaters of all machines that are in reach; once a minute."""
+        minute = minute_of(self._now())
+        samples: _Samples = {
+            name: {
+                heater: (tenths(known.actual), tenths(known.target))
+                for heater, known in machine.heaters.items()
+            }
+            for name, machine in self._machines().items()
+            if machine.link is Link.UP
+        }
+        for name, heaters in samples.items():
+            self._day(name).sample(minute, heaters)
+        self._news.samples[minute] = samples
+
+    async def run(self) -> None:
+        """Bring back what the file has, then sample and write each minute, until cancelled."""
+        await self.load()
+        while True:
+            now = self._now()
+            await asyncio.sleep(60 - now.timestamp() % 60)
+            self.sample()
+            self.forget()
+            await self.save()
+
+    def forget(self) -> None:
+        """Let go of what is older than a day, and of machines of which nothing is left."""
+        before, oldest = self._now() - LENGTH, minute_of(self._now()) - MINUTES
+        for name, day in list(self._days.items()):
+            day.forget(before)
+            if day.heard.last < oldest and not day.jobs and name not in self._machines():
+                del self._days[name]
+
+    async def load(self) -> None:
+        """Take what an earlier run has kept; what has happened since the start stays."""
+        try:
+            days = await asyncio.to_thread(_read, self._path, self._now())
+        except (OSError, sqlite3.Error, WrongLayout, ValueError) as error:
+            self._fail(error)
+            return
+        for name, day in days.items():
+            if name in self._days:
+                day.take(self._days[name])
+            self._days[name] = day
+        for minute, samples in self._news.samples.items():
+            for name, heaters in samples.items():
+                self._day(name).sample(minute, heaters)
+        notices = {
+            one.key: one
+            for day in self._days.values()
+            for one in day.notices.values()
+            if one.name not in _ORDINARY
+        }
+        self._recent.clear()
+        self._recent.extend(sorted(notices.values(), key=lambda one: one.time)[-_RECENT:])
+
+    async def save(self) -> None:
+        """Write what is new; what cannot be written now is tried again with the next."""
+        news, self._news = self._news, _News()
+        try:
+            await asyncio.to_thread(_write, self._path, news, self._now())
+        except (OSError, sqlite3.Error, WrongLayout) as error:
+            later, self._news = self._news, news
+            self._news.samples |= later.samples
+            self._news.jobs |= later.jobs
+            self._news.states += later.states
+            self._news.notices += later.notices
+            self._news.cut()
+            self._fail(error)
+        else:
+            if self._failing:
+                log.info("the last day of the machines is kept again", file=str(self._path))
+            self._failing = False
+
+    def _day(self, machine: str) -> Day:
+        return self._days.setdefault(machine, Day())
+
+    def _notice(self, notice: Notice) -> None:
+        day = self._day(notice.machine)
+        if notice.key not in day.notices:
+            day.notice(notice)
+            if notice.name not in _ORDINARY:
+                self._recent.append(notice)
+            self._news.notices.append(notice)
+
+    def _fail(self, error: Exception) -> None:
+        if not self._failing:
+            log.error(
+                "the last day of the machines cannot be kept: the status page begins with nothing after a restart."
+                " If it says so again, stop the bridge and delete the file; no machine depends on it",
+                file=str(self._path),
+                error=str(error),
+            )
+        self._failing = True
+
+
+def _said(transition: Transition) -> Iterable[tuple[str, str, int]]:
+    for message in messages(transition):
+        yield message.name, message.text, message.severity
+    for change in transition.changes:
+        if not isinstance(change, LinkChanged):
+            continue
+        if change.current is Link.LOST and transition.before.active_job is None:
+            yield "ConnectionLost", f"OctoPrint cannot be reached: {change.detail}", WARNING
+        elif change.current is Link.UP and change.previous is Link.LOST:
+            yield "ConnectionBack", "OctoPrint is in reach again", INFO
+    if any(isinstance(change, StateChanged) and change.current == "error" for change in transition.changes):
+        yield "PrinterError", transition.after.error or "The printer reports an error", ERROR
+
+
+def _write(path: Path, news: _News, now: datetime) -> None:
+    day_ago = now - LENGTH
+    with closing(open_database(path, _SCHEMA, _LAYOUT)) as connection, transaction(connection):
+        connection.executemany(
+            "INSERT OR REPLACE INTO minute VALUES (?, ?)",
+            [
+                (minute, zlib.compress(json.dumps(samples, separators=(",", ":")).encode(), 1))
+                for minute, samples in news.samples.items()
+            ],
+        )
+        connection.executemany(
+            "INSERT OR IGNORE INTO state VALUES (?, ?, ?)",
+            [(name, moment.timestamp(), state) for name, moment, state in news.states],
+        )
+        connection.executemany(
+            "INSERT OR REPLACE INTO job VALUES (?, ?, ?, ?, ?, ?)",
+            [
+                (name, run, job.file, job.started.timestamp(), _stamp(job.ended), job.result)
+                for (name, run), job in news.jobs.items()
+            ],
+        )
+        connection.executemany(
+            "INSERT OR IGNORE INTO notice VALUES (?, ?, ?, ?, ?, ?)",
+            [(n.key, n.machine, n.time.timestamp(), n.name, n.text, n.severity) for n in news.notices],
+        )
+        connection.execute("DELETE FROM minute WHERE minute <= ?", (minute_of(day_ago),))
+        for table, column in (
+            ("state", "time"),
+            ("notice", "time"),
+            ("job", "coalesce(ended, started + 604800)"),
+        ):
+            connection.execute(
+                f"DELETE FROM {table} WHERE {column} < ?",  # noqa: S608 (all from here)
+                (day_ago.timestamp(),),
+            )
+
+
+def _read(path: Path, now: datetime) -> dict[str, Day]:
+    days: dict[str, Day] = defaultdict(Day)
+    if not path.exists():
+        return {}
+    with closing(open_database(path, _SCHEMA, _LAYOUT)) as connection:
+        window = minute_of(now - LENGTH), minute_of(now)
+        for minute, packed in connection.execute(
+            "SELECT * FROM minute WHERE minute > ? AND minute <= ? ORDER BY minute", window
+        ):
+            samples = json.loads(zlib.decompressobj().decompress(packed, _LONGEST_SAMPLES))
+            for name, heaters in samples.items():
+                days[name].sample(minute, heaters)
+        for name, moment, state in connection.execute("SELECT * FROM state ORDER BY time"):
+            days[name].state(_moment(moment), state)
+        for name, run, file, started, ended, result in connection.execute(
+            "SELECT * FROM job ORDER BY started"
+        ):
+            past = PastJob(run, file, _moment(started), None if ended is None else _moment(ended), result)
+            days[name].job(past)
+        for key, name, moment, kind, text, severity in connection.execute(
+            "SELECT * FROM notice ORDER BY time"
+        ):
+            days[name].notice(Notice(key, name, _moment(moment), kind, text, severity))
+    for day in days.values():
+        day.forget(now - LENGTH)
+    return dict(days)
+
+
+def _past(job: Job) -> PastJob:
+    result = job.result.value if job.result else None
+    return PastJob(job.run, job.file[:_LONGEST_TEXT], job.started, job.ended, result)
+
+
+def _moment(stamp: float) -> datetime:
+    return datetime.fromtimestamp(stamp, UTC)
+
+
+def _stamp(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()
