@@ -357,7 +357,9 @@ _INSTANCE = re.compile(r"[!-9;-~]{1,64}")
 def _instance(value: Any) -> str:
     """It becomes a part of keys that travel on in headers, where only ASCII passes, with colons between the parts."""
     if not isinstance(value, str) or not _INSTANCE.fullmatch(value):
-        raise WireError("instance: 1 to 64 printable ASCII characters, without blanks and colons, are expected")
+        raise WireError(
+            "instance: 1 to 64 printable ASCII characters, without blanks and colons, are expected"
+        )
     return value
 
 
