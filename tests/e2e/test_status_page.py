@@ -334,7 +334,7 @@ def test_a_terminal_is_live_follows_its_size_and_is_left_as_it_was(plant: Plant)
     try:
         wait_for("bracket_v3.gcode")
         tell(plant, (wire.STATE, {"state": "paused", "error": None}))
-        wait_for("waits for a pers")
+        wait_for("Paused")
         resize(20, 30)
         seen = ""
         wait_for("…")
