@@ -163,24 +163,24 @@ def test_what_machines_say_is_shown_as_text_and_never_run(browser: Any, tmp_path
 def test_five_hundred_machines_are_found_filtered_and_sorted(browser: Any, large: Plant) -> None:
     page = open_page(browser, large, viewport={"width": 1440, "height": 900})
     rows = page.locator("#machines > li")
-    page.wait_for_function("document.querySelectorAll('#machines > li').length === 500")
+    page.wait_for_function("() => document.querySelectorAll('#machines > li').length === 500")
     levels = page.evaluate(
         "[...document.querySelectorAll('#machines > li')].map((one) => +/need(.)/.exec(one.className)[1])"
     )
     assert levels == sorted(levels, reverse=True)
     assert levels[0] == 3
     page.get_by_role("button", name=re.compile("^Error")).click()
-    page.wait_for_function("document.querySelectorAll('#machines > li').length === 6")
+    page.wait_for_function("() => document.querySelectorAll('#machines > li').length === 6")
     assert "show=error" in page.url
     page.reload()
-    page.wait_for_function("document.querySelectorAll('#machines > li').length === 6")
+    page.wait_for_function("() => document.querySelectorAll('#machines > li').length === 6")
     page.get_by_role("button", name=re.compile("^All")).click()
     page.keyboard.press("/")
     page.keyboard.type("c-2 xl")
-    page.wait_for_function("document.querySelectorAll('#machines > li').length < 20")
+    page.wait_for_function("() => document.querySelectorAll('#machines > li').length < 20")
     assert all("C-2" in one and "XL" in one for one in rows.all_inner_texts())
     page.keyboard.press("Escape")
-    page.wait_for_function("document.querySelectorAll('#machines > li').length === 500")
+    page.wait_for_function("() => document.querySelectorAll('#machines > li').length === 500")
     page.get_by_label("Order").select_option("By name")
     assert rows.first.inner_text().startswith("A-01")
     page.get_by_label("Search").fill("no such machine")
