@@ -22,11 +22,13 @@ lint: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --platform win32
 
 bench: .venv/.dev benchmarks/peers/node_modules/.ready
 	$(BIN)/python -m benchmarks
 
-# docs/address-space.md, from the running server; says which node has no text yet.
+# docs/address-space.md from the running server, docs/configuration.md and docs/metrics.md from the code; says what has
+# no text yet.
 docs: .venv/.dev
 	$(BIN)/python -m tests.docs
 

@@ -32,7 +32,10 @@ class Adoption:
 
     def __init__(self, path: Path, settings: Settings, folder: Path, site: Site) -> None:
         self.path = path.absolute()
-        self._settings = settings
+        self.settings = settings
+        """Those in force."""
+        self.lock = asyncio.Lock()
+        """Held by whoever reads config.json and serves what it says."""
         self._folder = folder
         self._site = site
         self.written: dict[str, tuple[str, dict[str, Any]]] = {}
@@ -43,7 +46,11 @@ class Adoption:
         mes_ids = accepted.mes_ids
         if mes_ids is None:
             raise AdoptionError("the bridge's person did not say in which MES the machine is to be shown")
-        written, one = await asyncio.to_thread(self._write, accepted, mes_ids, list(self._site))
+        async with self.lock:
+            written, one = await asyncio.to_thread(self._write, accepted, mes_ids, list(self._site))
+            return self._serve(accepted, written, one)
+
+    def _serve(self, accepted: Accepted, written: edit.Written, one: Served) -> str:
         self.written[accepted.id] = (one.machine, _shown(written))
         try:
             self._site.serve(one)
@@ -68,7 +75,7 @@ class Adoption:
         found: list[Served] = []
 
         def use(written: edit.Written) -> None:
-            entries = assign(load(self.path), self._settings, self._folder)
+            entries = assign(load(self.path), self.settings, self._folder)
             found.append(_entry(entries, written, served, self.path))
 
         try:
@@ -100,7 +107,7 @@ class Adoption:
         raise Refused(
             f"this OctoPrint says that it is one that is served already: {name}machine {there.machine}, at {there.url}."
             f" If it is, give that one the new key with --url {shlex.quote(there.url)}; if it has moved, correct its"
-            f" url in {self.path} and restart the bridge first. If it is another one (a copy of its installation), take"
+            f" url in {self.path} first. If it is another one (a copy of its installation), take"
             f" it in with --url {shlex.quote(request.url)}"
         )
 
@@ -109,7 +116,7 @@ class Adoption:
         known = self.known(url)
         if known is not None:
             return known.mes_ids
-        ids = tuple(one.id for one in self._settings.mes)
+        ids = tuple(one.id for one in self.settings.mes)
         if len(ids) != 1:
             there = f"the settings know {', '.join(map(str, ids))}" if ids else "the settings name none"
             raise Refused(
@@ -193,10 +200,8 @@ def _entry(entries: Sequence[Served], written: edit.Written, served: Sequence[Se
     """The one that was written, as the file at `path` has it now. Raises `AdoptionError`."""
     found = next((one for one in entries if one.index == written.index), None)
     if found is None:
-        raise AdoptionError(
-            "the machine was not written down, as an earlier entry has the same key or the same url; put that right"
-            f" (`mesbridge check {shlex.quote(str(path))}` names them), and pair again"
-        )
+        # `edit.put` has made sure that the entry is served.
+        raise AdoptionError(f"{path} was changed by somebody else at this moment; pair again")
     other = next((one for one in served if one.push_key.key_id == found.push_key.key_id), None)
     if other is not None and other.machine != found.machine:
         raise AdoptionError(

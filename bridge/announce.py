@@ -10,12 +10,14 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 
 from bridge.opcua.certificates import WILDCARDS
+from bridge.settings import Settings
 
 if TYPE_CHECKING:
     from zeroconf import ServiceInfo
@@ -38,6 +40,38 @@ class Announcement:
     host: str
     port: int
     https: bool
+
+
+class Announcing:
+    """Announces what `of` makes of the settings, and anew when that has become another."""
+
+    def __init__(self, of: Callable[[Settings], Announcement]) -> None:
+        self._of = of
+        self._what: Announcement | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def tell(self, settings: Settings) -> None:
+        """Announce the bridge as the `settings` say, or not at all."""
+        what = self._of(settings) if settings.push.announce else None
+        if what == self._what:
+            return
+        self._what, before = what, self._task
+        self._task = asyncio.create_task(self._instead_of(before, what), name="mdns")
+
+    async def end(self) -> None:
+        """Take back what was announced."""
+        await _ended(self._task)
+
+    async def _instead_of(self, before: asyncio.Task[None] | None, what: Announcement | None) -> None:
+        await _ended(before)
+        if what is not None:
+            await announce(what)
+
+
+async def _ended(task: asyncio.Task[None] | None) -> None:
+    if task is not None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def announce(what: Announcement) -> None:

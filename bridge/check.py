@@ -1,8 +1,9 @@
 """`mesbridge check`: says what of a config.json can be served, and what is wrong with it.
 
-In: the path of a config.json, and that of the bridge's settings where both are to be checked together. Out: text for
-people or one JSON object, and the exit status: 0 when every OCTOPRINT entry can be served as it says, 1 when not, 2
-when a file can't be read at all. A key is never shown, not even in part.
+In: the path of a config.json, and that of the bridge's settings where both are to be checked together; and whether the
+OctoPrints and the MES are asked, too. Out: text for people or one JSON object, and the exit status: 0 when every
+OCTOPRINT entry can be served as it says and all who were asked answered well, 1 when not, 2 when a file can't be read
+at all. A key is never shown, not even in part.
 """
 
 from __future__ import annotations
@@ -11,18 +12,24 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from bridge import instances, occupancy
 from bridge.aggregator import Config, ConfigUnreadable, Credential, MachineEntry, Problem, load
-from bridge.settings import SettingsError
+from bridge.settings import Settings, SettingsError
 from bridge.settings import load as settings_of
+
+if TYPE_CHECKING:
+    from bridge.online import Asked
 
 _OK, _PROBLEMS, _UNREADABLE = 0, 1, 2
 
 
-def run(config: Path, settings: Path | None, as_json: bool, stdout: TextIO) -> int:
-    """Checks `config`, against `settings` where they are given, and writes the result; returns the exit status."""
+def run(config: Path, settings: Path | None, as_json: bool, stdout: TextIO, *, ask: bool = False) -> int:
+    """Checks `config`, against `settings` where they are given, and writes the result; returns the exit status.
+
+    `ask`: the OctoPrints, and the MES of the settings, are asked as well.
+    """
     try:
         chosen = settings_of(settings) if settings else None
     except SettingsError as error:
@@ -36,23 +43,44 @@ def run(config: Path, settings: Path | None, as_json: bool, stdout: TextIO) -> i
         if as_json:
             _write_json(stdout, {"ok": False, "machines": [], "problems": _plain(error.problems)})
         else:
-            _write(
+            write(
                 stdout,
-                [*_problem_lines(error.problems, ""), f"{config} can't be read: nothing can be served."],
+                [*problem_lines(error.problems, ""), f"{config} can't be read: nothing can be served."],
             )
         return _UNREADABLE
+    asked = None
+    if ask:
+        from bridge.identity import IdentityError
+
+        try:
+            asked = _asked(loaded, chosen)
+        except IdentityError as error:
+            print(f"mesbridge: {error}", file=sys.stderr)
+            return _UNREADABLE
+    ok = loaded.ok and (asked is None or asked.ok)
     if as_json:
-        _write_json(
-            stdout,
-            {
-                "ok": loaded.ok,
-                "machines": [_machine(machine) for machine in loaded.machines],
-                "problems": _plain(loaded.problems),
-            },
-        )
+        _write_json(stdout, _result(loaded, asked) | {"ok": ok})
     else:
-        _write(stdout, _report(loaded))
-    return _OK if loaded.ok else _PROBLEMS
+        write(stdout, _report(loaded, asked))
+    return _OK if ok else _PROBLEMS
+
+
+def _asked(config: Config, settings: Settings | None) -> Asked:
+    from bridge import online  # takes a while
+
+    return online.ask(config, settings or Settings(), given=settings is not None, progress=sys.stderr)
+
+
+def _result(config: Config, asked: Asked | None) -> dict[str, Any]:
+    machines = [_machine(machine) for machine in config.machines]
+    result = {"ok": config.ok, "machines": machines, "problems": _plain(config.problems)}
+    if asked is None:
+        return result
+    from bridge import online
+
+    for machine in machines:
+        machine["online"] = online.machine_json(asked, machine["index"])
+    return result | {"mes": online.mes_json(asked)}
 
 
 def _write_json(stdout: TextIO, result: dict[str, Any]) -> None:
@@ -80,14 +108,28 @@ def _plain(problems: Iterable[Problem]) -> list[dict[str, Any]]:
     return [{name: getattr(problem, name) for name in names} for problem in problems]
 
 
-def _report(config: Config) -> Iterator[str]:
+def _report(config: Config, asked: Asked | None) -> Iterator[str]:
     for machine in config.machines:
         yield from _machine_lines(machine, config.path.absolute().parent)
+        if asked is not None:
+            from bridge import online
+
+            yield from (f"    {line}" for line in online.machine_lines(asked, machine.index))
         yield ""
+    if asked is not None:
+        yield from online.mes_lines(asked)
     if config.problems:
-        yield from _problem_lines(config.problems, "")
+        yield from problem_lines(config.problems, "")
         yield ""
     yield _summary(config)
+    if asked is not None:
+        errors = sum(finding.severity == "error" for finding in asked.findings())
+        warnings = sum(finding.severity == "warning" for finding in asked.findings())
+        skipped = f", {len(asked.not_asked)} not asked" if asked.not_asked else ""
+        yield (
+            f"Asked: {len(asked.octoprints)} OctoPrint{'' if len(asked.octoprints) == 1 else 's'}{skipped},"
+            f" {len(asked.mes)} MES. Errors: {errors}, warnings: {warnings}."
+        )
 
 
 def _machine_lines(machine: MachineEntry, folder: Path) -> Iterator[str]:
@@ -102,7 +144,7 @@ def _machine_lines(machine: MachineEntry, folder: Path) -> Iterator[str]:
         yield f"    key: {_key_explained(machine.credential, folder)}"
         if machine.umati_server_port is not None:
             yield f"    shown by OPC UA on its own port {machine.umati_server_port}"
-    yield from _problem_lines(machine.problems, "    ")
+    yield from problem_lines(machine.problems, "    ")
 
 
 def _key_explained(credential: Credential, folder: Path) -> str:
@@ -119,7 +161,8 @@ def _key_explained(credential: Credential, folder: Path) -> str:
     return "in config.json itself, as api_key"
 
 
-def _problem_lines(problems: Iterable[Problem], indent: str) -> Iterator[str]:
+def problem_lines(problems: Iterable[Problem], indent: str) -> Iterator[str]:
+    """What is wrong, and what to do about it: two lines for each of `problems`."""
     for problem in problems:
         yield f"{indent}{problem}"
         yield f"{indent}    {problem.hint}"
@@ -137,7 +180,7 @@ def _summary(config: Config) -> str:
     )
 
 
-def _write(stdout: TextIO, lines: Iterable[str]) -> None:
+def write(stdout: TextIO, lines: Iterable[str]) -> None:
     """Writes lines such that no terminal encoding and no control character in a file name can spoil them."""
     encoding = stdout.encoding or "utf-8"
     for line in lines:

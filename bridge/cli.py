@@ -53,8 +53,30 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--settings", type=Path, metavar="FILE", help="look into the bridge's own settings, too"
     )
+    check.add_argument(
+        "--online", action="store_true", help="ask each OctoPrint, and each MES of the settings"
+    )
     check.add_argument("--json", action="store_true", help="print one JSON object")
     check.set_defaults(run=_check)
+
+    convert = commands.add_parser(
+        "convert", help="rewrite a config.json for another version of the Aggregator"
+    )
+    convert.add_argument("config", type=Path, metavar="CONFIG")
+    convert.add_argument(
+        "--to",
+        required=True,
+        choices=("1.1", "1.2", "1.3", "1.4"),
+        help="the version of the Aggregator; 1.2 and 1.3 are the same, and 1.4 is for later ones, too",
+    )
+    goal = convert.add_mutually_exclusive_group()
+    goal.add_argument("--output", type=Path, metavar="FILE", help="the new file; default: standard output")
+    goal.add_argument("--in-place", action="store_true", help="replace the file that is read")
+    convert.add_argument("--force", action="store_true", help="replace the output if it is there")
+    convert.add_argument(
+        "--inline", action="store_true", help="at 1.4: leave keys in the file that stand there already"
+    )
+    convert.set_defaults(run=_convert)
 
     run = commands.add_parser("run", help="serve the machines of a config.json")
     run.add_argument("config", type=Path, metavar="CONFIG")
@@ -137,6 +159,34 @@ def _parser() -> argparse.ArgumentParser:
         )
         parser_of.set_defaults(run=_mes, action=action)
 
+    backup = commands.add_parser(
+        "backup", help="copy the state folder into one file, also while the bridge runs"
+    )
+    backup.add_argument("file", type=Path, metavar="FILE", help="such as mesbridge.tar.gz; must not exist")
+    backup.add_argument(
+        "--with-config",
+        type=Path,
+        metavar="CONFIG",
+        help="also this config.json, the settings, and what they name",
+    )
+    backup.set_defaults(run=_backup)
+    restore = commands.add_parser("restore", help="bring a backup back; the bridge has to be stopped")
+    restore.add_argument("file", type=Path, metavar="FILE", help="what `mesbridge backup` wrote")
+    restore.add_argument(
+        "--config-folder", type=Path, metavar="FOLDER", help="take the configuration out, to this new folder"
+    )
+    restore.set_defaults(run=_restore)
+    for one in (backup, restore):
+        one.add_argument("--settings", type=Path, metavar="FILE", help="the bridge's own settings, TOML")
+
+    again = commands.add_parser(
+        "reload",
+        help="have the running bridge take over what has changed in its files, and say what that was",
+    )
+    again.add_argument("--json", action="store_true", help="print one JSON object")
+    again.add_argument("--settings", type=Path, metavar="FILE", help="the same as the running bridge's")
+    again.set_defaults(run=_reload)
+
     watch = commands.add_parser("watch", help="show every machine of the running bridge, live")
     watch.add_argument("--settings", type=Path, metavar="FILE", help="the same as the running bridge's")
     watch.add_argument("--once", action="store_true", help="print once, then end")
@@ -161,9 +211,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--check", action="store_true", help="two prints without a person; one line of JSON")
     demo.add_argument(
+        "--without-plugin", action="store_true", help="on an OctoPrint that has nothing but a user's API key"
+    )
+    demo.add_argument(
         "--only-prepare", action="store_true", help="install OctoPrint and the plugin, then end"
     )
     demo.set_defaults(run=_demo)
+
+    completion = commands.add_parser("completion", help="print what has a shell complete these commands")
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"))
+    completion.set_defaults(run=_completion)
     return parser
 
 
@@ -182,7 +239,23 @@ def _minutes(text: str) -> float:
 def _check(options: argparse.Namespace) -> int:
     from bridge import check
 
-    return check.run(options.config, options.settings, as_json=options.json, stdout=sys.stdout)
+    return check.run(
+        options.config, options.settings, as_json=options.json, stdout=sys.stdout, ask=options.online
+    )
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from bridge import convert
+
+    wish = convert.Wish(
+        options.config,
+        "1.2" if options.to == "1.3" else options.to,
+        options.output,
+        options.in_place,
+        options.force,
+        options.inline,
+    )
+    return convert.run(wish, sys.stdout, sys.stderr)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -224,6 +297,24 @@ def _mes(options: argparse.Namespace) -> int:
     return command.run(options)
 
 
+def _backup(options: argparse.Namespace) -> int:
+    from bridge import backup
+
+    return backup.run(options)
+
+
+def _restore(options: argparse.Namespace) -> int:
+    from bridge import restore
+
+    return restore.run(options)
+
+
+def _reload(options: argparse.Namespace) -> int:
+    from bridge import reload_command
+
+    return reload_command.run(options.settings, as_json=options.json)
+
+
 def _watch(options: argparse.Namespace) -> int:
     from bridge import watch
 
@@ -246,6 +337,12 @@ def _demo(options: argparse.Namespace) -> int:
     from bridge.demo import command
 
     return command.run(options)
+
+
+def _completion(options: argparse.Namespace) -> int:
+    from bridge import completion
+
+    return completion.run(_parser(), options.shell, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
+_LARGEST_WAL = 16 * 2**20
+"""Bytes of the write-ahead log that stay on the disk after a burst."""
+
+_INCREMENTAL = 2  # of auto_vacuum
+
 
 class WrongLayout(Exception):
     """The file was written by another version of MESBridge; the text says so, and what to do."""
@@ -36,9 +41,12 @@ def open_database(
                 f"was written by another version of MESBridge (layout {found}, this one has {layout});"
                 " run that version, or choose another folder"
             )
+        if not found:  # a file that can give pages back must be made so
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         # FULL: what was committed has reached the disk, and only then is anybody told that it is kept.
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA journal_size_limit = {_LARGEST_WAL}")
         script = "".join(steps[one] for one in missing) if found else schema
         if script:
             connection.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {layout}; COMMIT;")
@@ -58,6 +66,31 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
     finally:
         if connection.in_transaction:  # some failures have rolled back already
             connection.execute("ROLLBACK")
+
+
+def used_bytes(connection: sqlite3.Connection) -> int:
+    """How much of the file holds something."""
+    return (_pragma(connection, "page_count") - _pragma(connection, "freelist_count")) * _pragma(
+        connection, "page_size"
+    )
+
+
+def give_back(connection: sqlite3.Connection, pages: int, keep: float) -> bool:
+    """Make the file smaller by so many unused `pages`, as long as more than the share `keep` of it is unused; returns
+    whether there is more to give back. A file that an earlier version made stays as large as it is, and fills again."""
+    free, total = _pragma(connection, "freelist_count"), _pragma(connection, "page_count")
+    spare = free - int(total * keep)
+    if spare < pages or _pragma(connection, "auto_vacuum") != _INCREMENTAL:
+        return False
+    for _ in range(
+        pages
+    ):  # Python's sqlite3 ends a statement without columns after one step, which is one page
+        connection.execute("PRAGMA incremental_vacuum(1)")
+    return spare >= 2 * pages
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
 
 
 def is_damaged(error: Exception) -> bool:

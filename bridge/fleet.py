@@ -77,9 +77,15 @@ class Fleet:
             await store.save_checkpoint(_CONSUMER, position, await asyncio.to_thread(codec.dump, machines))
             self._saved = position
 
-    async def trim(self, store: Log, before: datetime) -> None:
-        """Forget the records that every reader has and that are older than `before`. Raises `LogError`."""
-        forgotten = await store.trim(before, self._saved)
+    @property
+    def saved(self) -> int:
+        """The position of the last checkpoint: what came before may be forgotten."""
+        return self._saved
+
+    async def trim(self, store: Log, before: datetime, size: int | None = None) -> None:
+        """Forget the records that every reader has and that are older than `before` or, the oldest first, too many for
+        `size` bytes. Raises `LogError`."""
+        forgotten = await store.trim(before, self._saved, size)
         if forgotten:
             log.info("old events forgotten", count=forgotten)
 

@@ -6,6 +6,7 @@ again. A certificate that was made here is never replaced, since plugins trust e
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import ssl
@@ -21,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from bridge.files import write_private
+from bridge.filewatch import marks
 from bridge.opcua import certificates
 from bridge.settings import PushSettings
 
@@ -72,6 +74,44 @@ def load(settings: PushSettings, folder: Path) -> Https:
     return Https(context, fingerprint, own)
 
 
+class Certificates:
+    """The files of `https`, and what is served, which is replaced when they are."""
+
+    def __init__(self, settings: PushSettings, folder: Path, https: Https | None) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._https = https
+        named = (settings.certificate_file, settings.private_key_file)
+        self._named = [one for one in named if one is not None]
+        self.files = frozenset(self._named if https is not None else ())
+        """Those of the settings; that of the bridge's own is never replaced."""
+        self._marks = marks(self.files)
+
+    async def renewed(self) -> str | None:
+        """The fingerprint of the certificate that is served, after a look whether there is another; None over http.
+
+        New connections get the new one. One that cannot be used is named in the log, and the old one stays.
+        """
+        if self._https is None:
+            return None
+        now = await asyncio.to_thread(marks, self.files)
+        if now == self._marks:
+            return self._https.fingerprint
+        self._marks = now
+        try:
+            found = await asyncio.to_thread(load, self._settings, self._folder)
+            certificate, key = self._named
+            self._https.context.load_cert_chain(certificate, key, password=_no_password)
+        except (HttpsError, OSError) as error:
+            log.error("the new https certificate cannot be used: the old one is served", error=str(error))
+            return self._https.fingerprint
+        self._https = Https(self._https.context, found.fingerprint, found.own)
+        log.info(
+            "new connections of plugins get the new https certificate", certificate_sha256=found.fingerprint
+        )
+        return found.fingerprint
+
+
 def _look_at(path: Path, remedy: str) -> str:
     """The fingerprint of the first certificate in `path`; says what plugins may mind about it."""
     try:
@@ -86,7 +126,7 @@ def _look_at(path: Path, remedy: str) -> str:
             "the https certificate has expired" if last < now else "the https certificate expires soon",
             path=str(path),
             expires=f"{last:%Y-%m-%d}",
-            hint="put another one in its place, restart, and pair the plugins again that do not trust its authority",
+            hint="put another one in its place, and pair the plugins again that do not trust its authority",
         )
     return hashlib.sha256(certificate.public_bytes(serialization.Encoding.DER)).hexdigest()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from pathlib import Path
@@ -10,12 +11,13 @@ from pathlib import Path
 import structlog
 
 from bridge import instances, logs, settings
-from bridge.aggregator import Config, ConfigUnreadable, Problem, load
+from bridge.aggregator import Config, ConfigUnreadable, load
 from bridge.https import HttpsError
 from bridge.identity import IdentityError
 from bridge.log import LogError
 from bridge.mes import MesError
 from bridge.opcua import OpcUaError
+from bridge.reload import tell
 from bridge.service import Service, ServiceError
 from bridge.state import StateFolderError
 
@@ -35,10 +37,9 @@ def run(config_path: Path, settings_path: Path | None) -> int:
     logs.configure(
         chosen.bridge.log_level, chosen.bridge.log_format, settings_path and settings_path.absolute()
     )
-    config = instances.examined(config, chosen.mes, settings_path and settings_path.absolute())
-    _tell_problems(config)
+    _tell_problems(instances.examined(config, chosen.mes, settings_path and settings_path.absolute()))
     try:
-        asyncio.run(_serve(Service(config, chosen)))
+        asyncio.run(_serve(Service(config, chosen, settings_path)))
     except _CANNOT_START as error:
         log.error("MESBridge cannot start", detail=str(error))
         return 1
@@ -48,18 +49,10 @@ def run(config_path: Path, settings_path: Path | None) -> int:
 def _tell_problems(config: Config) -> None:
     """One bad entry never stops the others, but each is named."""
     for problem in config.problems:
-        _tell(problem)
+        tell(problem)
     for entry in config.machines:
         for problem in entry.problems:
-            _tell(problem, entry=entry.index)
-
-
-def _tell(problem: Problem, **entry: int) -> None:
-    key = {} if problem.key is None else {"key": problem.key}
-    tell = log.error if problem.severity == "error" else log.warning
-    place = (problem.file, problem.line, problem.column)
-    where = ":".join(str(part) for part in place if part is not None)
-    tell(problem.message, **entry, where=where, **key, hint=problem.hint)
+            tell(problem, entry=entry.index)
 
 
 async def _serve(service: Service) -> None:
@@ -72,4 +65,9 @@ async def _serve(service: Service) -> None:
     else:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
+        terminal = sys.stdin is not None and sys.stdin.isatty()
+        # The end of the terminal in which it was started gives the same signal, and is the end of the bridge.
+        loop.add_signal_handler(
+            signal.SIGHUP, lambda: stop.set() if terminal and not os.isatty(0) else service.reload()
+        )
     await service.run(stop)

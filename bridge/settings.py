@@ -48,8 +48,8 @@ def _choice(*values: str) -> Any:
     return {"choices": values}
 
 
-def _range(low: float, high: float) -> Any:
-    return {"range": (low, high)}
+def _range(low: float, high: float, unit: str = "") -> Any:
+    return {"range": (low, high), "unit": unit}
 
 
 _HOST = {"pattern": (r"[A-Za-z0-9._:\-\[\]]+", "a host name or IP address")}
@@ -77,7 +77,8 @@ class BridgeSettings:
     log_level: str = field(default="info", metadata=_choice("debug", "info", "warning", "error"))
     log_format: str = field(default="human", metadata=_choice("human", "json"))
     name: str | None = field(default=None, metadata={"printable": 128})
-    keep_days: float = field(default=30.0, metadata=_range(1, 3650))
+    keep_days: float = field(default=30.0, metadata=_range(1, 3650, "days"))
+    log_size: int = field(default=1024, metadata=_range(16, 1_000_000, "MB"))
 
     @property
     def shown_name(self) -> str:
@@ -95,7 +96,7 @@ class PushSettings:
     https: bool = False
     certificate_file: Path | None = None
     private_key_file: Path | None = None
-    silent_after: float = field(default=30.0, metadata=_range(5, 3600))
+    silent_after: float = field(default=30.0, metadata=_range(5, 3600, "s"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,7 @@ class WebSettings:
     enabled: bool = True
     host: str = field(default="127.0.0.1", metadata=_HOST)
     port: int = field(default=8486, metadata=_range(0, 65535))
+    metrics_token_file: Path | None = None
     https: bool = False
     login: bool = False
 
@@ -137,7 +139,7 @@ class OpcUaLimits:
     continuation_points: int = field(default=10, metadata=_range(1, 1000))
     references_per_response: int = field(default=20_000, metadata=_range(1, 1_000_000))
     references_examined: int = field(default=200_000, metadata=_range(1000, 10_000_000))
-    message_size: int = field(default=4 * 2**20, metadata=_range(2**16, 2**30))
+    message_size: int = field(default=4 * 2**20, metadata=_range(2**16, 2**30, "bytes"))
     array_length: int = field(default=100_000, metadata=_range(100, 10_000_000))
 
 
@@ -156,8 +158,8 @@ class OpcUaSettings:
         metadata={"pattern": (r"\S+:\S+", "a URI such as urn:plant:machines")},
     )
     application_name: str = "MESBridge"
-    minimum_publishing_interval: float = field(default=10.0, metadata=_range(0, 60000))
-    activation_timeout: float = field(default=30.0, metadata=_range(1, 3600))
+    minimum_publishing_interval: float = field(default=10.0, metadata=_range(0, 60000, "ms"))
+    activation_timeout: float = field(default=30.0, metadata=_range(1, 3600, "s"))
     stacklight: bool = False
     production_plan: bool = False
     type_dictionaries: bool = True
@@ -220,16 +222,16 @@ class MesSettings:
         default="Token",
         metadata={"pattern": (r"[A-Za-z0-9\-]*", "one word such as Token, or nothing")} | _MAY_BE_EMPTY,
     )
-    timeout: float = field(default=10.0, metadata=_range(0.1, 300))
-    connect_timeout: float = field(default=5.0, metadata=_range(0.1, 300))
+    timeout: float = field(default=10.0, metadata=_range(0.1, 300, "s"))
+    connect_timeout: float = field(default=5.0, metadata=_range(0.1, 300, "s"))
     proxy: str | None = field(default=None, metadata=_PROXY | _MAY_BE_EMPTY)
     proxy_credentials_file: Path | None = None
     ca_file: Path | None = None
     client_certificate_file: Path | None = None
     client_key_file: Path | None = None
-    heartbeat: float = field(default=10.0, metadata=_range(1, 3600))
-    lease: float = field(default=30.0, metadata=_range(2, 7200))
-    estimate_change: float = field(default=60.0, metadata=_range(1, 86400))
+    heartbeat: float = field(default=10.0, metadata=_range(1, 3600, "s"))
+    lease: float = field(default=30.0, metadata=_range(2, 7200, "s"))
+    estimate_change: float = field(default=60.0, metadata=_range(1, 86400, "s"))
 
 
 @dataclass(frozen=True, slots=True)

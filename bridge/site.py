@@ -7,8 +7,9 @@ added, and every transition after that, is what each of them is shown.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import structlog
@@ -20,6 +21,7 @@ from bridge.machine import Machine, Transition
 from bridge.mes import MesSink, Registration
 from bridge.settings import FeedstockSettings, IdentificationSettings, Settings
 from bridge.sources.presence import Presence
+from bridge.sources.pull import PullSource
 from bridge.sources.push import PushReceiver, Sender
 from bridge.sources.verification import Candidate, Verification
 from bridge.umati import MachineIdentity, UmatiServer
@@ -47,6 +49,10 @@ class Served:
     feedstock: tuple[FeedstockSettings, ...] = ()
 
     @property
+    def candidate(self) -> Candidate:
+        return Candidate(self.machine, self.url, self.key, self.paired)
+
+    @property
     def shown_as(self) -> MachineIdentity:
         return MachineIdentity(self.name, self.url, self.identification, self.feedstock)
 
@@ -68,10 +74,10 @@ def assign(config: Config, settings: Settings, folder: Path) -> list[Served]:
             " stop the bridge and bring the file back from a backup",
             file=str(path),
         )
-    machines, known = identity.assign(
-        [(url, push_key.key_id) for _, url, _, push_key in usable], identity.load(path)
-    )
-    identity.save(path, known)
+    before = identity.load(path)
+    machines, known = identity.assign([(url, push_key.key_id) for _, url, _, push_key in usable], before)
+    if known != before or not path.exists():
+        identity.save(path, known)
     paired = identity.paired(folder)
     return [
         Served(
@@ -91,6 +97,37 @@ def assign(config: Config, settings: Settings, folder: Path) -> list[Served]:
     ]
 
 
+@dataclass(slots=True)
+class Applied:
+    """What became of the machines: those that were added, removed, changed (with what of them), and those that could
+    not be, which are named in the log."""
+
+    added: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    changed: dict[str, list[str]] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed or self.changed or self.failed)
+
+
+_MEANT = {
+    "name": "custom_name",
+    "url": "url",
+    "push_key": "key",
+    "mes_ids": "mes_id",
+    "port": "umati_server_port",
+    "identification": "identification",
+    "feedstock": "feedstock",
+    "paired": "paired",
+}
+
+
+def differences(before: Served, now: Served) -> list[str]:
+    """What of a machine is another, in the words of the files; where its entry stands is none of it."""
+    return [name for key, name in _MEANT.items() if getattr(before, key) != getattr(now, key)]
+
+
 class Site:
     """Brings machines into every part; as a sink it registers them again when the printer is another one."""
 
@@ -102,6 +139,7 @@ class Site:
         presence: Presence,
         receiver: PushReceiver,
         verification: Verification,
+        pull: PullSource,
     ) -> None:
         self._fleet = fleet
         self._umati = umati
@@ -109,6 +147,7 @@ class Site:
         self._presence = presence
         self._receiver = receiver
         self._verification = verification
+        self._pull = pull
         self._served: dict[str, Served] = {}
 
     def __iter__(self) -> Iterator[Served]:
@@ -124,6 +163,11 @@ class Site:
         """What people call the machines that are served, by machine id."""
         return {one.machine: self._nameplate(one).component_name for one in self}
 
+    def name(self, machine: str) -> str | None:
+        """What people call the machine; None when it is not served."""
+        one = self._served.get(machine)
+        return self._nameplate(one).component_name if one else None
+
     def printer_uuid(self, machine: str) -> str | None:
         """What its OctoPrint calls itself for ever; None before it was heard."""
         printer = self._fleet[machine].printer
@@ -135,18 +179,78 @@ class Site:
         Its MES is told of the machine as it is now, or first as it was when it was `told` of.
         """
         machine, before = self._fleet[one.machine], self._served.get(one.machine)
-        if before is None or before.shown_as != one.shown_as:
+        if before is None or before.port != one.port:
             if before is not None:
                 self._umati.remove_machine(one.machine)
+                self._umati.give_port(one.machine, one.port)
+            elif one.port is not None:
+                self._umati.give_port(one.machine, one.port)
             self._umati.add_machine(one.machine, one.shown_as, machine)
+        elif before.shown_as != one.shown_as:
+            self._umati.change_machine(one.machine, one.shown_as)
         self._served[one.machine] = one
         self._register(one, told or machine)
         if before is None:
             self._presence.add(one.machine)
-            if machine.printer is not None:
+            if machine.printer is not None and machine.printer.uuid is not None:
                 self._name_twins(one, self._twins(one, machine.printer.uuid))
-        self._receiver.believe(Sender(one.machine, one.push_key))
-        self._verification.ask(Candidate(one.machine, one.url, one.key, one.paired))
+        if before is None or before.push_key != one.push_key:
+            self._receiver.believe(Sender(one.machine, one.push_key))
+        if before is None or before.candidate != one.candidate:
+            self._pull.forget(one.machine)  # until it is verified anew
+            self._verification.ask(one.candidate)
+
+    def remove(self, machine: str) -> None:
+        """Serve a machine no longer: it is gone from OPC UA, its MES hear that it is Offline and then nothing, and its
+        pushes are refused. What the log knows of it stays, should it come back."""
+        one = self._served.pop(machine)
+        self._receiver.forget(machine)
+        self._presence.forget(machine)
+        self._verification.forget(machine)
+        self._pull.forget(machine)
+        self._mes.withdraw(machine)
+        self._umati.remove_machine(machine)
+        if one.port is not None:
+            self._umati.give_port(machine, None)
+
+    def apply(self, entries: Sequence[Served]) -> Applied:
+        """Serve exactly these machines from now on. Only what is another is touched, and one that cannot be served as
+        its entry says keeps none of the others from it."""
+        applied = Applied()
+        now = {one.machine: one for one in entries}
+        for machine in [one for one in self._served if one not in now]:
+            with self._alone(machine, applied):
+                self.remove(machine)
+                applied.removed.append(machine)
+        for machine, one in now.items():
+            before = self._served.get(machine)
+            changed = [] if before is None else differences(before, one)
+            if before is not None and not changed:
+                self._served[machine] = one
+                continue
+            with self._alone(machine, applied):
+                self.serve(one)
+                if before is None:
+                    applied.added.append(machine)
+                else:
+                    applied.changed[machine] = changed
+        return applied
+
+    @contextlib.contextmanager
+    def _alone(self, machine: str, applied: Applied) -> Iterator[None]:
+        try:
+            yield
+        except Exception:  # the others are to be served all the same
+            applied.failed.append(machine)
+            log.exception(
+                "this machine is not served as config.json has it now, for a reason that nobody foresaw: restart the"
+                " bridge, and report it with the log",
+                machine=machine,
+            )
+
+    def registrations(self) -> list[tuple[str, tuple[int, ...], Registration, Machine]]:
+        """All machines, as their MES are to know them."""
+        return [self._registered(one, self._fleet[one.machine]) for one in self]
 
     def handle(self, transition: Transition) -> None:
         """Let the MES know of a printer that has turned out to be another."""
@@ -155,11 +259,11 @@ class Site:
         if one is None or now is None or before == now:
             return
         self._register(one, transition.after)
-        if before is not None and before.uuid == now.uuid:
+        if now.uuid is None or (before is not None and before.uuid == now.uuid):
             return
         twins = self._twins(one, now.uuid)
         self._name_twins(one, twins)
-        if before is not None:
+        if before is not None and before.uuid is not None:
             log.warning(
                 "this machine has another OctoPrint than before: it was installed anew, or another one has its url or"
                 " key. It goes on as the same machine. If it is to be a new one, give it a url and a key that were"
@@ -207,6 +311,11 @@ class Site:
         return identify(one.machine, one.name, one.url, one.identification, printer)
 
     def _register(self, one: Served, machine: Machine) -> None:
+        self._mes.register(*self._registered(one, machine))
+
+    def _registered(
+        self, one: Served, machine: Machine
+    ) -> tuple[str, tuple[int, ...], Registration, Machine]:
         nameplate = self._nameplate(one, machine)
         registration = Registration(
             name=nameplate.component_name,
@@ -215,4 +324,4 @@ class Site:
             opcua_node_id=self._umati.node_id(one.machine),
             identification={k: v for k, v in asdict(nameplate).items() if v not in (None, "")},
         )
-        self._mes.register(one.machine, one.mes_ids, registration, machine)
+        return one.machine, one.mes_ids, registration, machine

@@ -17,6 +17,10 @@ PKI = "pki"
 """The folder in it of the OPC UA server's certificate, and of those that it trusts."""
 
 
+RESTORING = ".{name}.restoring-"
+"""So begins the name of the folder beside it in which a backup is unpacked."""
+
+
 class StateFolderError(Exception):
     """The folder cannot be used; the text says which, why, and what to do."""
 
@@ -26,6 +30,12 @@ class StateFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        if not path.exists() and any(path.parent.glob(f"{RESTORING.format(name=path.name)}*")):
+            raise StateFolderError(
+                f"{path}: is missing, and a restore was ended half-way: give `mesbridge restore FILE` again. Without a"
+                f" backup, give the newest {path.name}.before-... beside it its name back, and remove"
+                f" {RESTORING.format(name=path.name)}..."
+            )
         advice = "make it writable for the bridge's user, or set bridge.state_folder in the settings"
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -260,10 +260,10 @@ _profile = _record(
     heated_chamber=_flag,
 )
 _printer = _record(
-    uuid=_text(64),
+    uuid=_optional(_text(64)),
     name=_optional(_name),
     octoprint_version=_text(64),
-    plugin_version=_text(64),
+    plugin_version=_optional(_text(64)),
     firmware=_optional(_name),
     profile=_profile,
     identity=_table(_name),
@@ -302,7 +302,8 @@ PAYLOADS: Mapping[str, _Check] = {
 
 ``job.run`` is made new by the plugin for each print and names it for ever; ``job.started`` is when the print
 began, by the clock of the machine that runs OctoPrint. ``heaters`` are OctoPrint's own names (``tool0``,
-``bed``, ``chamber``). ``printer.uuid`` stays the same for the life of an OctoPrint installation.
+``bed``, ``chamber``). ``printer.uuid`` stays the same for the life of an OctoPrint installation;
+it and ``printer.plugin_version`` are null where no plugin is there to tell them.
 ``files`` are the newest of the files that the printer can print, at most `MAX_FILES`; ``layer`` is the layer that is
 being printed, from 1, of ``layers``; ``tools`` are the spools that are mounted, by OctoPrint's name of the tool.
 A snapshot says nothing of files and spools: they follow it, where they are known.
@@ -350,7 +351,16 @@ class Reply:
 
 
 _SEQ = _whole(0, 1 << 53)
-_INSTANCE = _text(64)
+_INSTANCE = re.compile(r"[!-9;-~]{1,64}")
+
+
+def _instance(value: Any) -> str:
+    """It becomes a part of keys that travel on in headers, where only ASCII passes, with colons between the parts."""
+    if not isinstance(value, str) or not _INSTANCE.fullmatch(value):
+        raise WireError(
+            "instance: 1 to 64 printable ASCII characters, without blanks and colons, are expected"
+        )
+    return value
 
 
 def encode_batch(batch: Batch) -> bytes:
@@ -377,14 +387,14 @@ def decode_batch(body: bytes) -> Batch:
     version = message.get("version")
     if version != VERSION:
         raise WireError(f"version: {VERSION} is expected; install the same MESBridge version on both sides")
-    instance = _INSTANCE(message.get("instance"), "instance")
+    instance = _instance(message.get("instance"))
     after = _SEQ(message.get("after"), "after")
     through = _SEQ(message.get("through"), "through")
     sent = parse_time(_time(message.get("sent"), "sent"))
     kept_from = _optional(_SEQ)(message.get("kept_from"), "kept_from")
     listed = message.get("events")
-    if not instance or through < after:
-        raise WireError("instance, after, through: an instance and a range of numbers are expected")
+    if through < after:
+        raise WireError("after, through: a range of numbers is expected")
     if not isinstance(listed, list) or len(listed) > MAX_EVENTS:
         raise WireError(f"events: a list of at most {MAX_EVENTS} events is expected")
     events = []

@@ -12,6 +12,7 @@ import io
 import os
 import re
 import stat
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ SECRETS_FOLDER: Final = "secrets"
 _BY_HAND: Final = "generate a key in OctoPrint and add the entry that the plugin shows by hand"
 _MOST_FILES_OF_A_NAME: Final = 1000
 _NOT_REPLACEABLE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV})
-_SUFFIX: Final = ".mesbridge"
+TEMPORARY_SUFFIX: Final = ".mesbridge"
 _HALF_WRITTEN: Final = re.compile(r"\..+\.[a-z0-9_]{8}\.mesbridge")
 
 
@@ -107,7 +108,7 @@ def unnamed_secrets(path: Path) -> list[Path]:
     """The secret files named as pairings name them that no entry names; none while config.json cannot be read."""
     folder, named = path.absolute().parent, set()
     try:
-        texts = _texts_of_entries(decode(path.read_bytes())[0])
+        texts = texts_of_entries(decode(path.read_bytes())[0])
     except (OSError, NotText):
         return []
     for text in chain.from_iterable(texts):
@@ -115,6 +116,13 @@ def unnamed_secrets(path: Path) -> list[Path]:
             named.add(os.path.realpath(folder / text))
     made = sorted((folder / SECRETS_FOLDER).glob("octoprint-*.txt"))
     return [one for one in made if os.path.realpath(one) not in named]
+
+
+def secret_names(name: str | None, url: str) -> Iterator[str]:
+    """The names that the secret file of a machine may have, the best one first."""
+    stem = _file_name(name) or _file_name(urlsplit(url).hostname) or "machine"
+    yield f"octoprint-{stem}.txt"
+    yield from (f"octoprint-{stem}-{number}.txt" for number in range(2, _MOST_FILES_OF_A_NAME))
 
 
 class _Edit:
@@ -173,8 +181,8 @@ class _Edit:
     def _named_by_others(self, file: Path, index: int) -> bool:
         """Whether any text of another entry, of whatever machine type, is the name of `file`."""
         return any(
-            _same_file(self._folder / text, file)
-            for number, texts in enumerate(_texts_of_entries(self._text))
+            same_file(self._folder / text, file)
+            for number, texts in enumerate(texts_of_entries(self._text))
             for text in texts
             if number != index
         )
@@ -183,10 +191,10 @@ class _Edit:
         """Whether the secret file could be replaced; it keeps its owner, and is closed to all others."""
         before, mode = file.read_bytes(), stat.S_IMODE(file.stat().st_mode)
         try:
-            _swap(file, self._secret(), 0o600)
+            swap(file, self._secret(), 0o600)
         except OSError:
             return False
-        self._undo_unless_changed(file, self._secret(), lambda: _swap(file, before, mode))
+        self._undo_unless_changed(file, self._secret(), lambda: swap(file, before, mode))
         return True
 
     def _new_secret(self, index: int, name: str | None, url: str) -> Path:
@@ -199,9 +207,8 @@ class _Edit:
         with contextlib.suppress(FileExistsError):
             folder.mkdir(mode=0o700)
             self._undo.callback(_quietly, folder.rmdir)
-        stem = _file_name(name) or _file_name(urlsplit(url).hostname) or "machine"
-        for number in range(1, _MOST_FILES_OF_A_NAME):
-            path = folder / (f"octoprint-{stem}.txt" if number == 1 else f"octoprint-{stem}-{number}.txt")
+        for secret_name in secret_names(name, url):
+            path = folder / secret_name
             if self._named_by_others(path, index):
                 continue
             try:
@@ -213,10 +220,10 @@ class _Edit:
                 file.write(self._secret())
                 file.flush()
                 os.fsync(file.fileno())
-            _settle(folder)
+            settle(folder)
             return path
         raise EditError(
-            f"{folder} is full of secret files named octoprint-{stem}; remove those no longer used"
+            f"{folder} is full of secret files named like {secret_name}; remove those no longer used"
         )
 
     def _undo_unless_changed(self, file: Path, written: bytes, put_back: Callable[[], None]) -> None:
@@ -305,7 +312,7 @@ def _essence(entry: MachineEntry) -> tuple[object, ...]:
     )
 
 
-def _texts_of_entries(text: str) -> list[list[str]]:
+def texts_of_entries(text: str) -> list[list[str]]:
     """All texts that each machine entry holds, without blanks around them."""
     root = parse(text).root
     return [] if root is None else [list(_texts(node)) for node in find_entries(root).entries]
@@ -320,7 +327,7 @@ def _texts(node: Node) -> Iterator[str]:
         yield from _texts(one)
 
 
-def _same_file(one: Path, other: Path) -> bool:
+def same_file(one: Path, other: Path) -> bool:
     try:
         return one.samefile(other)
     except OSError:  # one of them is not there, or has a name that no file can have
@@ -346,7 +353,7 @@ def _overwrite(file: Path, content: bytes) -> None:
     file is written in place, from its beginning, and never emptied first.
     """
     try:
-        _swap(file, content)
+        swap(file, content)
     except OSError as error:
         if error.errno not in _NOT_REPLACEABLE:
             raise
@@ -369,19 +376,17 @@ def _write_over(there: io.FileIO, content: bytes) -> None:
     os.fsync(there.fileno())
 
 
-def _swap(file: Path, content: bytes, mode: int | None = None) -> None:
+def swap(file: Path, content: bytes, mode: int | None = None) -> None:
     """Replace the file in one step; its owner stays, and its mode unless another one is given."""
     before = file.stat()
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=_SUFFIX)
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=TEMPORARY_SUFFIX)
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as new:
             new.write(content)
             new.flush()
-            if os.name == "posix":
-                mine = os.fstat(new.fileno())
-                if (mine.st_uid, mine.st_gid) != (before.st_uid, before.st_gid):
-                    os.fchown(new.fileno(), before.st_uid, before.st_gid)
+            if sys.platform != "win32":
+                keep_owner(new.fileno(), before)
                 os.fchmod(new.fileno(), stat.S_IMODE(before.st_mode) if mode is None else mode)
             os.fsync(new.fileno())
         temporary.replace(file)
@@ -389,10 +394,19 @@ def _swap(file: Path, content: bytes, mode: int | None = None) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    _settle(file.parent)
+    settle(file.parent)
 
 
-def _settle(folder: Path) -> None:
+def keep_owner(file: int, before: os.stat_result) -> None:
+    """Give the open `file` the owner of the one that it replaces, where files have owners."""
+    if sys.platform == "win32":
+        return
+    mine = os.fstat(file)
+    if (mine.st_uid, mine.st_gid) != (before.st_uid, before.st_gid):
+        os.fchown(file, before.st_uid, before.st_gid)
+
+
+def settle(folder: Path) -> None:
     """Have the disk hold which files are in `folder`, where that can be asked for."""
     if os.name != "posix":
         return

@@ -12,16 +12,20 @@ from typing import Final, NamedTuple
 from bridge.aggregator.jsonc import Array, Node, Object, Scalar
 from bridge.aggregator.problem import Finding
 
-KNOWN_KEYS: Final = (
-    "type",
-    "url",
-    "custom_name",
-    "api_key",
-    "authentication_file_path",
-    "mes_id",
-    "umati_server_port",
-    "unique_name",
-)
+MEANINGS: Final = {
+    "type": '`"OCTOPRINT"`, in upper or lower case',
+    "url": "base URL of that OctoPrint; http or https, without user, password or query",
+    "custom_name": "name shown in the MES; unset: read from the machine",
+    "api_key": "the key itself",
+    "authentication_file_path": "the file that holds the key; from 1.4 the key itself is allowed too",
+    "mes_id": "array of whole numbers: the MES instances that show this machine",
+    "umati_server_port": (
+        "the OPC UA port of this machine alone, 1 to 65535: there, and only there, a client finds it below `Machines`;"
+        " machines without one share the port of the settings"
+    ),
+}
+"""The keys of our entries, as people read of them."""
+KNOWN_KEYS: Final = (*MEANINGS, "unique_name")
 _BESIDE_TYPE: Final = frozenset(KNOWN_KEYS) - {"type"}
 _TELLING: Final = frozenset({"api_key", "authentication_file_path", "mes_id", "umati_server_port"})
 

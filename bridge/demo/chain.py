@@ -25,6 +25,8 @@ from bridge.opcua.users import Users
 
 MES_ID = 1
 OPCUA_USER = "demo"
+USER, USER_MAY = "mesbridge", ("STATUS", "FILES_LIST")
+"""The user of an OctoPrint without the plugin, and what it needs: to see the printer, and what could be printed."""
 
 _START_WITHIN_S = 30.0
 
@@ -86,12 +88,22 @@ class Part:
 
 
 class Chain:
-    """Starts and stops the parts. `progress` is told what is being done."""
+    """Starts and stops the parts. `progress` is told what is being done.
 
-    def __init__(self, environment: Environment, folder: Path, progress: Callable[[str], None]) -> None:
+    Without the plugin in OctoPrint the bridge follows it from outside, with the key of a user who may only look.
+    """
+
+    def __init__(
+        self,
+        environment: Environment,
+        folder: Path,
+        progress: Callable[[str], None],
+        with_plugin: bool = True,
+    ) -> None:
         self._folder = folder
         self._progress = progress
-        self.octoprint = OctoPrint(environment, folder / "octoprint", free_port())
+        self._with_plugin = with_plugin
+        self.octoprint = OctoPrint(environment, folder / "octoprint", free_port(), with_plugin)
         self.sandbox: Part | None = None
         self.bridge: Part | None = None
         self.mes_url = f"http://127.0.0.1:{free_port()}"
@@ -117,12 +129,12 @@ class Chain:
         self._progress("Starting the sandbox MES")
         self._start_sandbox()
         self.octoprint.wait_operational()
-        self._progress("Making the key through the plugin, and the Aggregator's config.json with it")
-        self._write_config(self.octoprint.generate_key())
+        self._write_config(self._make_key())
         self._write_settings()
         self._progress("Starting the bridge")
         self.start_bridge()
-        self.octoprint.configure_plugin(self.push_url)
+        if self._with_plugin:
+            self.octoprint.configure_plugin(self.push_url)
 
     def start_bridge(self) -> None:
         """Start the bridge, and wait until it hears plugins; for a second time after it was stopped or killed."""
@@ -144,7 +156,8 @@ class Chain:
         deadline = time.monotonic() + _START_WITHIN_S
         while self.mes_says().status != "Idle":
             if time.monotonic() > deadline:
-                raise ChainError(f"the MES does not see the printer: {self.plugin_says()}")
+                said = self.plugin_says() if self._with_plugin else self._bridge_says()
+                raise ChainError(f"the MES does not see the printer: {said}")
             time.sleep(0.05)
 
     def mes_says(self) -> MesView:
@@ -190,6 +203,16 @@ class Chain:
         ]
         self.sandbox = Part("the sandbox MES", command, self._folder / "mes.log")
         self.sandbox.wait_until(lambda: _answers(self.mes_url))
+
+    def _bridge_says(self) -> str:
+        return self.bridge.tail() if self.bridge is not None else "the bridge is not running"
+
+    def _make_key(self) -> str:
+        if self._with_plugin:
+            self._progress("Making the key through the plugin, and the Aggregator's config.json with it")
+            return self.octoprint.generate_key()
+        self._progress("Making a user of OctoPrint with a key, and the Aggregator's config.json with it")
+        return self.octoprint.make_user_key(USER, *USER_MAY)
 
     def _write_config(self, key: str) -> None:
         write_private(self._folder / "secret.txt", key.encode() + b"\n")

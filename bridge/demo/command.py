@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
         if options.only_prepare:
             return 0
         folder = Path(tempfile.mkdtemp(prefix="mesbridge-demo-"))
-        chain = Chain(environment, folder, _say)
+        chain = Chain(environment, folder, _say, with_plugin=not options.without_plugin)
         try:
             return _with(chain, folder, options.check)
         finally:
@@ -82,7 +82,7 @@ async def _show(chain: Chain, opcua: OpcUaView) -> int:
 
 
 async def _connected(chain: Chain, opcua: OpcUaView) -> None:
-    """Wait for the plugin's first snapshot: before it the bridge does not know which heaters there are."""
+    """Wait for the first snapshot: before it the bridge does not know which heaters there are."""
     _say("Waiting for the first snapshot")
     await asyncio.to_thread(chain.wait_connected)
     await opcua.connect()

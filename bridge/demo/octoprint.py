@@ -31,6 +31,7 @@ TREE = Path(__file__).resolve().parents[2]
 """The source tree: what holds ``pyproject.toml`` and the two packages."""
 
 ADMIN = "admin"
+PLUGIN = "mesbridge"
 
 _SHIPPED = ("octoprint_mesbridge", "bridge/__init__.py", "bridge/wire.py", "bridge/handshake.py")
 _BUILD_FILES = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "NOTICE")
@@ -196,12 +197,15 @@ class OctoPrint:
     All methods raise `OctoPrintError` when OctoPrint refuses or is not in time.
     """
 
-    def __init__(self, environment: Environment, base_folder: Path, port: int) -> None:
+    def __init__(
+        self, environment: Environment, base_folder: Path, port: int, with_plugin: bool = True
+    ) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.base_folder = base_folder
         self.password = ""
         self._environment = environment
         self._port = port
+        self._with_plugin = with_plugin
         self._process: subprocess.Popen[bytes] | None = None
         self._console: TextIO | None = None
         self._session = _new_session()
@@ -210,7 +214,7 @@ class OctoPrint:
         """Give the base folder a configuration and the user `ADMIN` with a fresh `password`."""
         self.base_folder.mkdir(parents=True, exist_ok=True)
         # JSON is YAML as well.
-        (self.base_folder / "config.yaml").write_text(json.dumps(_configuration(), indent=2))
+        (self.base_folder / "config.yaml").write_text(json.dumps(_configuration(self._with_plugin), indent=2))
         self.password = secrets.token_urlsafe(18)
         # Asked for on standard input, since any user of the machine can read a command line. The prompt
         # looks for a terminal first; a session of its own has none.
@@ -259,6 +263,30 @@ class OctoPrint:
                 last = str(error)
             time.sleep(0.2)
         raise OctoPrintError(f"OctoPrint was not operational within {timeout:g} s: {last}\n{self._tail()}")
+
+    def make_user_key(self, name: str, *permissions: str) -> str:
+        """The API key of a new user of that name, who has these permissions and is in no group."""
+        self._log_in()
+        user = {"name": name, "password": secrets.token_urlsafe(18), "active": True}
+        self._post("/api/access/users", {**user, "admin": False, "permissions": permissions, "groups": []})
+        return str(self._post(f"/api/access/users/{name}/apikey", {}).json()["apikey"])
+
+    def make_application_key(self, application: str) -> str:
+        """A new key of the administrator's for an application of that name."""
+        self._log_in()
+        return str(
+            self._post("/api/plugin/appkeys", {"command": "generate", "app": application}).json()["api_key"]
+        )
+
+    def global_key(self) -> str:
+        """A new global key, which is nobody's and may do everything. OctoPrint has deprecated it."""
+        self._log_in()
+        return str(self._post("/api/settings/apikey", {}).json()["apikey"])
+
+    def enable_plugin(self) -> None:
+        """Have the plugin of this tree loaded at the next start."""
+        self._log_in()
+        self._post("/api/plugin/pluginmanager", {"command": "enable", "plugin": PLUGIN})
 
     def generate_key(self) -> str:
         """A new API key, made through the plugin as an administrator does it."""
@@ -408,7 +436,7 @@ def _new_session() -> requests.Session:
     return session
 
 
-def _configuration() -> dict[str, Any]:
+def _configuration(with_plugin: bool) -> dict[str, Any]:
     """No first-run wizard, no outgoing connection, the virtual printer connected at start."""
     return {
         "server": {
@@ -435,7 +463,7 @@ def _configuration() -> dict[str, Any]:
             "logPositionOnCancel": False,
         },
         "plugins": {
-            "_disabled": list(_DISABLED_PLUGINS),
+            "_disabled": [*_DISABLED_PLUGINS, *(() if with_plugin else (PLUGIN,))],
             "pluginmanager": {"notices": _UNREACHABLE, "repository": _UNREACHABLE},
             "virtual_printer": {
                 "enabled": True,

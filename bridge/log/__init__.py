@@ -19,6 +19,10 @@ OWN = "bridge-"
 """So begin the names of the instances under which the bridge itself appends; a plugin's never do."""
 
 
+PULLED = OWN + "pull-"
+"""So begin the names of the instances under which it appends what it asked an OctoPrint without the plugin."""
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """An event in the log. `position` rises with each record of the whole log."""
@@ -81,9 +85,10 @@ class Log(Protocol):
     async def save_checkpoint(self, consumer: str, position: int, text: str) -> None:
         """Remember both, durably."""
 
-    async def trim(self, before: datetime, through: int) -> int:
-        """Forget, at most up to the position `through`, what was appended `before` and all samples (kinds of
-        which only the newest matters); returns how many. Raises `LogError`."""
+    async def trim(self, before: datetime, through: int, size: int | None = None) -> int:
+        """Forget, at most up to the position `through`, what was appended `before`, all samples (kinds of
+        which only the newest matters) and, as long as there is more than `size` bytes, the oldest; returns how many.
+        Raises `LogError`."""
 
     async def close(self) -> None:
         """Finish what was begun and let go of the store."""

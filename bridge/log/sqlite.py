@@ -21,12 +21,12 @@ from typing import Any
 import structlog
 
 from bridge import wire
-from bridge.database import WrongLayout, is_damaged, open_database, transaction
+from bridge.database import WrongLayout, give_back, is_damaged, open_database, transaction, used_bytes
 from bridge.log import OWN, Appended, LogError, Record
 
 log = structlog.get_logger(__name__)
 
-_LAYOUT = 1
+LAYOUT = 1
 _SCHEMA = """
 CREATE TABLE log (id TEXT NOT NULL);
 INSERT INTO log VALUES (lower(hex(randomblob(16))));
@@ -42,7 +42,12 @@ CREATE TABLE checkpoint (
     consumer TEXT PRIMARY KEY, position INTEGER NOT NULL, text TEXT NOT NULL) WITHOUT ROWID;
 """
 _MOST_JOBS_A_COMMIT = 1000
-_TRIM_CHUNK = 5000
+_TRIM_CHUNK = 1000
+_VACUUM_PAGES = 100
+_BREATH_S = 0.005
+"""Seconds between two steps of what can wait, for those who cannot."""
+_KEPT_FREE = 0.1
+"""The share of the file that stays unused after records were forgotten: soon others are written there."""
 _SAMPLES = ", ".join(f"'{kind}'" for kind in sorted(wire.COALESCED))
 
 _Work = Callable[[sqlite3.Connection], Any]
@@ -63,6 +68,10 @@ class SqliteLog:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closed = False
         self._sampled = 0
+        self.trouble: str | None = None
+        """Why what was to be written last was not, if so."""
+        self.failures = 0
+        self.forgotten = 0
         self._connection = _open(path)
         with self._explained():
             self.id = str(self._connection.execute("SELECT id FROM log").fetchone()[0])
@@ -100,27 +109,53 @@ class SqliteLog:
             )
         )
 
-    async def trim(self, before: datetime, through: int) -> int:
+    async def trim(self, before: datetime, through: int, size: int | None = None) -> int:
         """See `bridge.log.Log.trim`; in small transactions, so that appends never wait long."""
         # Ages are counted by this computer's clock: printers may have none, or one that is years ahead.
         aged = await self._submit(partial(_mark, now=wire.utc_now(), before=before))
         samples = await self._forget(self._sampled, through, f"kind IN ({_SAMPLES})")
-        self._sampled = through
-        return samples + await self._forget(0, min(aged, through), "TRUE")
+        self._sampled = max(self._sampled, through)
+        old = await self._forget(0, min(aged, through), "TRUE")
+        over = await self._forget_over(int(size * (1 - _KEPT_FREE)), through) if size is not None else 0
+        more = True
+        while more:
+            more = await self._submit(partial(give_back, pages=_VACUUM_PAGES, keep=_KEPT_FREE))
+            await asyncio.sleep(_BREATH_S)
+        self.forgotten += samples + old + over
+        return samples + old + over
 
     async def _forget(self, after: int, through: int, which: str) -> int:
-        statement = (
-            "DELETE FROM record WHERE position IN (SELECT position FROM record"  # noqa: S608 (all from here)
-            f" WHERE position > ? AND position <= ? AND {which} ORDER BY position LIMIT {_TRIM_CHUNK})"
-        )
+        """Go through the positions in small steps, however many of them are meant: a step is all that a push waits."""
+        statement = f"DELETE FROM record WHERE position > ? AND position <= ? AND {which}"  # noqa: S608 (all from here)
         total = 0
-        while True:
-            count: int = await self._submit(
-                lambda connection: connection.execute(statement, (after, through)).rowcount
-            )
-            total += count
-            if count < _TRIM_CHUNK:
-                return total
+        low = max(after, await self._submit(_first) - 1)
+        while low < through:
+            high = min(low + _TRIM_CHUNK, through)
+            work = partial(_delete, statement=statement, after=low, through=high)
+            total += await self._submit(work)
+            low = high
+            await asyncio.sleep(_BREATH_S)
+        return total
+
+    async def _forget_over(self, size: int, through: int) -> int:
+        """Forget the oldest records, at most up to `through`, until what there is takes no more than `size` bytes."""
+        total = 0
+        while await self._submit(used_bytes) > size:
+            low = await self._submit(_first) - 1
+            high = min(low + _TRIM_CHUNK, through)
+            if high <= low:
+                break
+            total += await self._forget(low, high, "TRUE")
+        return total
+
+    async def answer(self) -> None:
+        """Return once the writer has: nothing is written for it. Raises `LogError`."""
+        await self._submit(lambda connection: None)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Bytes of the file, and of what was written and is not yet taken over into it."""
+        return _size(self._path), _size(self._path.with_name(f"{self._path.name}-wal"))
 
     async def close(self) -> None:
         """See `bridge.log.Log.close`."""
@@ -150,14 +185,19 @@ class SqliteLog:
     def _commit(self, batch: Sequence[_Job]) -> None:
         if not batch:
             return
+        written = self._connection.total_changes
         try:
             with transaction(self._connection) as connection:
                 results = [work(connection) for work, _ in batch]
         except Exception as error:  # whatever it is: who waits must hear of it, and the others go on
+            explained = _explain(self._path, error)
+            self.trouble, self.failures = str(explained), self.failures + 1
             if not isinstance(error, sqlite3.Error):
                 log.exception("an append failed unexpectedly", file=str(self._path))
-            self._loop.call_soon_threadsafe(self._fail, batch, _explain(self._path, error))
+            self._loop.call_soon_threadsafe(self._fail, batch, explained)
         else:
+            if self._connection.total_changes != written:
+                self.trouble = None
             self._loop.call_soon_threadsafe(self._finish, batch, results)
 
     def _finish(self, batch: Sequence[_Job], results: Sequence[Any]) -> None:
@@ -225,6 +265,26 @@ def _append(connection: sqlite3.Connection, machine: str, batch: wire.Batch) -> 
     return Appended(through, batch.after > known, row is None, tuple(records))
 
 
+def _first(connection: sqlite3.Connection) -> int:
+    """The position of the first record that there is; past the end when there is none."""
+    row = connection.execute(
+        "SELECT coalesce((SELECT min(position) FROM record),"
+        " (SELECT seq + 1 FROM sqlite_sequence WHERE name = 'record'), 1)"
+    ).fetchone()
+    return int(row[0])
+
+
+def _delete(connection: sqlite3.Connection, statement: str, after: int, through: int) -> int:
+    return connection.execute(statement, (after, through)).rowcount
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
 def _has_heard(connection: sqlite3.Connection, machine: str) -> bool:
     """Whether its plugin was ever heard: what a machine did for another bridge is none of this one's business."""
     found = connection.execute(
@@ -249,7 +309,7 @@ def _mark(connection: sqlite3.Connection, now: datetime, before: datetime) -> in
 
 def _open(path: Path) -> sqlite3.Connection:
     try:
-        return open_database(path, _SCHEMA, _LAYOUT)
+        return open_database(path, _SCHEMA, LAYOUT)
     except WrongLayout as error:
         raise LogError(f"{path}: {error}") from None
     except (OSError, sqlite3.Error) as error:

@@ -70,6 +70,8 @@ class Spool:
 class Job:
     """One print. `run` names it for ever; durations in seconds, sizes in bytes, `completion` in percent.
 
+    `alias` is what the plugin calls a print that the bridge had noticed before it heard of the plugin.
+
     `started` and `ended` are true times, by the clock of the machine that runs OctoPrint;
     `progress_time` is when completion, print time, time left and layer were true. The `layer` that is being
     printed counts from 1. `spools` are those it was printed from, once it has ended.
@@ -94,6 +96,7 @@ class Job:
     result: Result | None = None
     reason: str | None = None
     spools: Mapping[str, Spool] = field(default_factory=dict)
+    alias: str | None = None
 
     @property
     def active(self) -> bool:
@@ -114,12 +117,15 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Printer:
-    """What the printer and the OctoPrint before it are. `identity` holds what the plugin's settings say."""
+    """What the printer and the OctoPrint before it are. `identity` holds what the plugin's settings say.
 
-    uuid: str
+    `uuid` and `plugin_version` are None of an OctoPrint that was only ever asked from outside.
+    """
+
+    uuid: str | None
     name: str | None
     octoprint_version: str
-    plugin_version: str
+    plugin_version: str | None
     firmware: str | None
     profile_name: str | None
     model: str | None
@@ -151,7 +157,8 @@ class Machine:
 
     `error` is what the last error said, None when it said nothing, and `error_since` when it came; both stay until
     the printer is connected again or a job starts. `heard` is the time of the newest event from the printer's
-    side. `finished` are the last jobs that ended, at most `HISTORY`, the newest last. `files` are None until the
+    side; `pulled_until` that of the newest one that was asked for from outside, until a plugin goes on from there.
+    `finished` are the last jobs that ended, at most `HISTORY`, the newest last. `files` are None until the
     printer told of them; `spools` are by OctoPrint's name of the tool.
     """
 
@@ -170,6 +177,7 @@ class Machine:
     spools: Mapping[str, Spool] = field(default_factory=dict)
     counters: Counters = Counters()
     heard: datetime | None = None
+    pulled_until: datetime | None = None
 
     @property
     def active_job(self) -> Job | None:

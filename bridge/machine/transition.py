@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from bridge import wire
-from bridge.log import Record
+from bridge.log import OWN, PULLED, Record
 from bridge.machine.model import (
     HISTORY,
     Filament,
@@ -36,6 +36,11 @@ _JOB_STATE_OF = {
     "cancelling": JobState.RUNNING,
     "paused": JobState.INTERRUPTED,
 }
+PULLED_RUN = "pull-"
+"""So begins the `run` of a print that was noticed from outside, without the plugin."""
+
+_SAME_START_WITHIN = timedelta(seconds=60)
+_ONLY_NEWEST = frozenset({wire.FILES, wire.FEEDSTOCK})
 _LOST_JOB = "the print was no longer running when the printer was heard of again"
 
 
@@ -122,13 +127,28 @@ class Transition:
 
 def apply(machine: Machine, record: Record) -> Transition:
     """The machine after `record`. Events that do not fit, such as the end of another run, change nothing."""
-    step = _Step(machine, record.time)
     handler = _HANDLERS.get(record.kind)
+    if handler is not None and _is_known_otherwise(machine, record):
+        handler = None
+    step = _Step(machine, record.time)
     if handler is not None:
+        if record.instance.startswith(PULLED):
+            step.machine = replace(machine, pulled_until=record.time)
+        elif not record.instance.startswith(OWN) and record.kind not in _ONLY_NEWEST:
+            step.machine = replace(machine, pulled_until=None)
         if record.kind != LINK:
-            step.machine = replace(machine, heard=record.time)
+            step.machine = replace(step.machine, heard=record.time)
         handler(step, record.data)
     return Transition(record, machine, step.machine, tuple(step.changes))
+
+
+def _is_known_otherwise(machine: Machine, record: Record) -> bool:
+    """Whether a plugin tells, from its memory, what was asked for and told before the plugin was heard."""
+    until = machine.pulled_until
+    if until is None or record.instance.startswith(OWN) or record.kind in _ONLY_NEWEST:
+        return False
+    asked_now = record.kind == wire.SNAPSHOT and record.data["reason"] == "requested"
+    return record.time <= until and not asked_now
 
 
 class _Step:
@@ -184,7 +204,9 @@ class _Step:
 
     def start_job(self, data: Mapping[str, Any]) -> None:
         known = self.machine.job
-        if known is not None and known.run == data["run"]:
+        if known is not None and data["run"] in (known.run, known.alias):
+            return
+        if self.recognises(data, begun=wire.parse_time(data["started"])):
             return
         self.end_lost_job()
         job = Job(
@@ -205,6 +227,26 @@ class _Step:
         self.changes.append(JobStarted(replace(job, state=JobState.RUNNING) if found_paused else job))
         if found_paused:
             self.changes.append(JobPaused(job))
+
+    def recognises(self, data: Mapping[str, Any], begun: datetime | None = None) -> bool:
+        """Whether `data` speaks of the active job; from then on it is known by that name, too.
+
+        A job that was noticed without the plugin gets the name that the plugin has for what is printed now, unless
+        the plugin says that this has `begun` later, or is another file.
+        """
+        job = self.machine.active_job
+        if job is None:
+            return False
+        if data["run"] in (job.run, job.alias):
+            return True
+        nameless = job.run.startswith(PULLED_RUN) and job.alias is None
+        if not nameless or data["run"].startswith(PULLED_RUN):
+            return False
+        other_file = None not in (job.path, data.get("path")) and job.path != data.get("path")
+        if other_file or (begun is not None and begun > job.started + _SAME_START_WITHIN):
+            return False
+        self.machine = replace(self.machine, job=replace(job, alias=data["run"]))
+        return True
 
     def end_job(self, result: Result, ended: datetime, **known: Any) -> None:
         job = self.machine.active_job
@@ -232,7 +274,7 @@ class _Step:
 
     def set_progress(self, data: Mapping[str, Any]) -> None:
         job = self.machine.active_job
-        if job is None or data["run"] not in (None, job.run):
+        if job is None or data["run"] not in (None, job.run, job.alias):
             return
         job = replace(
             job,
@@ -256,14 +298,14 @@ class _Step:
 
 
 def _snapshot(step: _Step, data: Mapping[str, Any]) -> None:
-    job, active = data["job"], step.machine.active_job
-    if active is not None and (job is None or job["run"] != active.run):
+    job = data["job"]
+    if job is None or not step.recognises(job, begun=wire.parse_time(job["started"])):
         step.end_lost_job()
     step.machine = replace(step.machine, printer=_printer(data["printer"]))
     step.set_heaters(data["heaters"])
     if job is not None:
         # The state comes first, so that a job that is found paused starts as what it is.
-        if step.machine.job is None or step.machine.job.run != job["run"]:
+        if not step.recognises(job):
             step.set_state(data["state"], data["error"])
             step.start_job(job)
         if data["progress"] is not None:
@@ -280,17 +322,17 @@ def _job_started(step: _Step, data: Mapping[str, Any]) -> None:
 
 
 def _job_paused(step: _Step, data: Mapping[str, Any]) -> None:
-    if _is_active(step, data):
+    if step.recognises(data):
         step.set_job_state(JobState.INTERRUPTED)
 
 
 def _job_resumed(step: _Step, data: Mapping[str, Any]) -> None:
-    if _is_active(step, data):
+    if step.recognises(data):
         step.set_job_state(JobState.RUNNING)
 
 
 def _job_ended(step: _Step, data: Mapping[str, Any]) -> None:
-    if _is_active(step, data):
+    if step.recognises(data):
         step.end_job(
             Result(data["result"]),
             step.time,
@@ -346,11 +388,6 @@ def _link(step: _Step, data: Mapping[str, Any]) -> None:
     if link is not step.machine.link:
         step.changes.append(LinkChanged(step.machine.link, link, data["detail"]))
         step.machine = replace(step.machine, link=link, link_since=step.time)
-
-
-def _is_active(step: _Step, data: Mapping[str, Any]) -> bool:
-    job = step.machine.active_job
-    return job is not None and job.run == data["run"]
 
 
 def _filament(data: Mapping[str, Any] | None) -> Mapping[str, Filament]:

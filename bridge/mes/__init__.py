@@ -1,7 +1,7 @@
 """Reports to MES instances: transitions of the machines in, requests of ``docs/mes-api.yaml`` out."""
 
-from bridge.mes.delivery import DeliveryState, MachineState, Pace
+from bridge.mes.delivery import DeliveryLoad, DeliveryState, MachineState, Pace
 from bridge.mes.sink import MesSink, Registration
 from bridge.mes.store import MesError
 
-__all__ = ["DeliveryState", "MachineState", "MesError", "MesSink", "Pace", "Registration"]
+__all__ = ["DeliveryLoad", "DeliveryState", "MachineState", "MesError", "MesSink", "Pace", "Registration"]

@@ -57,7 +57,7 @@ def commands(mes: MesSink, names: Callable[[], Mapping[str, str]]) -> dict[str, 
 
 
 def _shown(state: DeliveryState, names: Mapping[str, str], mes: MesSink) -> dict[str, Any]:
-    refusals = mes.refusals(state.mes) if state.refused else []
+    refusals = mes.refusals(state.mes, _MOST_REFUSALS) if state.refused else []
     return {
         "mes": state.mes,
         "url": state.url,
@@ -74,7 +74,7 @@ def _shown(state: DeliveryState, names: Mapping[str, str], mes: MesSink) -> dict
                 "reason": one.reason,
                 "time": _time(one.time),
             }
-            for one in refusals[-_MOST_REFUSALS:]
+            for one in refusals
         ],
     }
 

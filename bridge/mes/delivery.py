@@ -11,7 +11,6 @@ import json
 import secrets
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -21,13 +20,14 @@ import structlog
 
 from bridge import wire
 from bridge.mes.client import Client, Kind, Message, Outcome, Verdict
-from bridge.mes.store import MesError, Store, Told, Waiting
+from bridge.mes.store import STATUS, MesError, Store, Told, Waiting
 from bridge.settings import MesSettings
 
 log = structlog.get_logger(__name__)
 
 _BATCH = 100
 _SHARE_FOR_DELIVERY = 0.6
+_AS_LONG_AS_IT_TAKES_S = 3600.0
 _uniform = secrets.SystemRandom().uniform
 
 
@@ -98,6 +98,20 @@ class DeliveryState:
     machines: Mapping[str, MachineState]
 
 
+@dataclass(frozen=True, slots=True)
+class DeliveryLoad:
+    """A MES instance in figures: messages that wait and since when, messages refused, whether it can be
+    told anything now, machines registered there, and requests since the start by what became of them."""
+
+    mes: int
+    waiting: int
+    waits_since: datetime | None
+    refused: int
+    reachable: bool
+    registered: int
+    requests: Mapping[str, int]
+
+
 class Delivery:
     """Tells one MES instance. `start` runs it in a thread of its own; `step` is what that thread repeats."""
 
@@ -117,35 +131,70 @@ class Delivery:
         self._client = client or _http_client(settings, bridge_id)
         self._pace = pace or Pace()
         self._clock = clock
-        self._log = log.bind(mes=settings.id, url=settings.url)
+        self._log = structlog.get_logger(__name__, mes=settings.id, url=settings.url)
         self._changed = threading.Condition()
         self._awake = False
         self._stop_at: float | None = None
         self._deliver_until: float | None = None
         self._registrations: dict[str, _Registration] = {}
+        self._leaving: set[str] = set()
+        self._signs_off = True
+        self._after: Delivery | None = None
+        self._elsewhere = False
         self._trouble: _Trouble | None = None
         self._held: dict[str, _Trouble] = {}
         self._next_beat = 0.0
         self._beats_failed = 0
         self._unknown_before = False
         self._forgotten: set[tuple[str, str]] = set()
+        self._outcomes = dict.fromkeys(Verdict, 0)
         self._thread = threading.Thread(target=self._run, name=f"mes-{settings.id}", daemon=True)
 
-    def start(self) -> None:
-        """Begin to deliver."""
+    @property
+    def settings(self) -> MesSettings:
+        """Those with which it was made."""
+        return self._settings
+
+    def start(self, after: Delivery | None = None, *, elsewhere: bool = False) -> None:
+        """Begin to deliver; if there is one before it in its place, when that has ended. That one may have told a MES
+        `elsewhere`: this one then hears of each machine's status, though that is not new."""
+        self._after = after
+        self._elsewhere = elsewhere
         self._thread.start()
+
+    def take_over(self, before: Delivery) -> None:
+        """Register what `before` was to register; before `start`."""
+        with before._changed:
+            known = {machine: one.body for machine, one in before._registrations.items()}
+            self._leaving = set(before._leaving)
+        self._registrations = {
+            machine: _Registration(body, _fresh(machine, "registration")) for machine, body in known.items()
+        }
+
+    def retire(self, within: float, *, deliver: bool = True, sign_off: bool = True) -> None:
+        """End within so many seconds, as soon as no request is on its way; does not wait for it.
+
+        Before that, `deliver` what can be delivered, and `sign_off`, so that the MES shows the machines Offline.
+        """
+        with self._changed:
+            # The rest is for the sign-off: without it the MES shows the machines until the lease ends.
+            share = _SHARE_FOR_DELIVERY if deliver else 0.0
+            self._signs_off = sign_off
+            self._deliver_until = self._clock() + within * share
+            self._stop_at = self._clock() + within
+        self.wake()
+
+    def wait(self, within: float) -> bool:
+        """Wait for the end of one that was told to end; says after `within` seconds whether it has ended."""
+        if self._thread.is_alive():
+            self._thread.join(within)
+        return not self._thread.is_alive()
 
     def stop(self, within: float) -> bool:
         """Deliver what can be delivered, sign off and end; blocks, and says after `within` seconds whether it
         has ended."""
-        with self._changed:
-            # The rest is for the sign-off: without it the MES shows the machines until the lease ends.
-            self._deliver_until = self._clock() + within * _SHARE_FOR_DELIVERY
-            self._stop_at = self._clock() + within
-        self.wake()
-        if self._thread.is_alive():
-            self._thread.join(within)
-        return not self._thread.is_alive()
+        self.retire(within)
+        return self.wait(within)
 
     def wake(self) -> None:
         """There is something new to deliver."""
@@ -159,12 +208,20 @@ class Delivery:
             known = self._registrations.get(machine)
             if known is None or known.body != body:
                 self._registrations[machine] = _Registration(body, _fresh(machine, "registration"))
+            self._leaving.discard(machine)
+        self.wake()
+
+    def unregister(self, machine: str) -> None:
+        """Do not let the MES know `machine` anew once it has what waits of it."""
+        with self._changed:
+            if machine in self._registrations:
+                self._leaving.add(machine)
         self.wake()
 
     def state(self) -> DeliveryState:
         """How it stands. Raises `MesError`."""
         waiting, told = self._store.waiting_of(self.mes), self._store.told(self.mes)
-        refused = Counter(one.machine for one in self._store.refusals(self.mes))
+        refused = self._store.refused_of(self.mes)
         trouble, held = self._trouble, dict(self._held)
         lasted = timedelta(seconds=self._clock() - trouble.since) if trouble else None
         with self._changed:
@@ -174,7 +231,7 @@ class Delivery:
                 activation.get(one),
                 told.get(one),
                 waiting.get(one, 0),
-                refused[one],
+                refused.get(one, 0),
                 held[one].reason if one in held else None,
             )
             for one in sorted({*activation, *waiting, *refused})
@@ -185,8 +242,29 @@ class Delivery:
             trouble.reason if trouble else None,
             wire.utc_now() - lasted if lasted is not None else None,
             sum(waiting.values()),
-            refused.total(),
+            sum(refused.values()),
             machines,
+        )
+
+    def load(self) -> DeliveryLoad:
+        """In figures. Raises `MesError`."""
+        waiting, refused = self._store.counts(self.mes)
+        trouble, since = self._trouble, []
+        if waiting:
+            event = self._store.waits_since(self.mes)
+            since += [event] if event is not None else []
+            if trouble is not None:
+                since.append(wire.utc_now() - timedelta(seconds=self._clock() - trouble.since))
+        with self._changed:
+            registered = sum(r.done for r in self._registrations.values())
+        return DeliveryLoad(
+            self.mes,
+            waiting,
+            min(since, default=None),
+            refused,
+            trouble is None,
+            registered,
+            {verdict.value: count for verdict, count in self._outcomes.items()},
         )
 
     def retry(self, machine: str | None = None) -> int:
@@ -200,6 +278,9 @@ class Delivery:
 
     def _run(self) -> None:
         try:
+            if self._after is not None:
+                self._after.wait(_AS_LONG_AS_IT_TAKES_S)
+                self._after = None
             while self._stop_at is None:
                 self._wait(self.step())
             self._finish(self._stop_at)
@@ -213,6 +294,8 @@ class Delivery:
             self._awake = False
 
     def _finish(self, deadline: float) -> None:
+        if not self._signs_off:
+            return
         while self._trouble is None and not self._late() and self._registered_machines():
             if self.step() > 0:
                 break
@@ -231,8 +314,12 @@ class Delivery:
         if self._trouble is not None and now < self._trouble.until:
             return self._trouble.until - now
         try:
-            if self._register_all() and self._beat_when_due() and self._deliver_batch():
-                return 0.0
+            if self._elsewhere:
+                self._tell_all_again()
+            if self._register_all() and self._beat_when_due():
+                if self._deliver_batch():
+                    return 0.0
+                self._let_go()
         except MesError as error:  # the store fails
             self._stumble(Outcome(Verdict.AWAY, str(error)))
         except Exception as error:  # noqa: BLE001 (shown below)
@@ -278,8 +365,8 @@ class Delivery:
                     return False
                 continue
             with self._changed:
-                current = self._registrations[machine]
-                if current.key == wanted.key:
+                current = self._registrations.get(machine)
+                if current is not None and current.key == wanted.key:
                     current.activation = str(activation)
             if activation == "refused":
                 self._log.warning("the MES refuses the machine; have it activated there", machine=machine)
@@ -347,6 +434,26 @@ class Delivery:
                 self._store.delivered(self.mes, done)
         return bool(batch)
 
+    def _tell_all_again(self) -> None:
+        with self._changed:
+            machines = list(self._registrations)
+        for machine in machines:
+            self._store.tell_again(machine, self.mes, _fresh(machine, "status"))
+        self._elsewhere = False
+
+    def _let_go(self) -> None:
+        """Forget the machines that have left and of which nothing waits: else a MES that loses its data would get
+        them back."""
+        if not self._leaving:
+            return
+        waiting = self._store.waiting_of(self.mes)
+        with self._changed:
+            gone = {machine for machine in self._leaving if machine not in waiting}
+            self._leaving -= gone
+            for machine in gone:
+                self._registrations.pop(machine, None)
+                self._held.pop(machine, None)
+
     def _deliver(self, message: Waiting) -> Verdict:
         """What became of the message: done, refused and set aside, or else to be sent again."""
         outcome = self._send(Message(Kind(message.kind), message.machine, message.key, message.body))
@@ -358,16 +465,22 @@ class Delivery:
             self._forgotten.add(what)
             if self._register_again(message.machine):
                 return Verdict.UNKNOWN
+            if message.kind == STATUS:
+                return Verdict.DONE  # a MES that does not know a machine that has left shows nothing of it
         if outcome.verdict in (Verdict.REFUSED, Verdict.UNKNOWN):
             self._held.pop(message.machine, None)
             self._recover()
-            self._store.refuse(message, outcome.reason)
+            given_up = self._store.refuse(message, outcome.reason)
             self._log.error(
                 "the MES refused a message; it is set aside, and kept",
                 machine=message.machine,
                 key=message.key,
                 reason=outcome.reason,
             )
+            if given_up:
+                self._log.error(
+                    "too many messages are refused: the oldest of them are given up", given_up=given_up
+                )
             return Verdict.REFUSED
         if outcome.verdict is Verdict.DONE:
             self._forgotten.discard(what)
@@ -394,9 +507,11 @@ class Delivery:
     def _send(self, message: Message) -> Outcome:
         timeout = None if self._stop_at is None else max(0.1, self._stop_at - self._clock())
         try:
-            return self._client.send(message, timeout)
+            outcome = self._client.send(message, timeout)
         except MesError as error:  # there is no token
-            return Outcome(Verdict.AWAY, str(error))
+            outcome = Outcome(Verdict.AWAY, str(error))
+        self._outcomes[outcome.verdict] += 1
+        return outcome
 
     # ------------------------------------------------------------------ failures
 

@@ -35,13 +35,18 @@ class Outbox:
 
     def __init__(self, store: Store, instances: Mapping[int, float]) -> None:
         self._store = store
+        self._estimate_change = dict(instances)
         self._instances = frozenset(instances)
-        self._estimate_change = instances
         self._routes = store.routes()
         self._looks = store.looks()
         self._estimates = store.estimates()
         self.durable = store.cursor
         self._seen = self.durable
+
+    def change(self, instances: Mapping[int, float]) -> None:
+        """From here on these are the MES instances."""
+        self._estimate_change = dict(instances)
+        self._instances = frozenset(instances)
 
     def take(self, items: Iterable[Transition | Registered], position: int | None = None) -> frozenset[int]:
         """Keep what `items` lead to; returns the MES instances that have something new waiting.

@@ -18,7 +18,7 @@ from pathlib import Path
 import structlog
 
 from bridge.machine import Machine, Transition
-from bridge.mes.delivery import Delivery, DeliveryState, Pace
+from bridge.mes.delivery import Delivery, DeliveryLoad, DeliveryState, Pace
 from bridge.mes.messages import matters
 from bridge.mes.outbox import Outbox, Registered, dump
 from bridge.mes.store import MesError, Refused, Store
@@ -75,7 +75,18 @@ class _Drained:
     future: asyncio.Future[int]
 
 
-_Item = Transition | _Registering | _Drained | None
+@dataclass(frozen=True, slots=True)
+class _Changed:
+    """The MES instances are others from here on: each with what delivers to it, and new ones that are to start."""
+
+    deliveries: Mapping[int, Delivery]
+    begun: Mapping[int, Delivery]
+    ended: Mapping[int, Delivery]
+    moved: frozenset[int]
+    machines: Sequence[_Registering]
+
+
+_Item = Transition | _Registering | _Drained | _Changed | None
 
 
 class MesSink:
@@ -106,10 +117,14 @@ class MesSink:
                 was_at=stale,
                 log_ends_at=log_end,
             )
-        self._deliveries = {one.id: Delivery(one, self._store, bridge_id, pace=pace) for one in instances}
+        self._pace = pace
+        self._deliveries = {one.id: self._delivery(one) for one in instances}
+        self._ending: dict[int, Delivery] = {}
         self._outbox = Outbox(self._store, {one.id: one.estimate_change for one in instances})
         self.registered = frozenset(self._store.routes())
         """The machines that are registered when the sink is made, by an earlier run."""
+        self._instances = {one.id: one for one in instances}
+        self._known = dict(self._deliveries)  # by the loop's time; the writer comes to it later
         self._handed = 0
         self._items: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._stopping = threading.Event()
@@ -133,7 +148,9 @@ class MesSink:
         ended = True
         if self._writer.is_alive():
             await asyncio.to_thread(self._writer.join, _STOP_WITHIN_S)
+            ending = [one for one in self._ending.values() if not one.wait(0.0)]
             stops = [asyncio.to_thread(one.stop, _STOP_WITHIN_S) for one in self._deliveries.values()]
+            stops += [asyncio.to_thread(one.wait, _STOP_WITHIN_S) for one in ending]
             ended = all(await asyncio.gather(*stops)) and not self._writer.is_alive()
         if ended:  # else a thread still waits for an answer, and ends with the process
             self._store.close()
@@ -146,13 +163,35 @@ class MesSink:
         What is handed over from here on goes to these instances; so it does after a restart, before the
         machine is registered again.
         """
-        self._items.put(
-            _Registering(Registered(machine_id, mes_ids, machine), registration.body(self._bridge_id))
-        )
+        self._items.put(self._registering(machine_id, mes_ids, registration, machine))
 
     def withdraw(self, machine_id: str) -> None:
         """The machine is not reported any more: its MES instances are told that it is Offline, and then nothing."""
         self._items.put(_Registering(Registered(machine_id, (), Machine()), ""))
+
+    def change(
+        self,
+        instances: tuple[MesSettings, ...],
+        machines: Iterable[tuple[str, tuple[int, ...], Registration, Machine]],
+    ) -> None:
+        """Report to these `instances` from here on; after `start`. Only those that are others begin or end.
+
+        `machines` are all that are served, as they are registered. What waits for a MES whose settings changed goes
+        there as they are now; what waits for one that is gone is kept until it is there again.
+        """
+        before, now = self._instances, {one.id: one for one in instances}
+        begun = {mes: self._delivery(one) for mes, one in now.items() if before.get(mes) != one}
+        self._items.put(
+            _Changed(
+                {mes: begun.get(mes) or self._known[mes] for mes in now},
+                begun,
+                {mes: one for mes, one in self._known.items() if mes in begun or mes not in now},
+                frozenset(mes for mes in begun if mes in before and _place(before[mes]) != _place(now[mes])),
+                [self._registering(*one) for one in machines],
+            )
+        )
+        self._instances = now
+        self._known = {mes: begun.get(mes) or self._known[mes] for mes in now}
 
     def handle(self, transition: Transition) -> None:
         """Take a transition; in order of position. One that was dealt with before changes nothing."""
@@ -177,14 +216,45 @@ class MesSink:
         """How it stands with each MES instance. Raises `MesError`."""
         return tuple(one.state() for one in self._deliveries.values())
 
-    def refusals(self, mes: int) -> list[Refused]:
-        """What the MES did not take. Raises `MesError`."""
-        return self._store.refusals(mes)
+    @property
+    def runs(self) -> bool:
+        """Whether what is handed over is kept."""
+        return self._writer.is_alive()
+
+    @property
+    def handed(self) -> int:
+        """How many items were handed over and are not kept yet."""
+        return self._items.qsize()
+
+    def loads(self) -> tuple[DeliveryLoad, ...]:
+        """Each MES instance in figures. Raises `MesError`."""
+        return tuple(one.load() for one in self._deliveries.values())
+
+    def refusals(self, mes: int, most: int) -> list[Refused]:
+        """The last `most` messages that the MES did not take. Raises `MesError`."""
+        return self._store.refusals(mes, most)
+
+    def tidy(self) -> None:
+        """Make the store as small as it can be; blocks. Raises `MesError`."""
+        self._store.tidy()
+
+    @property
+    def size(self) -> int:
+        """Bytes that the store takes. Raises `MesError`."""
+        return self._store.size
 
     def retry(self, mes: int, machine: str | None = None) -> int:
         """Send once more what the MES refused, all or what is of one machine; returns how many messages that are.
         Raises `MesError`."""
         return self._deliveries[mes].retry(machine)
+
+    def _delivery(self, settings: MesSettings) -> Delivery:
+        return Delivery(settings, self._store, self._bridge_id, pace=self._pace)
+
+    def _registering(
+        self, machine_id: str, mes_ids: tuple[int, ...], registration: Registration, machine: Machine
+    ) -> _Registering:
+        return _Registering(Registered(machine_id, mes_ids, machine), registration.body(self._bridge_id))
 
     def _write(self) -> None:
         pending: list[_Item] = []
@@ -195,7 +265,7 @@ class MesSink:
             while len(pending) < _MOST_ITEMS_A_COMMIT and not self._items.empty():
                 pending.append(self._items.get_nowait())
             try:
-                self._take(pending)
+                self._take_all(pending)
             except Exception as error:  # shown and tried again: without this thread no MES hears anything
                 if not failing:
                     unforeseen = not isinstance(error, MesError)
@@ -218,9 +288,40 @@ class MesSink:
                 return
             pending.clear()
 
+    def _take_all(self, pending: list[_Item]) -> None:
+        """Take the items in order; where the MES instances change, what came before is done with first."""
+        while (change := next((one for one in pending if isinstance(one, _Changed)), None)) is not None:
+            at = pending.index(change)
+            if at:
+                self._take(pending[:at])
+                del pending[:at]
+            self._change(change)
+            pending[:1] = change.machines
+        self._take(pending)
+
+    def _change(self, change: _Changed) -> None:
+        for mes, one in change.ended.items():
+            stays = mes in change.begun and mes not in change.moved
+            one.retire(_STOP_WITHIN_S, deliver=mes not in change.begun, sign_off=not stays)
+        self._outbox.change({mes: one.settings.estimate_change for mes, one in change.deliveries.items()})
+        registered = {one.what.machine_id: one for one in change.machines}
+        for mes, one in change.begun.items():
+            if mes in change.ended:
+                one.take_over(change.ended[mes])
+            for machine, what in registered.items():
+                if mes in what.what.mes_ids:
+                    one.register(machine, what.body)
+        ending = {**self._ending, **change.ended}
+        self._deliveries = dict(change.deliveries)
+        for mes, one in change.begun.items():
+            one.start(ending.get(mes), elsewhere=mes in change.moved)
+        self._ending = {mes: one for mes, one in ending.items() if not one.wait(0.0)}
+
     def _take(self, items: Sequence[_Item]) -> None:
+        registered: dict[str, tuple[int, ...]] = {}
         for item in items:
             if isinstance(item, _Registering):
+                registered[item.what.machine_id] = item.what.mes_ids
                 for mes in item.what.mes_ids:
                     if mes in self._deliveries:
                         self._deliveries[mes].register(item.what.machine_id, item.body)
@@ -233,8 +334,17 @@ class MesSink:
         told = self._outbox.take(news, max(drained, default=None))
         position = self._outbox.durable
         _answer(items, lambda future: future.set_result(position))
+        for mes, delivery in self._deliveries.items():
+            for machine, mes_ids in registered.items():
+                if mes not in mes_ids:
+                    delivery.unregister(machine)
         for mes in told:
             self._deliveries[mes].wake()
+
+
+def _place(settings: MesSettings) -> tuple[object, ...]:
+    """Which MES it is, however it is spoken to."""
+    return settings.url, settings.adapter, settings.service_id, settings.path
 
 
 def _fail(error: MesError, future: asyncio.Future[int]) -> None:

@@ -20,11 +20,11 @@ from typing import Any
 from uuid import uuid4
 
 from bridge import wire
-from bridge.database import WrongLayout, is_damaged, open_database, transaction
+from bridge.database import WrongLayout, give_back, is_damaged, open_database, transaction
 
 STATUS, EVENT = "status", "event"
 
-_LAYOUT = 2
+LAYOUT = 2
 _SCHEMA_1 = """
 CREATE TABLE cursor (log TEXT NOT NULL, position INTEGER NOT NULL);
 INSERT INTO cursor VALUES ('', 0);
@@ -56,6 +56,14 @@ _SCHEMA = _SCHEMA_1 + _SINCE_2
 
 Estimate = tuple[str, float]
 """A job, and how long it is expected to take in seconds."""
+
+
+KEPT_REFUSED = 10_000
+"""How many refused messages are kept of each MES; of more, the oldest are given up."""
+
+_LOOK_EVERY = 100
+_VACUUM_PAGES = 100
+_KEPT_FREE = 0.1
 
 
 class MesError(Exception):
@@ -110,10 +118,11 @@ class Store:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
+        self._refused = 0
         with self._explained():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             try:
-                self._connection = open_database(path, _SCHEMA, _LAYOUT, {1: _SINCE_2})
+                self._connection = open_database(path, _SCHEMA, LAYOUT, {1: _SINCE_2})
             except WrongLayout as error:
                 raise MesError(f"{path}: {error}") from None
 
@@ -196,20 +205,34 @@ class Store:
         )[0]
         return int(row[0]), int(row[1])
 
+    def waits_since(self, mes: int) -> datetime | None:
+        """When the first of the waiting events happened; None when no event waits."""
+        rows = self._rows(
+            "SELECT body FROM message WHERE mes = ? AND kind = ? ORDER BY id LIMIT 1", (mes, EVENT)
+        )
+        return wire.parse_time(json.loads(rows[0][0])["time"]) if rows else None
+
     def waiting_of(self, mes: int) -> dict[str, int]:
         """How many messages of each machine wait for `mes`."""
         return dict(
             self._rows("SELECT machine, count(*) FROM message WHERE mes = ? GROUP BY machine", (mes,))
         )
 
-    def refusals(self, mes: int) -> list[Refused]:
-        """The messages that `mes` refused, in the order in which they were to be told."""
+    def refused_of(self, mes: int) -> dict[str, int]:
+        """How many messages of each machine `mes` refused."""
+        return dict(
+            self._rows("SELECT machine, count(*) FROM refused WHERE mes = ? GROUP BY machine", (mes,))
+        )
+
+    def refusals(self, mes: int, most: int = KEPT_REFUSED) -> list[Refused]:
+        """The last messages that `mes` refused, in the order in which they were to be told."""
         rows = self._rows(
-            "SELECT machine, kind, key, reason, time FROM refused WHERE mes = ? ORDER BY id", (mes,)
+            "SELECT machine, kind, key, reason, time FROM refused WHERE mes = ? ORDER BY id DESC LIMIT ?",
+            (mes, most),
         )
         return [
             Refused(machine, kind, key, reason, wire.parse_time(time))
-            for machine, kind, key, reason, time in rows
+            for machine, kind, key, reason, time in reversed(rows)
         ]
 
     def told(self, mes: int) -> dict[str, Told]:
@@ -232,15 +255,40 @@ class Store:
                 [(machine, mes, now, status) for machine, status in told.items()],
             )
 
-    def refuse(self, message: Waiting, reason: str) -> None:
-        """Set a message aside that the MES does not take."""
+    def refuse(self, message: Waiting, reason: str) -> int:
+        """Set a message aside that the MES does not take. Returns how many of the oldest were given up for it, so that
+        no more than `KEPT_REFUSED` are kept of each MES, or a few more: that is looked after now and then."""
         with self._transaction() as connection:
+            row = connection.execute("SELECT mes FROM message WHERE id = ?", (message.id,)).fetchone()
+            if row is None:  # a newer status has taken its place
+                return 0
             connection.execute(
                 "INSERT OR IGNORE INTO refused SELECT id, mes, machine, kind, key, body, ?, ? FROM message"
                 " WHERE id = ?",
                 (reason, wire.format_time(wire.utc_now()), message.id),
             )
             connection.execute("DELETE FROM message WHERE id = ?", (message.id,))
+            self._refused += 1
+            if self._refused % _LOOK_EVERY:
+                return 0
+            return connection.execute(
+                "DELETE FROM refused WHERE mes = :mes AND id <= (SELECT id FROM refused WHERE mes = :mes"
+                " ORDER BY id DESC LIMIT 1 OFFSET :most)",
+                {"mes": row[0], "most": KEPT_REFUSED},
+            ).rowcount
+
+    def tidy(self) -> None:
+        """Give back what the file does not need any more, in steps that nobody waits for."""
+        more = True
+        while more:
+            with self._transaction() as connection:
+                more = give_back(connection, _VACUUM_PAGES, _KEPT_FREE)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        with self._explained():
+            return self._path.stat().st_size
 
     def retry(self, mes: int, machine: str | None = None) -> int:
         """Let messages that `mes` refused wait once more, under their keys and before what came after them; all, or

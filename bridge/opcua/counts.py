@@ -28,6 +28,19 @@ class ServerCounts:
     RejectedRequestsCount: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How much the server does at this moment; `notifications` are those told to clients since the start."""
+
+    connections: int
+    sessions: int
+    subscriptions: int
+    monitored_items: int
+    notifications: int
+    rejected_sessions: int
+    rejected_requests: int
+
+
 class RequestCounts:
     """The requests of one session: all, and those that were refused; by service."""
 

@@ -339,3 +339,15 @@ class GuardedBinaryServer(BinaryServer):
         factory: Callable[[], GuardedProtocol] = self._make_protocol
         self._server = await asyncio.get_running_loop().create_server(factory, sock=self._socket)
         self.cleanup_task = asyncio.create_task(self._close_task_loop())
+
+    async def end(self) -> None:
+        """Stop listening here, and end the connections here; `stop` ends those of every port."""
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self.clients):
+            if isinstance(connection, GuardedProtocol) and connection.scope is self._scope:
+                connection.transport.close()
+        if self.cleanup_task is not None:
+            self.cleanup_task.cancel()
+            await asyncio.gather(self.cleanup_task, return_exceptions=True)
+        await self._close_tasks()

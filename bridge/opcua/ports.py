@@ -21,6 +21,10 @@ class Ports:
         """Let the instance `name` be on `port`, or EVERYWHERE; several may share one."""
         self._of[name] = port
 
+    def take(self, name: str) -> None:
+        """Let the instance `name` be on the main port."""
+        self._of.pop(name, None)
+
     def of(self, name: str) -> int:
         """The port of an instance: MAIN if it has none of its own, or EVERYWHERE."""
         return self._of.get(name, MAIN)

@@ -19,6 +19,7 @@ from asyncua import Server, ua
 from . import certificates, session_objects
 from .audit import Audit
 from .capabilities import capabilities
+from .counts import Load
 from .declarations import Addition, NameKey, Planner
 from .errors import AddressUnavailable, InstanceError, TemplateError
 from .events import SERVER, Event, EventTypes, base_fields
@@ -34,6 +35,7 @@ from .roles import show_roles
 from .session_objects import SessionObjects
 from .space import LazyAddressSpace
 from .state_machines import StateTransition, transitions
+from .subscriptions import items_of
 from .template import Template, make_template
 from .times import EPOCH, ticks_now, to_ticks
 from .trust import TrustList
@@ -156,7 +158,7 @@ class OpcUaServer:
         self._iserver.audit = Audit(self._emit_audit, lambda: self.is_listened_to)
         self._server: Server | None = None
         self._ports = Ports()
-        self._binaries: list[GuardedBinaryServer] = []
+        self._binaries: dict[int, GuardedBinaryServer] = {}
         self._watching: asyncio.Task[None] | None = None
         self._describe_namespace(instance_namespace_uri)
         show_roles(self.space)
@@ -184,13 +186,27 @@ class OpcUaServer:
         host = self.announced_host or own
         return f"opc.tcp://[{host}]:{port}/" if ":" in host else f"opc.tcp://{host}:{port}/"
 
-    def give_port(self, name: str, port: int) -> None:
-        """Show the instance `name` on `port` alone, where only instances with this port are; before `start`.
+    def give_port(self, name: str, port: int | None) -> None:
+        """Show the instance `name` on `port` alone, where only instances with this port are, or with None on the main
+        one; before `start`, or after `open_port` and before it is added.
 
         Should `start` find the port taken, it says so in the log and shows the instance on the main port.
         """
-        if port != self.port:
+        if port is None or port == self.port or (self._binaries and port not in self._binaries):
+            self._ports.take(name)
+        else:
             self._ports.give(name, port)
+
+    async def open_port(self, port: int) -> None:
+        """Listen on another port, for instances that are to be given it; after `start`. Raises AddressUnavailable."""
+        if self._server is not None and port != self.port and port not in self._binaries:
+            await self._listen(port, self._bind(port), self._server._policies)
+
+    async def close_unused_ports(self) -> None:
+        """Listen no longer where no instance is; the connections there end."""
+        used = self._ports.names()
+        for port in [one for one in self._binaries if one != MAIN and one not in used]:
+            await self._binaries.pop(port).end()
 
     def node_id(self, namespace: str, identifier: int | str) -> ua.NodeId:
         """A NodeId by namespace prefix or URI."""
@@ -270,6 +286,26 @@ class OpcUaServer:
         """Whether any client has a subscription: without one nobody would hear of an event."""
         return bool(self._iserver.subscription_service.subscriptions)
 
+    @property
+    def listens(self) -> bool:
+        """Whether clients can connect."""
+        return self._watching is not None and not self._watching.done()
+
+    @property
+    def load(self) -> Load:
+        """How much it does for its clients."""
+        server = self._iserver
+        subscriptions = server.subscription_service
+        return Load(
+            len(server.connections),
+            len(server.activated_sessions()),
+            len(subscriptions.subscriptions),
+            items_of(subscriptions.subscriptions.values()),
+            subscriptions.told,
+            server.counts.RejectedSessionCount,
+            server.counts.RejectedRequestsCount,
+        )
+
     def _emit_audit(
         self, event_type: ua.NodeId, source: ua.NodeId, source_name: str, fields: Mapping[str, Any]
     ) -> None:
@@ -295,12 +331,7 @@ class OpcUaServer:
             self._server = await self._prepared_server(identity)
             await self._iserver.start()
             for port, bound in listening.items():
-                binary = GuardedBinaryServer(
-                    self._iserver, bound, self._iserver.limits.transport, Scope(self._ports, port)
-                )
-                binary.set_policies(self._server._policies)
-                self._binaries.append(binary)
-                await binary.start()
+                await self._listen(port, bound, self._server._policies)
             self._watching = asyncio.create_task(self._watch())
         except BaseException:
             for bound in listening.values():
@@ -322,10 +353,18 @@ class OpcUaServer:
             await asyncio.gather(self._watching, return_exceptions=True)
             self._watching = None
         while self._binaries:
-            await self._binaries.pop().stop()
+            await self._binaries.popitem()[1].stop()
         if self._server is not None:
             await self._iserver.stop()
             self._server = None
+
+    async def _listen(self, port: int, bound: socket.socket, policies: list[Any]) -> None:
+        """Serve on the socket `bound` those instances that are on `port`."""
+        binary = self._binaries[port] = GuardedBinaryServer(
+            self._iserver, bound, self._iserver.limits.transport, Scope(self._ports, port)
+        )
+        binary.set_policies(policies)
+        await binary.start()
 
     async def _watch(self) -> None:
         """End connections of clients and sessions of users that an administrator wants here no more."""

@@ -44,12 +44,18 @@ class Subscriptions(SubscriptionService):
         self.shortest_interval = max(shortest_interval, SHORTEST_INTERVAL)
         self._listening: dict[ua.NodeId, dict[EventItem, None]] = {}  # event items, by what they listen to
         self.created = 0  # since the start
+        self._told = 0  # notifications of those that have ended
         self._identifiers = 0
 
     def new_identifier(self) -> int:
         """Of a subscription or an item; none is used twice."""
         self._identifiers += 1
         return self._identifiers
+
+    @property
+    def told(self) -> int:
+        """Notifications that clients were told since the start."""
+        return self._told + sum(one.told for one in self.subscriptions.values())
 
     def emit(self, event: Event) -> None:
         """Tell those who listen to the event's emitting node."""
@@ -77,7 +83,8 @@ class Subscriptions(SubscriptionService):
     def end(self, subscription: Subscription) -> None:
         """Forget a subscription and its items."""
         subscription.stop()
-        self.subscriptions.pop(subscription.id, None)
+        if self.subscriptions.pop(subscription.id, None) is not None:
+            self._told += subscription.told
         for item in subscription.items.values():
             self.release(item)
         subscription.items.clear()

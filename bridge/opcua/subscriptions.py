@@ -80,6 +80,7 @@ class Subscription:
         self.sequence_number = 1  # of the next message
         self.silent = 0  # intervals since the last message
         self.unheard = 0  # intervals in which the client had left no request
+        self.told = 0  # notifications
         self._begun = False
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
@@ -214,6 +215,7 @@ class Subscription:
                     events += taken
             if item.queue and item.reports:
                 self._ready[item] = None
+        self.told += len(data) // 2 + len(events)
         if data:
             body = b"".join((_COUNT(len(data) // 2), *data, _NO_DIAGNOSTICS))
             yield ua.ExtensionObject(TypeId=_DATA_CHANGE, Body=body)

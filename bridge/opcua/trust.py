@@ -233,9 +233,10 @@ class TrustList:
         _forget_oldest(self._lines)
         what = "of this" if lines + 1 < LINES_FOR_AN_ADDRESS else "from there"
         log.warning(
-            f"an OPC UA client is refused because of its certificate; more {what} are not logged",
+            "an OPC UA client is refused because of its certificate",
             reason=str(refused),
             address=address,
+            more=f"{what} are not logged",
             **about,
         )
 

@@ -30,7 +30,7 @@ class Greeter:
         pairing_open: Callable[[], bool],
     ) -> None:
         self._bridge_id = bridge_id
-        self._bridge_name = bridge_name
+        self.bridge_name = bridge_name
         self._sender = sender
         self._pairing_open = pairing_open
 
@@ -49,7 +49,7 @@ class Greeter:
             "product": "MESBridge",
             "version": __version__,
             "bridge_id": self._bridge_id,
-            "bridge_name": self._bridge_name,
+            "bridge_name": self.bridge_name,
             "pairing": self._pairing_open(),
             "known": sender is not None,
         }

@@ -21,6 +21,10 @@ class Unreachable(OctoPrintError):
     """Nobody answers, or not as an OctoPrint does. It may pass by itself."""
 
 
+class SocketRefused(OctoPrintError):
+    """OctoPrint answers, but its push socket cannot be used with this key, or through what stands before it."""
+
+
 class KeyRefused(OctoPrintError):
     """OctoPrint answers but the key is not enough. Somebody has to act."""
 
@@ -69,17 +73,60 @@ async def _explain_refusal(http: aiohttp.ClientSession, base: str, api_key: str)
 async def _get(
     http: aiohttp.ClientSession, base: str, path: str, api_key: str
 ) -> tuple[int, Mapping[str, Any]]:
-    """Status and JSON object of one answer; an empty object where there is none."""
+    return await ask(http, "GET", base, path, api_key)
+
+
+async def ask(
+    http: aiohttp.ClientSession,
+    method: str,
+    base: str,
+    path: str,
+    api_key: str,
+    body: Mapping[str, Any] | None = None,
+    largest: int = _LARGEST_ANSWER,
+) -> tuple[int, Mapping[str, Any]]:
+    """Status and JSON object of one answer; an empty object where there is none, or more than `largest` bytes.
+
+    Raises `Unreachable`.
+    """
+    answer = await request(http, method, base, path, api_key, body, largest)
+    return answer.status, answer.content
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`content` is the JSON object of an answer; an empty one where there is none."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: Mapping[str, Any]
+
+
+async def request(
+    http: aiohttp.ClientSession,
+    method: str,
+    base: str,
+    path: str,
+    api_key: str | None,
+    body: Mapping[str, Any] | None = None,
+    largest: int = _LARGEST_ANSWER,
+) -> Answer:
+    """As `ask`, with the headers too; without a key as any visitor would. Raises `Unreachable`."""
     try:
         # The key must not follow a redirect to somewhere else.
-        async with http.get(
-            base + path, headers={"X-Api-Key": api_key}, timeout=_TIMEOUT, allow_redirects=False
+        async with http.request(
+            method,
+            base + path,
+            headers={} if api_key is None else {"X-Api-Key": api_key},
+            json=body,
+            timeout=_TIMEOUT,
+            allow_redirects=False,
         ) as response:
             if 300 <= response.status < 400:
                 target = response.headers.get("Location", "elsewhere")
                 raise Unreachable(f"{base} redirects to {target}; put the final address into config.json")
-            body = await response.content.read(_LARGEST_ANSWER)
-            return response.status, _json_object(body)
+            content = _json_object(await _read(response.content, largest))
+            return Answer(response.status, response.headers, content)
     except TimeoutError:  # an OSError, too
         raise Unreachable(f"{base} does not answer in time; check that OctoPrint runs") from None
     except aiohttp.ClientSSLError as error:
@@ -90,6 +137,17 @@ async def _get(
         raise Unreachable(
             f"{base} cannot be reached ({error}); check that OctoPrint runs and that url is right"
         ) from None
+
+
+async def _read(content: aiohttp.StreamReader, largest: int) -> bytes:
+    """All of a body, or nothing of one that is too long."""
+    parts, size = [], 0
+    async for part in content.iter_any():
+        parts.append(part)
+        size += len(part)
+        if size > largest:
+            return b""
+    return b"".join(parts)
 
 
 def _json_object(body: bytes) -> Mapping[str, Any]:

@@ -155,14 +155,18 @@ class PairingDesk:
         clock: Callable[[], datetime] = wire.utc_now,
     ) -> None:
         self._bridge_id = bridge_id
-        self._bridge_name = _printable(bridge_name)[:128]
-        self._certificate = certificate
+        self.name_bridge(bridge_name)
+        self.certificate = certificate
         self._adopt = adopt
         self._clock = clock
         self._open_until: datetime | None = None
         self._tries_left = 0
         self._pairings: dict[str, _Pairing] = {}
         self._one_at_a_time = asyncio.Lock()
+
+    def name_bridge(self, name: str) -> None:
+        """What plugins are shown as the bridge's name from now on."""
+        self._bridge_name = _printable(name)[:128]
 
     # ----------------------------------------------------------------- the bridge's person
 
@@ -319,7 +323,7 @@ class PairingDesk:
         self._tries_left -= 1
 
     def _check_certificate(self, said: handshake.Introduction) -> None:
-        if self._certificate is not None and not said.https:
+        if self.certificate is not None and not said.https:
             log.warning(
                 "pairing refused: a plugin asks over plain http, somebody else passes it on", name=said.name
             )
@@ -328,7 +332,7 @@ class PairingDesk:
                 " Give the plugin the https address of the bridge, and look who is in your network"
             )
             raise _refused(web.HTTPForbidden, "plain", message)
-        if said.certificate is None or said.certificate == self._certificate:
+        if said.certificate is None or said.certificate == self.certificate:
             return
         log.warning("pairing refused: the plugin saw another certificate than this bridge's", name=said.name)
         message = (

@@ -30,11 +30,12 @@ class _Watched:
 
 
 class Presence:
-    """Watches over the machines added; `silent_after` in seconds. `clock` is monotonic, in seconds."""
+    """Watches over the machines added; `silent_after` in seconds, and may be changed. `clock` is monotonic, in
+    seconds."""
 
     def __init__(self, store: Log, silent_after: float, clock: Callable[[], float]) -> None:
         self._store = store
-        self._silent_after = silent_after
+        self.silent_after = silent_after
         self._clock = clock
         self._instance = OWN + secrets.token_hex(8)
         self._machines: dict[str, _Watched] = {}
@@ -43,37 +44,44 @@ class Presence:
         """Watch over `machine` from now on."""
         self._machines[machine] = _Watched(heard=self._clock())
 
-    async def heard(self, machine: str) -> None:
-        """A sign of life from `machine`. Raises `LogError`."""
-        watched = self._machines[machine]
+    def forget(self, machine: str) -> None:
+        """Watch over `machine` no longer."""
+        self._machines.pop(machine, None)
+
+    async def heard(self, machine: str, how: str = "the plugin delivers") -> None:
+        """A sign of life from `machine`; `how` says where from. Of one that is not watched over nothing follows.
+        Raises `LogError`."""
+        watched = self._machines.get(machine)
+        if watched is None:
+            return
         watched.heard = self._clock()
         async with watched.telling:
             if not watched.up:
-                await self._tell(machine, up=True, detail="the plugin delivers")
+                await self._tell(machine, watched, up=True, detail=how)
 
     async def watch(self) -> None:
         """Notice silence, until cancelled."""
         while True:
-            await asyncio.sleep(min(1.0, self._silent_after / 5))
+            await asyncio.sleep(min(1.0, self.silent_after / 5))
             for machine, watched in tuple(self._machines.items()):
                 if self._silent(watched):
                     await self._lost(machine, watched)
 
     def _silent(self, watched: _Watched) -> bool:
-        return watched.up is not False and watched.heard < self._clock() - self._silent_after
+        return watched.up is not False and watched.heard < self._clock() - self.silent_after
 
     async def _lost(self, machine: str, watched: _Watched) -> None:
         async with watched.telling:
-            if not self._silent(watched):
+            if not self._silent(watched) or self._machines.get(machine) is not watched:
                 return
+            detail = f"nothing heard for {self.silent_after:g} s"
             try:
-                await self._tell(machine, up=False, detail=f"nothing heard for {self._silent_after:g} s")
+                await self._tell(machine, watched, up=False, detail=detail)
             except LogError as error:
                 log.error("a lost machine could not be noted", machine=machine, error=str(error))
 
-    async def _tell(self, machine: str, *, up: bool, detail: str) -> None:
+    async def _tell(self, machine: str, watched: _Watched, *, up: bool, detail: str) -> None:
         """Append what is new of `machine`; only while `telling` is held, for each event has its own number."""
-        watched = self._machines[machine]
         seq = watched.seq + 1
         now = wire.utc_now()
         event = wire.Event(seq, now, LINK, {"link": "up" if up else "lost", "detail": detail})

@@ -26,7 +26,7 @@ _KEY_ID = re.compile(r"[0-9a-f]{24}")
 
 _UNKNOWN_KEY = (
     "no machine of this bridge has the key that signed this push; put the key that the plugin made last into the"
-    " machine's entry of config.json and restart the bridge, or pair the plugin again"
+    " machine's entry of config.json, or pair the plugin again"
 )
 
 
@@ -68,10 +68,22 @@ class PushReceiver:
 
     def believe(self, sender: Sender) -> None:
         """Take pushes that `sender` signs from now on, and none that its machine signs with an earlier key."""
-        self._senders.pop(self._key_ids.get(sender.machine, ""), None)
+        self.forget(sender.machine)
         self._senders[sender.key.key_id] = sender
         self._key_ids[sender.machine] = sender.key.key_id
         self._without_snapshot.add(sender.machine)
+
+    def forget(self, machine: str) -> None:
+        """Take no pushes of `machine` any more."""
+        key_id = self._key_ids.pop(machine, "")
+        known = self._senders.get(key_id)
+        if known is not None and known.machine == machine:
+            del self._senders[key_id]
+        self._without_snapshot.discard(machine)
+
+    def want_snapshot(self, machine: str) -> None:
+        """Ask its plugin for a snapshot at the next push."""
+        self._without_snapshot.add(machine)
 
     def sender(self, key_id: str) -> Sender | None:
         """Who signs with this key; None when it is nobody's."""

@@ -16,7 +16,6 @@ import aiohttp
 import structlog
 
 from bridge.aggregator import Secret
-from bridge.machine import Link
 from bridge.sources.octoprint import KeyRefused, OctoPrintError, verify
 
 log = structlog.get_logger(__name__)
@@ -51,24 +50,33 @@ class Outcome:
 
 
 class Verification:
-    """Asks candidates while it runs, a few at a time, each until it could be verified."""
+    """Asks candidates while it runs, a few at a time, each until it could be verified; then `verified` is called."""
 
-    def __init__(self, link_of: Callable[[str], Link]) -> None:
+    def __init__(self, verified: Callable[[Candidate], None]) -> None:
         self.outcomes: dict[str, Outcome] = {}
         """By machine; none of one whose answer or plugin is still awaited."""
         self.by_plugin: set[str] = set()
         """The machines that are not asked, but wait for their plugins or have heard of them."""
-        self._link_of = link_of
+        self._verified = verified
+        self._wanted: dict[str, Candidate] = {}
         self._turns = asyncio.Semaphore(_AT_ONCE)
-        self._new: asyncio.Queue[Candidate] = asyncio.Queue()
+        self._new: asyncio.Queue[Candidate | str] = asyncio.Queue()
 
     def ask(self, candidate: Candidate) -> None:
         """Verify the machine, with this url and key from now on."""
+        self._wanted[candidate.machine] = candidate
         self.outcomes.pop(candidate.machine, None)
         self.by_plugin.discard(candidate.machine)
         if candidate.by_plugin:
             self.by_plugin.add(candidate.machine)
         self._new.put_nowait(candidate)
+
+    def forget(self, machine: str) -> None:
+        """Ask the machine no longer."""
+        self._wanted.pop(machine, None)
+        self.outcomes.pop(machine, None)
+        self.by_plugin.discard(machine)
+        self._new.put_nowait(machine)
 
     def heard(self, machine: str) -> None:
         """A push of its plugin, signed with the key that the machine has now."""
@@ -82,8 +90,11 @@ class Verification:
         async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as group:
             while True:
                 candidate = await self._new.get()
-                if candidate.machine in asking:
-                    asking[candidate.machine].cancel()
+                machine = candidate if isinstance(candidate, str) else candidate.machine
+                if machine in asking:
+                    asking.pop(machine).cancel()
+                if isinstance(candidate, str):
+                    continue
                 asking[candidate.machine] = group.create_task(
                     self._wait_for_plugin(candidate)
                     if candidate.by_plugin
@@ -128,16 +139,11 @@ class Verification:
                     log.exception("OctoPrint not verified", machine=machine, detail=outcome.detail)
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 (spreads load)
             pause = min(pause * 2, _LONGEST_RETRY_S)
+        if self._wanted.get(machine) is not candidate:  # it is another, or gone, since it was asked
+            return
         self.outcomes[machine] = Outcome(True, f"OctoPrint {found.version} answers, state {found.state}")
         log.info("OctoPrint verified", machine=machine, version=found.version, state=found.state)
-        await asyncio.sleep(_PLUGIN_EXPECTED_WITHIN_S)
-        if self._link_of(machine) is not Link.UP:
-            log.warning(
-                "OctoPrint answers, but its MESBridge plugin does not deliver; install it, enter this bridge's"
-                " address in its settings tab, and use the key that it makes",
-                machine=machine,
-                url=candidate.url,
-            )
+        self._verified(candidate)
 
     def _is_news(self, machine: str, outcome: Outcome) -> bool:
         """Whether `outcome`, which is kept, differs from the one before."""

@@ -22,6 +22,7 @@ import bridge
 from bridge.machine import Machine, Transition
 from bridge.occupancy import PRODUCT_URI
 from bridge.opcua import BuildInfo, Instance, Limits, OpcUaServer, Role, Template, TrustList, Users
+from bridge.opcua.counts import Load
 from bridge.opcua.names import escaped
 from bridge.settings import FeedstockSettings, IdentificationSettings, OpcUaSettings
 from bridge.state import PKI
@@ -148,9 +149,28 @@ class UmatiServer:
         """The address at which the machine is shown: that of its own port if it has one, else the server's."""
         return self._server.endpoint_url_of(machine_id)
 
-    def give_port(self, machine_id: str, port: int) -> None:
-        """Show the machine on a port of its own, not on the common one; before `start`, and before it is added."""
+    @property
+    def load(self) -> Load:
+        """How much the server does for its clients."""
+        return self._server.load
+
+    @property
+    def listens(self) -> bool:
+        """Whether clients can connect."""
+        return self._server.listens
+
+    def give_port(self, machine_id: str, port: int | None) -> None:
+        """Show the machine on a port of its own, not on the common one, or with None on that; before it is added,
+        and after `open_port` once the server is started."""
         self._server.give_port(machine_id, port)
+
+    async def open_port(self, port: int) -> None:
+        """Listen on a port for machines of its own. Raises `bridge.opcua.AddressUnavailable`."""
+        await self._server.open_port(port)
+
+    async def close_unused_ports(self) -> None:
+        """Listen no longer on ports on which no machine is shown any more; their clients' connections end."""
+        await self._server.close_unused_ports()
 
     async def start(self) -> None:
         """Listen. Raises `bridge.opcua.OpcUaError`, also for a users file that cannot be used."""
@@ -169,6 +189,16 @@ class UmatiServer:
     def add_machine(self, machine_id: str, identity: MachineIdentity, machine: Machine) -> None:
         """Serve `machine` under this id, which becomes its NodeId; before or after `start`."""
         self._served[machine_id] = self._serve(machine_id, identity, machine, utc_now())
+
+    def change_machine(self, machine_id: str, identity: MachineIdentity) -> None:
+        """Show the machine as the configuration has it now. Its nodes stay, unless its feedstock is another."""
+        served, time = self._served[machine_id], utc_now()
+        if served.identity.feedstock != identity.feedstock:
+            self.remove_machine(machine_id)
+            self.add_machine(machine_id, identity, served.machine)
+            return
+        served.identity = identity
+        self._show_nameplate(machine_id, served, served.machine, time)
 
     def remove_machine(self, machine_id: str) -> None:
         """Serve the machine no longer."""
@@ -214,14 +244,7 @@ class UmatiServer:
     def _refit(self, machine_id: str, served: _Served, transition: Transition) -> None:
         """Fit the machine's nodes to what has become known of its printer; those that stay are the same ones."""
         after, time, instance = transition.after, transition.record.time, served.instance
-        was, now = served.identification, self._identify(machine_id, served.identity, after)
-        if now.component_name != was.component_name:
-            instance.rename(now.component_name)
-        shown = dict(nameplate(was, time))
-        for path, reading in nameplate(now, time):
-            if reading != shown[path]:
-                instance.write(path, *reading)
-        served.identification = now
+        now = self._show_nameplate(machine_id, served, after, time)
         profile = refitted(served.profile, served.machine, after, served.feedstock.tools(after))
         if profile != served.profile:
             instance.refit(self._template(profile))
@@ -238,6 +261,20 @@ class UmatiServer:
                 heaters=profile.heaters,
                 feedstock=profile.feedstock,
             )
+
+    def _show_nameplate(
+        self, machine_id: str, served: _Served, machine: Machine, time: datetime
+    ) -> Identification:
+        """Write what has changed of it; returns what it is now."""
+        was, now = served.identification, self._identify(machine_id, served.identity, machine)
+        if now.component_name != was.component_name:
+            served.instance.rename(now.component_name)
+        shown = dict(nameplate(was, time))
+        for path, reading in nameplate(now, time):
+            if reading != shown[path]:
+                served.instance.write(path, *reading)
+        served.identification = now
+        return now
 
     def _serve(
         self, machine_id: str, identity: MachineIdentity, machine: Machine, since: datetime

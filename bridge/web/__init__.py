@@ -3,8 +3,9 @@
 It only reads. Loopback unless the settings open it wider.
 """
 
-from bridge.web.guard import Guard
+from bridge.web.front import Front
+from bridge.web.health import Health
+from bridge.web.metrics import Parts
 from bridge.web.page import StatusPage
-from bridge.web.server import WebServer
 
-__all__ = ["Guard", "StatusPage", "WebServer"]
+__all__ = ["Front", "Health", "Parts", "StatusPage"]

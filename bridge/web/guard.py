@@ -57,12 +57,17 @@ class Guard:
         self._logins = Logins(self._users, anonymous=False, door="status page")
         self._sessions = Sessions(folder, self._users)
         self._form_secret = secrets.token_bytes()
+        self._for_anybody = _FOR_ANYBODY | ({"/metrics"} if settings.metrics_token_file else set())
         self._cookie = "__Host-mesbridge" if settings.https else "mesbridge"
 
     @property
     def asks(self) -> bool:
         """Whether one has to log in."""
         return self._settings.asks_login
+
+    def lets_see(self, request: web.Request) -> bool:
+        """Whether whoever asks may see what is not for anybody; of requests that came through the guard."""
+        return not self.asks or request.get("user") is not None
 
     def warn(self) -> None:
         """Say in the log when nobody can log in."""
@@ -102,11 +107,12 @@ class Guard:
         if request.method == hdrs.METH_POST and not self._is_own(request):
             raise web.HTTPForbidden(text="This comes from another page.")
         user = await self._user(request) if self.asks else None
-        open_to_all = request.path in _FOR_ANYBODY or request.path.startswith(_FILES)
+        open_to_all = request.path in self._for_anybody or request.path.startswith(_FILES)
         if self.asks and user is None and not open_to_all:
             if "text/html" in request.headers.get("Accept", ""):
                 raise web.HTTPSeeOther("/login" + (f"?to={request.path}" if _way_on(request.path) else ""))
             raise web.HTTPUnauthorized(text="Log in first.", headers=_challenge(request))
+        request["user"] = user
         return await handler(request)
 
     async def _user(self, request: web.Request) -> str | None:

@@ -115,11 +115,12 @@ class Story:
         """When the last event happened."""
         return START + timedelta(seconds=self.position)
 
-    def tell(self, kind: str, **changes: Any) -> Transition:
-        """Let one event of `kind` happen, with the data of `DATA` but for `changes`."""
+    def tell(self, kind: str, *, instance: str = "i", ago: float = 0.0, **changes: Any) -> Transition:
+        """Let one event of `kind` happen, with the data of `DATA` but for `changes`; or `ago` seconds earlier."""
         self.position += 1
         data = {**DATA.get(kind, {}), **changes}
-        record = Record(self.position, self.name, "i", self.position, self.now, kind, data)
+        time = self.now - timedelta(seconds=ago)
+        record = Record(self.position, self.name, instance, self.position, time, kind, data)
         transition = apply(self.machine, record)
         self.machine = transition.after
         self.transitions.append(transition)

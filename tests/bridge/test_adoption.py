@@ -151,6 +151,20 @@ async def test_a_machine_with_the_key_of_another_one_is_not_written_down(folder:
     assert folder.content() == before
 
 
+async def test_a_change_by_somebody_else_at_the_same_moment_is_said(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def changed(path: Path) -> Any:
+        path.write_text("[]")
+        return load(path)
+
+    monkeypatch.setattr(adoption_module, "load", changed)
+    with pytest.raises(AdoptionError, match="was changed by somebody else at this moment; pair again"):
+        await folder.adopt()
+    assert folder.config.read_text() == "[]"
+    assert folder.served == []
+
+
 async def test_an_unforeseen_fault_before_it_is_served_leaves_everything_as_it_was(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

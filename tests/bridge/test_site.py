@@ -19,6 +19,7 @@ from bridge.mes import Registration
 from bridge.settings import IdentificationSettings, Settings
 from bridge.site import Served, Site, assign
 from bridge.sources.presence import Presence
+from bridge.sources.pull import PullSource
 from bridge.sources.push import PushReceiver
 from bridge.sources.verification import Verification
 from bridge.umati import MachineIdentity
@@ -37,6 +38,12 @@ class Umati:
     def add_machine(self, machine: str, who: MachineIdentity, now: Machine) -> None:
         assert machine not in self.shown
         self.shown[machine] = (who, now)
+
+    def change_machine(self, machine: str, who: MachineIdentity) -> None:
+        self.shown[machine] = (who, self.shown[machine][1])
+
+    def give_port(self, machine: str, port: int | None) -> None:
+        assert machine not in self.shown
 
     def endpoint_url_of(self, machine: str) -> str:
         return f"opc.tcp://here:4840/{machine}"
@@ -77,8 +84,9 @@ async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
     store = SqliteLog(tmp_path / "log.sqlite", fleet.take)
     presence = Presence(store, 30.0, lambda: 0.0)
     receiver = PushReceiver(store, presence.heard)
-    verification = Verification(lambda machine: fleet[machine].link)
-    site = Site(fleet, umati, mes, presence, receiver, verification)  # type: ignore[arg-type]
+    pull = PullSource(store, fleet.__getitem__, presence.heard, 30.0, lambda: 0.0)
+    verification = Verification(pull.follow)
+    site = Site(fleet, umati, mes, presence, receiver, verification, pull)  # type: ignore[arg-type]
     fleet.sinks = [umati, site]
     yield Parts(site, fleet, store, umati, mes, receiver, presence, verification)
     await store.close()

@@ -29,10 +29,12 @@ ROOT = Path(__file__).parents[2]
 VERSIONS = ("1.11.8", "2.0.0rc7")
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_the_demo_agrees_with_itself_on_every_step(version: str) -> None:
+@pytest.mark.parametrize(
+    ("version", "options"), [*((version, ()) for version in VERSIONS), (VERSIONS[0], ("--without-plugin",))]
+)
+def test_the_demo_agrees_with_itself_on_every_step(version: str, options: tuple[str, ...]) -> None:
     environment(version)
-    command = [sys.executable, "-m", "bridge.cli", "demo", "--check", "--octoprint", version]
+    command = [sys.executable, "-m", "bridge.cli", "demo", "--check", "--octoprint", version, *options]
     ran = subprocess.run(
         [*command, "--environments", ROOT / ".octoprint"], capture_output=True, text=True, timeout=240
     )

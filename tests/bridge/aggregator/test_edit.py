@@ -395,14 +395,14 @@ def test_a_secret_file_has_its_mode_again_when_the_change_is_taken_back(
 def test_a_secret_file_that_cannot_be_replaced_is_left_and_another_one_named(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    swap = edit._swap
+    swap = edit.swap
 
     def refuse(file: Path, content: bytes, mode: int | None = None) -> None:
         if file.name == "secret.txt":
             raise PermissionError(errno.EACCES, "Permission denied")
         swap(file, content, mode)
 
-    monkeypatch.setattr(edit, "_swap", refuse)
+    monkeypatch.setattr(edit, "swap", refuse)
     assert folder.put("http://a:1").secret_file == folder.path / "secrets" / "octoprint-prusa-mk4.txt"
     assert key_of(folder, 0) == NEW
     assert (folder.path / "secret.txt").read_text() == OLD + "\n"
@@ -521,7 +521,7 @@ def test_a_file_that_cannot_be_swapped_is_written_in_place(
     def refuse(file: Path, content: bytes) -> None:
         raise OSError(reason, os.strerror(reason))
 
-    monkeypatch.setattr(edit, "_swap", refuse)
+    monkeypatch.setattr(edit, "swap", refuse)
     inode = folder.file.stat().st_ino
     folder.put()
     assert key_of(folder, 3) == NEW
@@ -562,7 +562,7 @@ def test_a_full_disk_leaves_everything_as_it_was(
     def full(file: Path, content: bytes) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(edit, "_swap", full)
+    monkeypatch.setattr(edit, "swap", full)
     assert "No space left on device" in unharmed()
 
 
@@ -689,7 +689,7 @@ def test_a_file_that_is_written_in_place_is_whole_again_when_the_disk_is_full(
             raise OSError(errno.ENOSPC, "No space left on device")
         write_over(there, content)
 
-    monkeypatch.setattr(edit, "_swap", refuse)
+    monkeypatch.setattr(edit, "swap", refuse)
     monkeypatch.setattr(edit, "_write_over", half)
     assert "No space left on device" in unharmed()
 
@@ -699,7 +699,9 @@ def test_what_a_killed_edit_left_half_written_is_removed_by_the_next_and_nothing
     (folder.path / "secrets").mkdir()
     for name in ("config.json", "secret.txt", "secrets/octoprint-a.txt"):
         file = folder.path / name
-        handle, path = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=edit._SUFFIX)
+        handle, path = tempfile.mkstemp(
+            dir=file.parent, prefix=f".{file.name}.", suffix=edit.TEMPORARY_SUFFIX
+        )
         os.close(handle)
         left.append(Path(path))
     others = [

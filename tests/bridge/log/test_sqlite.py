@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from structlog.testing import capture_logs
 
 from bridge import wire
 from bridge.log import LogError, Record
-from bridge.log.sqlite import SqliteLog
+from bridge.log.sqlite import LAYOUT, SqliteLog
 from tests.bridge.log.contract import LogContract, Reopen, batch
 
 
@@ -183,3 +184,121 @@ async def test_what_was_acknowledged_survives_a_kill(tmp_path: Path, acknowledge
     await log.close()
     assert kept == list(range(1, len(kept) + 1))
     assert len(kept) >= last
+
+
+async def fill(log: SqliteLog, count: int, size: int = 2000) -> int:
+    """Append so many events of about `size` bytes; returns the last position."""
+    now = wire.utc_now()
+    for first in range(1, count + 1, 100):
+        events = tuple(
+            wire.Event(n, now, wire.ERROR, {"text": "x" * size}) for n in range(first, first + 100)
+        )
+        appended = await log.append("m", wire.Batch("one", first - 1, first + 99, events, now))
+    return appended.records[-1].position
+
+
+async def test_above_its_size_the_oldest_that_all_have_go_first_and_the_file_gets_smaller(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "log.sqlite"
+    log = SqliteLog(path, lambda records: None)
+    last = await fill(log, 8000)
+    long_ago, limit = wire.utc_now() - timedelta(days=1), 8 * 2**20
+    assert path.stat().st_size + log.size[1] > 2 * limit
+    assert await log.trim(long_ago, 100, limit) == 100  # no sink has more
+    assert await log.trim(long_ago, last, limit) > 3000
+    kept = [r.seq for r in log.read(0)]
+    assert kept == list(range(kept[0], 8001))  # the newest, without a hole
+    assert len(kept) > 800  # of some 1800 for which there is room: no more than a step too many is forgotten
+    await log.close()
+    assert path.stat().st_size <= limit
+    assert not path.with_name("log.sqlite-wal").exists()
+    log = SqliteLog(path, lambda records: None)
+    assert log.end == last
+    assert (await log.append("m", batch(1))).records == ()  # forgotten, and still known to have come
+    await log.close()
+
+
+async def test_a_file_that_cannot_give_pages_back_fills_again_instead_of_growing(tmp_path: Path) -> None:
+    path = released_log(tmp_path)
+    log = SqliteLog(path, lambda records: None)
+    last = await fill(log, 3000)
+    await log.trim(wire.utc_now() + timedelta(days=1), last)
+    await log.close()
+    before = path.stat().st_size
+    log = SqliteLog(path, lambda records: None)
+    now = wire.utc_now()
+    for first in range(3001, 5001, 100):
+        events = tuple(
+            wire.Event(n, now, wire.ERROR, {"text": "x" * 2000}) for n in range(first, first + 100)
+        )
+        await log.append("m", wire.Batch("one", first - 1, first + 99, events, now))
+    await log.close()
+    assert path.stat().st_size <= before
+
+
+async def test_appends_go_on_between_the_steps_of_a_trim(tmp_path: Path) -> None:
+    log = SqliteLog(tmp_path / "log.sqlite", lambda records: None)
+    last = await fill(log, 8000, 100)
+    trimming = asyncio.create_task(log.trim(wire.utc_now() + timedelta(days=1), last))
+    number = 0
+    while not trimming.done():
+        number += 1
+        await log.append("other", batch(number))
+    assert await trimming == 8000
+    assert number > 8  # one for each step at least
+    assert [r.machine for r in log.read(0)] == ["other"] * number
+    await log.close()
+
+
+RELEASED_1 = """
+CREATE TABLE log (id TEXT NOT NULL);
+INSERT INTO log VALUES ('0123456789abcdef0123456789abcdef');
+CREATE TABLE mark (time TEXT NOT NULL, position INTEGER NOT NULL);
+CREATE TABLE record (
+    position INTEGER PRIMARY KEY AUTOINCREMENT,
+    machine TEXT NOT NULL, instance TEXT NOT NULL, seq INTEGER NOT NULL,
+    time TEXT NOT NULL, kind TEXT NOT NULL, data TEXT NOT NULL);
+CREATE TABLE source (
+    machine TEXT NOT NULL, instance TEXT NOT NULL, through INTEGER NOT NULL,
+    PRIMARY KEY (machine, instance)) WITHOUT ROWID;
+CREATE TABLE checkpoint (
+    consumer TEXT PRIMARY KEY, position INTEGER NOT NULL, text TEXT NOT NULL) WITHOUT ROWID;
+INSERT INTO record VALUES (7, 'm', 'old', 3, '2026-01-02T03:04:05.000000Z', 'error', '{"text":"x"}');
+INSERT INTO source VALUES ('m', 'old', 3);
+INSERT INTO checkpoint VALUES ('machines', 7, '');
+PRAGMA user_version = 1;
+"""
+"""A log as version 0.2.0 wrote it; not made from the code of today, so that a change of that is noticed."""
+
+
+def released_log(folder: Path) -> Path:
+    path = folder / "log.sqlite"
+    with closing(sqlite3.connect(path)) as old:
+        old.execute("PRAGMA journal_mode = WAL")
+        old.executescript(RELEASED_1)
+    return path
+
+
+async def test_a_log_that_the_released_version_wrote_goes_on(tmp_path: Path) -> None:
+    log = SqliteLog(released_log(tmp_path), lambda records: None)
+    assert (log.id, log.end, log.load_checkpoint("machines")) == (
+        "0123456789abcdef0123456789abcdef",
+        7,
+        (7, ""),
+    )
+    assert [(r.position, r.seq, r.data) for r in log.read(0)] == [(7, 3, {"text": "x"})]
+    appended = await log.append("m", batch(3, 4, instance="old"))
+    assert [(r.position, r.seq) for r in appended.records] == [(8, 4)]
+    await log.close()
+
+
+async def test_a_log_of_a_newer_layout_is_refused_without_a_byte_changed(tmp_path: Path) -> None:
+    path = released_log(tmp_path)
+    with closing(sqlite3.connect(path)) as newer:
+        newer.execute(f"PRAGMA user_version = {LAYOUT + 1}")
+        newer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    before = {one.name: one.read_bytes() for one in tmp_path.iterdir()}
+    with pytest.raises(LogError, match=f"layout {LAYOUT + 1}, this one has {LAYOUT}"):
+        SqliteLog(path, lambda records: None)
+    assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == before

@@ -135,7 +135,7 @@ def test_a_refused_message_is_set_aside_with_its_reason_and_the_rest_arrives(tmp
         with reporting(tmp_path, mes.settings()) as sink:
             wait_until(lambda: (m := mes.machine()) and len(m["events"]) == len(EXPECTED) - 1)
             wait_until(lambda: sink.states()[0].waiting == 0)
-            (refused,) = sink.refusals(1)
+            (refused,) = sink.refusals(1, 10)
             assert (refused.machine, refused.key) == ("m", "m:i:5:0")
             assert refused.reason == "HTTP 422: no pauses: please"
     (line,) = [line for line in logs if "set aside" in line["event"]]
@@ -311,7 +311,7 @@ def test_a_retry_while_later_messages_are_being_sent_loses_nothing(tmp_path: Pat
             mes.spoiled.faults = refuse_the_first_event_and_retry_during_the_second
             wait_until(lambda: (m := mes.machine()) and len(m["events"]) == len(EXPECTED))
             wait_until(lambda: sink.states()[0].waiting == 0)
-            assert sink.refusals(1) == []
+            assert sink.refusals(1, 10) == []
         assert retried == [1]
 
 
@@ -335,5 +335,5 @@ def test_words_of_a_mes_that_nobody_can_keep_or_show_hold_nobody_up(tmp_path: Pa
         mes.spoiled.faults = lambda method, path, key: (422, PROBLEM, problem) if key == "m:i:5:0" else None
         with reporting(tmp_path, mes.settings()) as sink:
             wait_until(lambda: sink.states()[0].waiting == 0 and sink.states()[0].refused)
-            (refused,) = sink.refusals(1)
+            (refused,) = sink.refusals(1, 10)
     assert refused.reason == "HTTP 422:  : a [31mb"

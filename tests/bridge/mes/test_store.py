@@ -6,14 +6,17 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from bridge.mes.store import EVENT, STATUS, MesError, Outgoing, Store
+from bridge.mes import store as store_module
+from bridge.mes.store import EVENT, LAYOUT, STATUS, MesError, Outgoing, Store
 
 WRITER = """
 import sys
+from contextlib import closing
 from pathlib import Path
 from bridge.mes.store import EVENT, Outgoing, Store
 store = Store(Path(sys.argv[1]))
@@ -172,3 +175,83 @@ def test_a_file_of_the_first_layout_is_taken_over(path: Path) -> None:
         connection.executescript("DROP TABLE estimate; DROP TABLE reached; PRAGMA user_version = 1;")
     store = Store(path)
     assert (store.cursor, keys(store), store.told(1), store.estimates()) == (7, ["m-1"], {}, {})
+
+
+RELEASED_1 = """
+CREATE TABLE cursor (log TEXT NOT NULL, position INTEGER NOT NULL);
+INSERT INTO cursor VALUES ('log-1', 7);
+CREATE TABLE route (
+    machine TEXT NOT NULL, mes INTEGER NOT NULL, PRIMARY KEY (machine, mes)) WITHOUT ROWID;
+INSERT INTO route VALUES ('m', 1);
+CREATE TABLE told (
+    machine TEXT NOT NULL, mes INTEGER NOT NULL, status TEXT NOT NULL, stack_light TEXT NOT NULL,
+    body TEXT NOT NULL, PRIMARY KEY (machine, mes)) WITHOUT ROWID;
+CREATE TABLE message (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    mes INTEGER NOT NULL, machine TEXT NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL,
+    UNIQUE (mes, key));
+INSERT INTO message VALUES (3, 1, 'm', 'event', 'm-1', '{}');
+CREATE INDEX waiting ON message (mes, id);
+CREATE INDEX superseded ON message (mes, machine, kind);
+CREATE TABLE refused (
+    id INTEGER PRIMARY KEY,
+    mes INTEGER NOT NULL, machine TEXT NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL,
+    reason TEXT NOT NULL, time TEXT NOT NULL);
+INSERT INTO refused VALUES (2, 1, 'm', 'event', 'm-0', '{}', 'HTTP 422', '2026-01-02T03:04:05.000000Z');
+PRAGMA user_version = 1;
+"""
+"""As the first version wrote it; not made from the code of today, so that a change of that is noticed."""
+
+
+def test_what_the_first_version_wrote_goes_on_and_a_newer_file_is_not_touched(path: Path) -> None:
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as old:
+        old.executescript(RELEASED_1)
+    store = Store(path)
+    assert (store.cursor, store.routes(), keys(store)) == (7, {"m": (1,)}, ["m-1"])
+    assert [one.key for one in store.refusals(1)] == ["m-0"]
+    assert store.told(1) == {}
+    store.close()
+    with closing(sqlite3.connect(path)) as newer:
+        newer.execute(f"PRAGMA user_version = {LAYOUT + 1}")
+        newer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    before = {one.name: one.read_bytes() for one in path.parent.iterdir()}
+    with pytest.raises(MesError, match=f"layout {LAYOUT + 1}"):
+        Store(path)
+    assert {one.name: one.read_bytes() for one in path.parent.iterdir()} == before
+
+
+def test_of_too_many_refused_messages_the_oldest_are_given_up(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "KEPT_REFUSED", 20)
+    monkeypatch.setattr(store_module, "_LOOK_EVERY", 10)
+    store = Store(path)
+    other = Outgoing(2, "m", EVENT, "other", "{}")
+    store.write(1, {}, [other, *(event(n) for n in range(1, 51))])
+    store.refuse(store.waiting(2, 1)[0], "HTTP 422")
+    given_up = [store.refuse(message, "HTTP 422") for message in store.waiting(1, 50)]
+    assert sum(given_up) == 50 - len(store.refusals(1, 100))
+    assert 20 <= len(store.refusals(1, 100)) < 30
+    assert store.refusals(1, 100)[-1].key == "m-50"
+    assert [one.key for one in store.refusals(1, 2)] == ["m-49", "m-50"]
+    assert store.refused_of(1) == {"m": len(store.refusals(1, 100))}
+    assert store.counts(2) == (0, 1)  # each MES for itself
+
+
+def test_a_message_that_a_newer_status_superseded_cannot_be_refused_any_more(path: Path) -> None:
+    store = Store(path)
+    store.write(1, {}, [status(1)])
+    (old,) = store.waiting(1, 1)
+    store.write(2, {}, [status(2)])
+    assert store.refuse(old, "HTTP 422") == 0
+    assert store.counts(1) == (1, 0)
+
+
+def test_the_file_gets_smaller_once_what_waited_is_told(path: Path) -> None:
+    store = Store(path)
+    store.write(1, {}, [Outgoing(1, "m", EVENT, f"m-{n}", "x" * 4000) for n in range(3000)])
+    store.delivered(1, store.waiting(1, 3000))
+    store.tidy()
+    store.close()
+    assert path.stat().st_size < 3 * 2**20

@@ -10,12 +10,12 @@ from aiohttp.test_utils import TestServer
 from structlog.testing import capture_logs
 
 from bridge.aggregator import Secret
-from bridge.machine import Link
 from bridge.sources import verification as module
 from bridge.sources.octoprint import Verified
 from bridge.sources.verification import Candidate, Verification
 
 KEYS_SEEN: list[str] = []
+VERIFIED: list[Candidate] = []
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ async def octoprint() -> AsyncIterator[str]:
 @pytest.fixture
 async def verification(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Verification]:
     monkeypatch.setattr(module, "_FIRST_RETRY_S", 0.05)
-    made = Verification(lambda machine: Link.UP)
+    made = Verification(VERIFIED.append)
     running = asyncio.create_task(made.run())
     yield made
     assert not running.done()
@@ -53,11 +53,13 @@ async def outcome(verification: Verification, machine: str) -> module.Outcome:
 
 
 async def test_what_came_of_it_can_be_read(verification: Verification, octoprint: str) -> None:
+    VERIFIED.clear()
     verification.ask(Candidate("m", octoprint, Secret("good")))
     verification.ask(Candidate("n", octoprint, Secret("bad")))
     good, bad = await outcome(verification, "m"), await outcome(verification, "n")
     assert (good.ok, "1.11.8" in good.detail) == (True, True)
     assert (bad.ok, "does not know the key" in bad.detail) == (False, True)
+    assert [one.machine for one in VERIFIED] == ["m"]
 
 
 async def test_a_new_key_is_asked_with_in_place_of_the_old(

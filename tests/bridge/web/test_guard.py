@@ -16,7 +16,8 @@ from structlog.testing import capture_logs
 
 from bridge.opcua import Users
 from bridge.settings import WebSettings
-from bridge.web import Guard, WebServer
+from bridge.sources import door
+from bridge.web.guard import Guard
 from bridge.web.sessions import FILE, LASTS_S, Sessions
 
 NAME, PASSWORD = "anna", "correct horse battery staple"
@@ -38,7 +39,10 @@ async def served(folder: Path, user: bool = True, **settings: object) -> AsyncIt
             application.router.add_get(path, ok)
 
     guard = Guard(chosen, folder, "Hall <3>")
-    async with WebServer(chosen, (guard.add_routes, add)).serve() as (_, port):
+    application = web.Application()
+    guard.add_routes(application)
+    add(application)
+    async with door.serve(application, chosen.host, 0) as (_, port):
         jar = aiohttp.CookieJar(unsafe=True)
         async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", cookie_jar=jar) as client:
             yield client
