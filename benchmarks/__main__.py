@@ -2,6 +2,7 @@
 
 The figures of a shared computer are ratios, not absolutes; each is the median of several runs. Give ``bridge``,
 ``space``, ``delivery``, ``latency``, ``mes``, ``pull`` or ``plugin`` to measure only that.
+``space``, ``delivery``, ``latency``, ``mes``, ``web`` or ``plugin`` to measure only that.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ import sys
 from benchmarks import bridge, delivery, latency, mes, plugin, pull, space
 
 ALL = ["bridge", "space", "delivery", "latency", "mes", "pull", "plugin"]
+from benchmarks import bridge, delivery, latency, mes, plugin, space, web
+
+ALL = ["bridge", "space", "delivery", "latency", "mes", "web", "plugin"]
 wanted = [name for name in ALL if name in sys.argv[1:]] or ALL
 if "bridge" in wanted:
     bridge.run()
@@ -24,5 +28,7 @@ if "mes" in wanted:
     mes.run()
 if "pull" in wanted:
     pull.run()
+if "web" in wanted:
+    web.run()
 if "plugin" in wanted:
     plugin.run(quick="--quick" in sys.argv[1:])
