@@ -112,7 +112,7 @@ def frame(view: View, width: int | None, height: int | None, *, colour: bool, tr
     """The screen, at most `width` columns and `height` lines; what does not fit is counted."""
     head = list(_head(view, trouble))
     machines = view.sorted
-    room = len(machines) if height is None else max(0, height - len(head) - 2)
+    room = len(machines) if height is None else max(0, height - len(head) - 1)
     shown = machines if len(machines) <= room else machines[: max(0, room - 1)]
     rows = [_row(one, view.now) for one in shown]
     titles = ("", "MACHINE", "STATE", "SINCE", "JOB", "DONE", "UNTIL", "HEATERS", "SOURCE", "MES", "")

@@ -110,7 +110,7 @@ class Day:
         """Note that the printer's state was another one from `moment` on."""
         if (moment, state) not in self.states:
             insort(self.states, (moment, state), key=lambda one: one[0])
-            del self.states[: len(self.states) - MOST_STATES]
+            del self.states[: max(0, len(self.states) - MOST_STATES)]
 
     def job(self, job: PastJob) -> None:
         """Note a job that began, or is over."""
@@ -165,7 +165,7 @@ class Day:
 
     def _jobs(self, start: datetime) -> Iterator[dict[str, Any]]:
         jobs = sorted(self.jobs.values(), key=lambda one: one.started)
-        for job, following in zip(jobs, [*jobs[1:], None], strict=True):
+        for job, following in zip(jobs, [*jobs[1:], None], strict=False):
             # Of one whose end was never told it is only known that it was over when the next began.
             ended = job.ended or (following.started if following else None)
             if ended is None or ended > start:

@@ -7,6 +7,7 @@ session is needed or, for monitors, HTTP Basic authentication. Everything but lo
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import html
@@ -19,7 +20,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import structlog
-from aiohttp import BasicAuth, hdrs, web
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from bridge.opcua import Users, UsersError
@@ -34,7 +35,7 @@ HEADERS: Final = {
     " img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # with none at all a browser does not say that a form comes from here
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
@@ -105,24 +106,23 @@ class Guard:
             )
         if request.method == hdrs.METH_POST and not self._is_own(request):
             raise web.HTTPForbidden(text="This comes from another page.")
-        request["user"] = await self._user(request) if self.asks else None
+        user = await self._user(request) if self.asks else None
         open_to_all = request.path in self._for_anybody or request.path.startswith(_FILES)
-        if self.asks and request["user"] is None and not open_to_all:
+        if self.asks and user is None and not open_to_all:
             if "text/html" in request.headers.get("Accept", ""):
                 raise web.HTTPSeeOther("/login" + (f"?to={request.path}" if _way_on(request.path) else ""))
             raise web.HTTPUnauthorized(text="Log in first.", headers=_challenge(request))
+        request["user"] = user
         return await handler(request)
 
     async def _user(self, request: web.Request) -> str | None:
         name = self._sessions.user(request.cookies.get(self._cookie), time.time())
         if name is not None or "Authorization" not in request.headers:
             return name
-        try:
-            given = BasicAuth.decode(request.headers["Authorization"], encoding="utf-8")
-        except ValueError:
+        given, password = _basic(request.headers["Authorization"])
+        if not given or len(given) > _LONGEST:
             return None
-        right = await self._logins.admit(request.remote or "", given.login[:_LONGEST], given.password)
-        return given.login if right else None
+        return given if await self._logins.admit(request.remote or "", given, password) else None
 
     def _is_own(self, request: web.Request) -> bool:
         """Whether a form was sent by a page of ours: browsers say where from."""
@@ -134,7 +134,7 @@ class Guard:
     # ------------------------------------------------------------------ login
 
     async def _show_login(self, request: web.Request) -> web.Response:
-        if not self.asks or request["user"] is not None:
+        if not self.asks or await self._user(request) is not None:
             raise web.HTTPSeeOther("/")
         return self._login_page(request, "")
 
@@ -206,6 +206,16 @@ def _challenge(request: web.Request) -> dict[str, str]:
     """For monitors; a browser's page is not to ask in a window of its own."""
     browser = "Sec-Fetch-Mode" in request.headers
     return {} if browser else {"WWW-Authenticate": 'Basic realm="MESBridge", charset="UTF-8"'}
+
+
+def _basic(header: str) -> tuple[str, str]:
+    """Name and password of HTTP Basic authentication (RFC 7617); without a name when there are none."""
+    scheme, _, packed = header.partition(" ")
+    try:
+        name, _, password = base64.b64decode(packed, validate=True).decode().partition(":")
+    except ValueError:
+        return "", ""
+    return (name, password) if scheme.lower() == "basic" else ("", "")
 
 
 def _way_on(path: str) -> str | None:

@@ -142,7 +142,7 @@ def row(facts: Facts) -> dict[str, Any]:
         "since": time(since(machine)),
         "attention": int(level),
         "why": text(why),
-        "job": _job(machine.job, whole=True),
+        "job": _job(machine, machine.job, whole=True),
         "heaters": {
             text(name): [_whole(heater.actual), _whole(heater.target)]
             for name, heater in machine.heaters.items()
@@ -158,7 +158,7 @@ def detail(facts: Facts) -> dict[str, Any]:
     machine, printer = facts.machine, facts.machine.printer
     return {
         **row(facts),
-        "job": _job(machine.job, whole=False),
+        "job": _job(machine, machine.job, whole=False),
         "heaters": {text(name): [heater.actual, heater.target] for name, heater in machine.heaters.items()},
         "link": machine.link.value,
         "link_since": time(machine.link_since),
@@ -191,11 +191,11 @@ def detail(facts: Facts) -> dict[str, Any]:
             for tool, spool in machine.spools.items()
         },
         "counters": asdict(machine.counters),
-        "finished": [_job(job, whole=False) for job in reversed(machine.finished)],
+        "finished": [_job(machine, job, whole=False) for job in reversed(machine.finished)],
     }
 
 
-def _job(job: Job | None, *, whole: bool) -> dict[str, Any] | None:
+def _job(machine: Machine, job: Job | None, *, whole: bool) -> dict[str, Any] | None:
     if job is None:
         return None
     told = {
@@ -205,7 +205,8 @@ def _job(job: Job | None, *, whole: bool) -> dict[str, Any] | None:
         "started": time(job.started),
         "ended": time(job.ended),
         "completion": _whole(job.completion) if whole else job.completion,
-        "ends": time(expected_end(job)),
+        # A print that waits, or of which nothing is heard, will be over at no known time.
+        "ends": time(expected_end(job) if condition(machine) is Condition.PRINTING else None),
         "reason": text(job.reason),
     }
     if whole:

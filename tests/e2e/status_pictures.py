@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ def plant_with_a_day(folder: Path, count: int, silent_after: float = _SILENT_S) 
             plant.open()
             machine = plant.ids()[MACHINE]
             plant.bridge.stop()
-            write_day(folder / "state", machine, wire.utc_now())
+            with ThreadPoolExecutor(1) as another:  # where no event loop of a browser runs
+                another.submit(write_day, folder / "state", machine, wire.utc_now()).result()
             plant.bridge.output.unlink()
             plant.open()
             plant.tell_past()

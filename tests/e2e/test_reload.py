@@ -91,7 +91,7 @@ class Watcher(DataChangeNotificationHandler):
         self.ended.append(status)
 
 
-ONLY_WHEN_ASKED = "from bridge.watch import Watch; Watch.__init__.__defaults__ = (3600.0,)"
+ONLY_WHEN_ASKED = "from bridge.filewatch import Watch; Watch.__init__.__defaults__ = (3600.0,)"
 
 
 @pytest.fixture

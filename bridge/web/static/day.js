@@ -156,7 +156,7 @@ export class DayPicture {
   gaps() {
     return this.day.unheard.flatMap(([from, to]) => {
       const place = this.extent(from, to);
-      return place ? [svg("rect", { class: "gap", y: 0, height: AXIS, ...place })] : [];
+      return place && place.width >= 2 ? [svg("rect", { class: "gap", y: 0, height: AXIS, ...place })] : [];
     });
   }
 

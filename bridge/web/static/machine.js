@@ -161,6 +161,6 @@ for (const button of document.querySelectorAll("#spans button")) {
   });
 }
 find("#legend").replaceChildren(...legend());
-find("#back").href = document.referrer.startsWith(`${location.origin}/#`) ? document.referrer : "/";
+find("#back").href = `/#${sessionStorage.getItem("overview") ?? ""}`;
 const lookAtDay = follow(() => `${base}/day.json`, (day) => picture.show(day), DAY_MS);
 follow(() => `${base}/now.json`, show, PERIOD_MS);

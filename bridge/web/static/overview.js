@@ -162,6 +162,7 @@ function remember() {
   if (only !== "all") kept.set("show", only);
   if (find("search").value) kept.set("q", find("search").value);
   if (find("sort").value !== "attention") kept.set("sort", find("sort").value);
+  sessionStorage.setItem("overview", kept.toString());
   history.replaceState(null, "", `${location.pathname}${kept.size ? `#${kept}` : ""}`);
 }
 
