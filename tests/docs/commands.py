@@ -103,7 +103,7 @@ def _accepts_pairing(plant: Plant, command: str) -> None:
     person.start()
     said = plant.run(command.replace(" ID", f" {asking.id}").replace("--mes N", "--mes 1"))
     person.join(SECONDS)
-    assert "delivers" in said, said
+    assert "its plugin delivers" in said, said
 
 
 def _refuses_pairing(plant: Plant, command: str) -> None:
