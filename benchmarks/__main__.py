@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 
-from benchmarks import bridge, delivery, latency, mes, plugin, pull, space, web
+from benchmarks import bridge, delivery, latency, mes, metrics, plugin, pull, retention, space, web
 
 BENCHMARKS: Mapping[str, Callable[[], None]] = {
     "bridge": bridge.run,
@@ -19,6 +19,8 @@ BENCHMARKS: Mapping[str, Callable[[], None]] = {
     "mes": mes.run,
     "pull": pull.run,
     "web": web.run,
+    "metrics": metrics.run,
+    "retention": retention.run,
     "plugin": lambda: plugin.run(quick="--quick" in sys.argv[1:]),
 }
 wanted = [name for name in BENCHMARKS if name in sys.argv[1:]] or list(BENCHMARKS)

@@ -282,7 +282,7 @@ def _read(path: Path, now: datetime) -> dict[str, Day]:
         ):
             samples = json.loads(zlib.decompressobj().decompress(packed, _LONGEST_SAMPLES))
             for name, heaters in samples.items():
-                days[name].sample(minute, heaters)
+                days[name].restore(minute, heaters)
         for name, moment, state in connection.execute("SELECT * FROM state ORDER BY time"):
             days[name].state(_moment(moment), state)
         for name, run, file, started, ended, result in connection.execute(

@@ -280,6 +280,8 @@ CASES = (
     Case(r"mesbridge pair refuse ID.*", _refuses_pairing),
     # The MES.
     Case(r"mesbridge sandbox.*", keeps_on("[[mes]]")),
+    Case(r"mesbridge watch --once.*", runs(says="machines:")),
+    Case(r"mesbridge watch.*", runs(says="machines:")),
     Case(r"mesbridge mes status.*", comes_to(r"\bactive\b")),
     Case(r"mesbridge mes retry.*", replaced("--machine NAME", "--machine 'Left printer'", runs())),
     Case(r"curl .*/misbehave", runs()),

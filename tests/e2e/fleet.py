@@ -11,7 +11,7 @@ import math
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -34,6 +34,13 @@ FILES = (
 )  # fmt: skip
 MODELS = ("MK4", "MK4", "MK4", "XL", "Core One")
 ERRORS = ("Heating failed, system halted: hotend", "Lost connection to the printer: read timed out")
+DAY = (
+    (0.5, 5.2, "completed", 215),
+    (6.0, 9.1, "failed", 240),
+    (10.4, 17.9, "completed", 215),
+    (19.2, 24, "", 215),
+)
+"""The prints of the first printer in the last 24 hours: from, to, how it ended, and degrees of the nozzle."""
 _Event = tuple[datetime, str, Mapping[str, Any]]
 
 
@@ -82,6 +89,8 @@ class Printer:
     def past(self, now: datetime) -> list[_Event]:
         """What it tells when the bridge first hears of it."""
         began = now - timedelta(minutes=20 + self.number * 7 % 200)
+        if self.number == 0:
+            began = now - timedelta(hours=24 - DAY[-1][0])
         file, estimate = FILES[self.number % len(FILES)], 3600.0 * (3 + self.number % 5)
         profile = {**PRINTER["profile"], "model": MODELS[self.number % len(MODELS)]}
         printer = {
@@ -113,7 +122,7 @@ class Printer:
             "heaters": self.heaters(),
             "printer": printer,
         }
-        events: list[_Event] = [(began, wire.SNAPSHOT, snapshot)]
+        events = [*(self._day(now) if self.number == 0 else ()), (began, wire.SNAPSHOT, snapshot)]
         if self.state == "operational":
             done = {
                 **JOB,
@@ -154,8 +163,23 @@ class Printer:
             ]
         return events
 
+    def _day(self, now: datetime) -> Iterator[_Event]:
+        """The jobs of `DAY` that are over."""
+        for number, (start, end, result, _) in enumerate(DAY[:-1]):
+            run, file = f"past-{number}", FILES[number + 2]
+            began, ended = (now - timedelta(hours=24 - hours) for hours in (start, end))
+            job = {**JOB, "run": run, "file": file, "path": file, "started": wire.format_time(began)}
+            yield began, wire.JOB_STARTED, job
+            reason = "thermal runaway" if result == "failed" else None
+            seconds = 3600.0 * (end - start)
+            yield (
+                ended,
+                wire.JOB_ENDED,
+                {"run": run, "result": result, "reason": reason, "print_time": seconds, "completion": 60.0},
+            )
+
     def progress(self, now: datetime) -> _Event:
-        percent = float(self.number * 13 % 97 + 1)
+        percent = float((self.number * 13 + 61) % 97 + 1)
         return (
             now,
             wire.PROGRESS,
@@ -236,51 +260,28 @@ def write_day(folder: Path, machine: str, until: datetime) -> None:
         known[machine] = transition.after
         history.handle(transition)
 
-    plan = (
-        (0.5, 5.2, "completed", 215),
-        (6.0, 9.1, "failed", 240),
-        (10.4, 17.9, "completed", 215),
-        (19.2, 30, "", 215),
-    )
     nozzle, bed = 24.0, 23.0
     tell(wire.STATE, {"state": "operational", "error": None})
     running: int | None = None
     for minute in range(24 * 60):
         moment = until - timedelta(hours=24) + timedelta(minutes=minute)
         at = minute / 60
-        for number, (start, end, result, _) in enumerate(plan):
-            run = f"past-{number}"
+        for number, (start, end, result, _) in enumerate(DAY):
             if running is None and start <= at < end:
                 running = number
-                file = FILES[number + 2]
-                tell(wire.STATE, {"state": "starting", "error": None})
-                tell(
-                    wire.JOB_STARTED,
-                    {**JOB, "run": run, "file": file, "path": file, "started": wire.format_time(moment)},
-                )
                 tell(wire.STATE, {"state": "printing", "error": None})
-            if running == number and at >= end:
+            elif running == number and at >= end:
                 running = None
-                reason = "thermal runaway" if result == "failed" else None
-                tell(
-                    wire.JOB_ENDED,
-                    {
-                        "run": run,
-                        "result": result,
-                        "reason": reason,
-                        "print_time": 3600 * (end - start),
-                        "completion": 60.0,
-                    },
-                )
-                state = "error" if result == "failed" else "operational"
-                tell(wire.STATE, {"state": state, "error": reason})
+                failed = result == "failed"
+                error = "thermal runaway" if failed else None
+                tell(wire.STATE, {"state": "error" if failed else "operational", "error": error})
         if minute == 570:
             tell(wire.STATE, {"state": "operational", "error": None})
         if minute in (780, 805):
             tell(wire.STATE, {"state": "paused" if minute == 780 else "printing", "error": None})
         if minute in (905, 940):
             tell(LINK, {"link": "lost" if minute == 905 else "up", "detail": "nothing heard for 30 s"})
-        goal = plan[running][3] if running is not None else 0
+        goal = DAY[running][3] if running is not None else 0
         nozzle += (max(goal, 24) - nozzle) * (0.45 if goal else 0.12)
         bed += ((60 if goal else 23) - bed) * (0.2 if goal else 0.04)
         wave = 0.6 * math.sin(minute / 3) if goal else 0.0

@@ -1,4 +1,5 @@
-"""The pictures of the settings tab in the docs: ``python -m tests.e2e.screenshots [language ...]``.
+"""The pictures of the settings tab in the docs: ``python -m tests.e2e.screenshots [language ...]``; with ``status``
+instead of a language those of the status page.
 
 Taken of a real OctoPrint, with answers of the plugin that show an ordinary day: always the same ones, at a time that
 stands still. Writes ``docs/images/settings-<language>-<theme>.png``.
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.demo.octoprint import TREE, OctoPrint
-from tests.e2e import settings_tab
+from tests.e2e import settings_tab, status_pictures
 from tests.e2e.browser import chromium
 from tests.e2e.octoprint_server import running, versions
 
@@ -61,6 +62,9 @@ def take(browser: Any, octoprint: OctoPrint, language: str, theme: str, path: Pa
 
 
 def main(languages: list[str]) -> None:
+    if languages == ["status"]:
+        status_pictures.main()
+        return
     settings_tab.now = lambda: NOW
     with tempfile.TemporaryDirectory() as folder, running(versions()[-1], Path(folder)) as octoprint:
         octoprint.configure_plugin("http://192.168.1.5:8484", identity=IDENTITY)

@@ -66,15 +66,13 @@ def open_page(browser: Any, plant: Plant, path: str = "/", **options: Any) -> An
 def main(images: Path = IMAGES, count: int = 500) -> None:
     with tempfile.TemporaryDirectory() as folder, plant_with_a_day(Path(folder), count) as plant:
         machine = f"/machine/{plant.ids()[MACHINE]}"
-        wide, tall, phone = ({"width": w, "height": h} for w, h in ((1440, 900), (1280, 1040), (390, 844)))
+        wide, tall, phone = ({"width": w, "height": h} for w, h in ((1280, 780), (1280, 1040), (390, 844)))
         with chromium() as browser:
             for name, path, options in (
                 ("status-500", "/", {"viewport": wide}),
-                ("status-500-dark", "/", {"viewport": wide, "color_scheme": "dark"}),
                 ("status-machine", machine, {"viewport": tall}),
                 ("status-machine-dark", machine, {"viewport": tall, "color_scheme": "dark"}),
                 ("status-phone", "/", {"viewport": phone, "device_scale_factor": 2}),
-                ("status-machine-phone", machine, {"viewport": phone, "device_scale_factor": 2}),
             ):
                 page = open_page(browser, plant, path, **options)
                 page.wait_for_timeout(1000)

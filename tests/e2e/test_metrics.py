@@ -174,6 +174,7 @@ def test_a_port_that_is_open_to_others_shows_figures_to_those_with_the_token_onl
     url = bridge.web_url.replace("http:", "https:")
     for token in ("", 'metrics_token_file = "token"\n'):
         settings.write_text(text.replace("[web]\n", opened + token))
+        bridge.output.unlink(missing_ok=True)
         bridge.start()
         try:
             assert requests.get(f"{url}/metrics", timeout=30, verify=False).status_code == 401

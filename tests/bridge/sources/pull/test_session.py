@@ -23,7 +23,7 @@ from bridge.log.sqlite import SqliteLog
 from bridge.machine import JobState, Machine, Result
 from bridge.sources.pull import Channel, PullSource, follower, session
 from bridge.sources.verification import Candidate
-from tests.simulated.octoprint import STATUS, SimulatedOctoPrint
+from tests.simulated.octoprint import STATUS, STATUS_AND_FILES, SimulatedOctoPrint
 from tests.simulated.plant import Plant
 
 KEY = "k" * 43
@@ -262,3 +262,17 @@ async def test_a_plugin_that_is_heard_has_the_source_silent_at_once(tmp_path: Pa
         assert one.octoprint.asked(begun) == []
         assert one.machine == state
         assert await one.source.plugin_heard("m") is False
+
+
+async def test_a_file_that_is_uploaded_is_listed_a_while_later(tmp_path: Path) -> None:
+    async with following(tmp_path, permissions=STATUS_AND_FILES) as one:
+        one.octoprint.add_file("new.gcode")
+        await one.until(lambda: [file.path for file in one.machine.files or ()] == ["new.gcode"])
+
+
+async def test_a_key_that_may_not_list_files_asks_for_them_once(tmp_path: Path) -> None:
+    async with following(tmp_path) as one:
+        one.octoprint.add_file("new.gcode")
+        await asyncio.sleep(3.0)
+        assert sum(request.path == "/api/files" for request in one.octoprint.requests) == 1
+        assert one.machine.files is None
