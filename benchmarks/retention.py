@@ -1,14 +1,14 @@
 """What a push waits for the log, while old events are forgotten and the file gives its pages back.
 
 A log is filled to twice the size that the settings allow, then trimmed while plugins push 200 batches a second; the
-time of each append is measured, and compared with that without a trim. ``--size MB`` for another size than 1000. Run it
-as ``python -m benchmarks.retention``.
+time of each append is measured, and compared with that without a trim. ``--size MB`` for another size than 500.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sqlite3
 import sys
 import tempfile
@@ -132,11 +132,12 @@ def _figures(seconds: list[float]) -> dict[str, float]:
     } | {"n": len(ordered)}
 
 
-def main() -> None:
-    size = int(sys.argv[sys.argv.index("--size") + 1]) if "--size" in sys.argv else 1000
-    with tempfile.TemporaryDirectory(dir=".") as folder:
+def run() -> None:
+    """Measure, and print one JSON object."""
+    size = int(sys.argv[sys.argv.index("--size") + 1]) if "--size" in sys.argv else 500
+    with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_FOLDER")) as folder:
         print(json.dumps(asyncio.run(measure(Path(folder), size * 2**20)), indent=1))
 
 
 if __name__ == "__main__":
-    main()
+    run()

@@ -31,8 +31,7 @@ from bridge.hints import with_settings
 from bridge.settings import Settings, SettingsError
 
 LOG, MES, BRIDGE_ID = "log.sqlite", "mes.sqlite", "bridge-id"
-_DATABASES = (LOG, MES)  # in the order in which they are copied
-_OF_SQLITE = ("-wal", "-shm", "-journal")
+_OF_SQLITE = ("", "-wal", "-shm", "-journal")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -79,7 +78,7 @@ def make(file: Path, folder: Path, configuration: dict[str, Path]) -> Manifest:
                 __version__,
                 wire.format_time(wire.utc_now()),
                 (folder / BRIDGE_ID).read_text(encoding="ascii").strip(),
-                {name: _layout(sources[STATE + name]) for name in _DATABASES if STATE + name in sources},
+                {name: _layout(sources[STATE + name]) for name in (LOG, MES) if STATE + name in sources},
                 {
                     name: Kept(
                         path.stat().st_size,
@@ -114,15 +113,16 @@ def digest(path: Path) -> str:
 
 def _state(folder: Path, work: Path) -> Iterator[tuple[str, Path]]:
     """The files of the state folder, by name; of the databases copies in `work`, since they may change."""
-    for name in _DATABASES:
-        if (folder / name).is_file():
-            _copy(folder / name, work / name)
-            yield name, work / name
+    others = (path.name for path in sorted(folder.glob("*.sqlite")))
+    databases = tuple(name for name in dict.fromkeys((LOG, MES, *others)) if (folder / name).is_file())
+    for name in databases:
+        _copy(folder / name, work / name)
+        yield name, work / name
     if (work / MES).exists():
         _agree(work / LOG, work / MES)
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        of_database = any(name == f"{one}{end}" for one in _DATABASES for end in ("", *_OF_SQLITE))
+        of_database = any(name == f"{one}{end}" for one in databases for end in _OF_SQLITE)
         passing = any(part.startswith(".") for part in name.split("/"))  # left by a write that was killed
         if path.is_file() and name not in NOT_KEPT and not of_database and not passing:
             copy = work / "files" / name

@@ -13,6 +13,10 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+import structlog
+
+log = structlog.get_logger(__name__)
+
 EVERY_S: Final = 1.0
 _SETTLED_AFTER_S: Final = 0.3
 _LONGEST_UNREST_S: Final = 10.0
@@ -68,7 +72,13 @@ class Watch:
             if now == known and not asked:
                 continue
             known = now if asked else await self._settled(now)
-            await self._changed(asked)
+            try:
+                await self._changed(asked)
+            except Exception:  # the bridge goes on as it is
+                log.exception(
+                    "changed files were not taken over, for a reason that nobody foresaw; report it with the log. A"
+                    " restart of the bridge takes them over"
+                )
 
     async def _settled(self, seen: Mapping[Path, Mark]) -> Mapping[Path, Mark]:
         """What two looks in a row see; or what the last one saw when the files do not come to rest."""

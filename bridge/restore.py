@@ -151,16 +151,17 @@ def _examine(file: Path, state: Path, manifest: Manifest) -> None:
     for name in (LOG, BRIDGE_ID):
         if not (state / name).is_file():
             raise BackupError(f"{file}: has no {name}; use another backup")
-    for name, newest in _NEWEST.items():
-        if (state / name).exists():
-            found, sound = _database(state / name)
-            if found > newest or found < 1:
-                raise BackupError(
-                    f"{file}: {name} was written by a newer version of MESBridge (layout {found}, this one has"
-                    f" {newest}); install version {manifest.version} first"
-                )
-            if not sound:
-                raise BackupError(f"{file}: {name} is damaged; use another backup")
+    for path in sorted(state.glob("*.sqlite")):
+        name = path.name
+        found, sound = _database(path)
+        newest = _NEWEST.get(name, found)
+        if found > newest:
+            raise BackupError(
+                f"{file}: {name} was written by a newer version of MESBridge (layout {found}, this one has"
+                f" {newest}); install version {manifest.version} first"
+            )
+        if not sound:
+            raise BackupError(f"{file}: {name} is damaged; use another backup")
 
 
 def _database(path: Path) -> tuple[int, bool]:

@@ -121,8 +121,16 @@ class Service:
             login=settings.web.asks_login,
         )
         events = {"plugin": lambda: receiver.counts.events, "pull": lambda: hearing.pull.events}
-        limit = settings.bridge.log_size * 2**20
-        measured = Parts(self._fleet, store, mes, umati, receiver.counts, site.names, limit, events)
+        measured = Parts(
+            self._fleet,
+            store,
+            mes,
+            umati,
+            receiver.counts,
+            site.names,
+            lambda: self._settings.bridge.log_size * 2**20,
+            events,
+        )
         await self._show(stack, folder, health, page, measured)
 
         await self._start_sinks(entries, store, umati, mes, site)
@@ -159,6 +167,7 @@ class Service:
             with self._notifier.reloading():
                 desk.certificate = await certificates.renewed()
                 await reloader.changed(asked)
+            self._notifier.status(f"serves {len(site)} machines")
 
         self._watch = Watch(lambda: reloader.files() | certificates.files, changed)
         await _take_commands(

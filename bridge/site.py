@@ -267,7 +267,7 @@ class Site:
             log.warning(
                 "this machine has another OctoPrint than before: it was installed anew, or another one has its url or"
                 " key. It goes on as the same machine. If it is to be a new one, give it a url and a key that were"
-                " never in config.json, start the bridge, and then correct the url",
+                " never in config.json, wait until that is in force, and then correct the url",
                 machine=one.machine,
                 entry=one.index,
                 url=one.url,
@@ -276,8 +276,8 @@ class Site:
             for machine in twins:
                 log.warning(
                     "this OctoPrint was another machine before: both its url and its key are new, so it is a new"
-                    " machine for MES and OPC UA. To keep the old one, put the old url or key back, start the bridge,"
-                    " and then change the other",
+                    " machine for MES and OPC UA. To keep the old one, put the old url or key back, wait until that"
+                    " is in force, and then change the other",
                     machine=one.machine,
                     entry=one.index,
                     was=machine,

@@ -37,6 +37,13 @@ def chromium() -> str:
     return program
 
 
+def programs(*names: str) -> None:
+    """Programs of a Debian that has the packages of their names."""
+    for name in names:
+        if shutil.which(name) is None:
+            _missing(name)
+
+
 def _missing(what: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(f"this test needs {what}")

@@ -405,7 +405,7 @@ class Delivery:
         self._unknown_before = True
         self._log.info("the MES does not know the bridge any more; all machines are registered again")
         with self._changed:
-            machines = list(self._registrations)
+            machines = [machine for machine in self._registrations if machine not in self._leaving]
         for machine in machines:
             self._register_again(machine)
         return False
@@ -461,12 +461,13 @@ class Delivery:
             message.machine,
             message.kind,
         )  # and not the message: a status gets another key when it is told again
+        if outcome.verdict is Verdict.UNKNOWN and message.kind == STATUS and self._has_left(message.machine):
+            self._judge(message.machine, Outcome(Verdict.DONE))
+            return Verdict.DONE  # a MES that does not know it shows nothing of it
         if outcome.verdict is Verdict.UNKNOWN and what not in self._forgotten:
             self._forgotten.add(what)
             if self._register_again(message.machine):
                 return Verdict.UNKNOWN
-            if message.kind == STATUS:
-                return Verdict.DONE  # a MES that does not know a machine that has left shows nothing of it
         if outcome.verdict in (Verdict.REFUSED, Verdict.UNKNOWN):
             self._held.pop(message.machine, None)
             self._recover()
@@ -493,6 +494,10 @@ class Delivery:
             )
         self._judge(message.machine, outcome)
         return outcome.verdict
+
+    def _has_left(self, machine: str) -> bool:
+        with self._changed:
+            return machine not in self._registrations or machine in self._leaving
 
     def _register_again(self, machine: str) -> bool:
         """A MES that forgot the machine learns of it, and of its status, anew."""

@@ -71,7 +71,11 @@ def interview(settings: MesSettings) -> MesInterview:
         client.close()
     found.reachable = question.answer is not None
     if question.answer is None:
-        found.error(f"{settings.url}: {outcome.reason}", _advice_away(settings, outcome.reason))
+        said, _, advice = outcome.reason.partition("; ")
+        found.error(
+            f"{settings.url}: {said}",
+            advice or f"check that the MES runs, and url of [[mes]] id = {settings.id}",
+        )
     else:
         _judge(settings, question, question.answer, outcome, found)
     finding = clock_finding(found.clock_difference_s, "this MES")
@@ -99,9 +103,10 @@ class _Question:
 
 def _ask(client: HttpClient, question: _Question, found: MesInterview) -> Outcome:
     """Asks until the time it takes is known; a MES that refuses the token or wants a pause is asked once."""
-    seconds = []
+    seconds: list[float] = []
     for number in range(1 + _TIMED_REQUESTS):
         message = Message(Kind.HEARTBEAT, None, f"check-{secrets.token_hex(8)}", "{}")
+        question.answer = None
         before, begin = datetime.now(UTC), time.perf_counter()
         outcome = client.send(message, _LONGEST_S)
         taken = time.perf_counter() - begin
@@ -153,9 +158,3 @@ def _judge(
             f"what answers there does not speak the contract ({outcome.reason})",
             f"check url, path and adapter of {section}",
         )
-
-
-def _advice_away(settings: MesSettings, reason: str) -> str:
-    if ";" in reason or ": name it" in reason:
-        return f"then check again; the section is [[mes]] id = {settings.id}"
-    return f"check that the MES runs, and url of [[mes]] id = {settings.id}"

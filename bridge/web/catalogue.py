@@ -19,7 +19,7 @@ MOST_FILES = Metric("process_max_fds", "gauge", "How many of them there may be")
 EVENTS = Metric(
     "mesbridge_events",
     "counter",
-    "Events that came into the log since the start, by where they came from: plugin is what plugins pushed",
+    "Events that came since the start: pushed by a plugin, or pulled from an OctoPrint without one",
     ("source",),
 )
 BATCHES = Metric("mesbridge_push_batches", "counter", "Pushes of plugins that were taken")

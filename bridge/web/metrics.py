@@ -42,7 +42,7 @@ class Parts:
     umati: UmatiServer
     pushes: Counts
     names: Callable[[], Mapping[str, str]]
-    log_limit: int
+    log_limit: Callable[[], int]
     events: Mapping[str, Callable[[], int]]
 
 
@@ -138,7 +138,7 @@ def _incoming(parts: Parts) -> Iterator[Family]:
 def _log(parts: Parts, disk: _Disk) -> Iterator[Family]:
     database, wal = disk.log_size
     yield known.LOG_SIZE, [(("database",), database), (("wal",), wal)]
-    yield _one(known.LOG_LIMIT, parts.log_limit)
+    yield _one(known.LOG_LIMIT, parts.log_limit())
     yield _one(known.LOG_POSITION, disk.end)
     yield _one(known.LOG_CHECKPOINT, parts.fleet.saved)
     yield _one(known.LOG_FORGOTTEN, parts.log.forgotten)

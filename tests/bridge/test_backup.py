@@ -97,6 +97,19 @@ def test_what_was_backed_up_comes_back_and_what_was_there_is_kept(tmp_path: Path
         assert modes == {0}
 
 
+def test_a_database_of_another_part_is_copied_whole_though_it_is_in_use(tmp_path: Path) -> None:
+    folder = state_folder(tmp_path / "a")
+    with closing(sqlite3.connect(folder / "history.sqlite", isolation_level=None)) as used:
+        used.execute("PRAGMA journal_mode = WAL")
+        used.execute("CREATE TABLE thing (name TEXT)")
+        used.execute("INSERT INTO thing VALUES ('in the WAL')")
+        made = make(tmp_path / "b.tar.gz", folder, {})
+    assert "state/history.sqlite-wal" not in made.files
+    restore(tmp_path / "b.tar.gz", tmp_path / "new")
+    with closing(sqlite3.connect(tmp_path / "new" / "history.sqlite")) as copy:
+        assert copy.execute("SELECT name FROM thing").fetchall() == [("in the WAL",)]
+
+
 def test_the_copy_of_what_waits_for_the_mes_is_not_ahead_of_that_of_the_log(tmp_path: Path) -> None:
     make(tmp_path / "b.tar.gz", state_folder(tmp_path / "a", events=3, ahead=5), {})
     restore(tmp_path / "b.tar.gz", tmp_path / "new")

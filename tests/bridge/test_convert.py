@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -212,6 +213,56 @@ def test_a_full_disk_leaves_everything_as_it_was(config: Path) -> None:
     assert done.returncode == 2, done.stderr
     assert "File too large" in done.stderr
     assert tree(config.parent) == before
+
+
+KILLED_AT = """
+import os, signal, sys
+left = int(sys.argv.pop(1))
+def counted(real):
+    def call(*args, **more):
+        global left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*args, **more)
+    return call
+for name in ("open", "fsync", "replace", "link", "unlink"):
+    setattr(os, name, counted(getattr(os, name)))
+from bridge.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_kill_at_any_moment_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> None:
+    kills = 0
+    while True:
+        folder = tmp_path / str(kills)
+        folder.mkdir()
+        path = write(
+            folder / "config.json", [entry(authentication_file_path=KEY), entry(url="http://i", api_key="k")]
+        )
+        before = path.read_bytes()
+        args = [
+            sys.executable,
+            "-c",
+            KILLED_AT,
+            str(kills),
+            "convert",
+            str(path),
+            "--to",
+            "1.2",
+            "--in-place",
+        ]
+        done = subprocess.run(args, capture_output=True, text=True, check=False, timeout=60)
+        keys = [one.credential.key for one in load(path).machines]
+        assert [key and key.reveal() for key in keys] == [KEY, "k"]
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        assert path.read_bytes() == before or KEY.encode() not in path.read_bytes()
+        assert run(path, "1.2", in_place=True)[0] == 0  # nothing that is left stands in the way
+        kills += 1
+    assert kills > 5
 
 
 def test_another_change_at_the_same_moment_wins(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:

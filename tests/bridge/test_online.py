@@ -22,6 +22,8 @@ from bridge.aggregator import load
 from bridge.mes.interview import interview as interview_mes
 from bridge.settings import BridgeSettings, MesSettings, Settings
 from bridge.sources.interview import clock_difference_s, is_private
+from tests.bridge.mes.authority import Authority
+from tests.bridge.mes.peers import listening, server_context, settings_of
 
 KEY = "A0A00B123E454H122BD513FE58B5E9BC"
 Answers = Callable[[str, str], tuple[int, Any, dict[str, str]]]
@@ -400,3 +402,14 @@ def test_a_mes_that_hangs_takes_no_longer_than_its_timeout(tmp_path: Path) -> No
         end.set()
     assert not found.reachable
     assert "no whole answer within 1 s" in said(found)[0]
+
+
+def test_the_certificate_of_a_mes_is_held_against_its_authority(tmp_path: Path) -> None:
+    plant = Authority(tmp_path)
+    with listening(server_context(plant.certificate("mes"))) as peer:
+        unknown = interview_mes(settings_of(tmp_path, peer.url))
+        known = interview_mes(settings_of(tmp_path, peer.url, ca_file=plant.file))
+    assert (unknown.reachable, known.reachable, known.token_accepted) == (False, True, True)
+    assert "the certificate of the MES is not accepted" in said(unknown)[0]
+    assert "ca_file of [[mes]] id = 3" in unknown.findings[0].hint
+    assert known.findings == []

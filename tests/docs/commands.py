@@ -97,13 +97,13 @@ def _accepts_pairing(plant: Plant, command: str) -> None:
         while asking.state().state != handshake.ACCEPTED and time.monotonic() < deadline:
             time.sleep(0.1)
         asking.hand_over()
-        Plugin(f"http://127.0.0.1:{plant.push_port}/push", asking.key, "sign of life").push()
+        Plugin(f"http://127.0.0.1:{plant.push_port}/push", asking.key, "sign-of-life").push()
 
     person = threading.Thread(target=plugin)
     person.start()
     said = plant.run(command.replace(" ID", f" {asking.id}").replace("--mes N", "--mes 1"))
     person.join(SECONDS)
-    assert "delivers" in said, said
+    assert "its plugin delivers" in said, said
 
 
 def _refuses_pairing(plant: Plant, command: str) -> None:
@@ -211,10 +211,13 @@ def _systemd(_: Plant, command: str) -> None:
 
 
 def _completes(plant: Plant, command: str) -> None:
-    folder = plant.folder / "home" / ".local" / "share" / "bash-completion" / "completions"
-    folder.mkdir(parents=True, exist_ok=True)
+    """The script is printed, or is where the shell looks for it."""
+    command = command.replace("bash|zsh|fish", "bash")
+    _, to_file, name = command.partition(" > ~/")
+    target = plant.folder / "home" / name
+    target.parent.mkdir(parents=True, exist_ok=True)
     said = plant.run(command)
-    assert "mesbridge" in (said or (folder / "mesbridge").read_text())
+    assert "mesbridge" in (target.read_text() if to_file else said)
 
 
 def _restores(plant: Plant, command: str) -> None:
@@ -259,6 +262,11 @@ CASES = (
     Case(r"mesbridge user set-role NAME observer.*", replaced(" NAME", " somebody", runs(says="observer"))),
     Case(r"mesbridge user remove NAME.*", _removes_user),
     Case(r"mesbridge user list.*", runs()),
+    Case(r"mesbridge convert config\.json --to 1\.4 --output \S+", runs(says="written, for Aggregator 1.4")),
+    Case(
+        r"mesbridge convert CONFIG --to 1\.1\|.*",
+        replaced(r"CONFIG --to \S+", "config.json --to 1.2", runs(says='"authentication_file_path"')),
+    ),
     # Clients.
     Case(r"mesbridge trust list.*", runs(says="rust")),
     Case(r"mesbridge trust accept ID.*", _trusts),
@@ -280,8 +288,9 @@ CASES = (
     Case(r'echo "whsec_.*', runs()),
     Case(r"chmod 600 \S+", runs()),
     # Running it.
+    Case(r"mesbridge watch.*", runs(says="Left printer")),
     Case(r"mesbridge reload.*", runs(says="Nothing has changed|in force|machine")),
-    Case(r"mesbridge completion \w+( > \S+)?", _completes),
+    Case(r"mesbridge completion [\w|]+( > \S+)?", _completes),
     Case(r"mesbridge backup \S+\.tar\.gz.*", runs(says="It holds private keys")),
     Case(r"mesbridge restore \S+\.tar\.gz.*", _restores),
     Case(r"curl -fsS http://127.0.0.1:8486/\w+", runs(says="alive|ready|mesbridge_machines [1-9]")),

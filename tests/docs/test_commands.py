@@ -17,6 +17,7 @@ from typing import NamedTuple
 import pytest
 
 from bridge import cli
+from tests import needs
 from tests.docs.commands import CASES, case_of
 from tests.docs.markdown import DOCUMENTS, EVERY_DOCUMENT, TREE, commands_of, inline_code, parts
 from tests.docs.plant import Plant, plant
@@ -128,6 +129,7 @@ TRIED = [text for text in to_run() if (case := case_of(text)) is None or case.ru
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
     """The plant of README, with MES and bridge running."""
+    needs.programs("bash", "curl", "openssl")
     with plant(tmp_path_factory.mktemp("plant")) as one:
         one.start_all()
         yield one

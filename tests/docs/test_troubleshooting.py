@@ -17,7 +17,7 @@ _CODE = re.compile(r"`([^`]+)`")
 
 @functools.cache
 def texts() -> str:
-    """Every text of the code, a line each, with `…` for what is filled in."""
+    """Every text of the code and all of the pages, a line each, with `…` for what is filled in."""
     found: list[str] = []
     for folder in SOURCES:
         for path in (TREE / folder).rglob("*.py"):
@@ -25,6 +25,8 @@ def texts() -> str:
             found += [
                 _filled(node) for node in ast.walk(tree) if isinstance(node, (ast.Constant, ast.JoinedStr))
             ]
+        for pattern in ("*.js", "*.html", "*.jinja2"):
+            found += [path.read_text(encoding="utf-8") for path in (TREE / folder).rglob(pattern)]
     return "\n".join(text.replace("\n", " ") for text in found)
 
 

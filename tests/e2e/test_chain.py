@@ -78,8 +78,8 @@ def test_ctrl_c_or_a_closed_terminal_leave_no_process_and_no_folder_behind(
 
 @pytest.fixture
 def chain(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Chain]:
-    version = getattr(request, "param", VERSIONS[0])
-    made = Chain(environment(version), tmp_path, lambda text: None)
+    version, with_plugin = getattr(request, "param", (VERSIONS[0], True))
+    made = Chain(environment(version), tmp_path, lambda text: None, with_plugin)
     try:
         made.start()
         made.wait_connected()
@@ -130,7 +130,9 @@ def test_a_bridge_killed_during_a_print_comes_back_complete(chain: Chain, tmp_pa
     assert asyncio.run(look()) == ("NotExecuting", "Ended")
 
 
-@pytest.mark.parametrize("chain", VERSIONS, indirect=True)
+@pytest.mark.parametrize(
+    "chain", [*((version, True) for version in VERSIONS), (VERSIONS[0], False)], indirect=True
+)
 def test_a_client_of_another_make_sees_a_whole_print(chain: Chain, tmp_path: Path) -> None:
     """node-opcua, with a certificate and a password, from before the print to its end."""
     chain.octoprint.upload("short.gcode", slow_gcode(30, 100))

@@ -31,9 +31,15 @@ ABOUT_A_MACHINE = {
     "events are missing; a snapshot is asked for",
     "the machine has other nodes now",
 }
-CHATTY = "import threading, logging\n" + (
-    "threading.Timer(0.5, lambda: logging.getLogger('asyncio').error('a library speaks')).start()"
-)
+CHATTY = """
+import logging
+from bridge import logs
+configure = logs.configure
+def then(*given):
+    configure(*given)
+    logging.getLogger("asyncio").error("a library speaks")
+logs.configure = then
+"""
 
 
 def test_every_line_of_a_life_is_an_object_and_names_its_machine(tmp_path: Path) -> None:

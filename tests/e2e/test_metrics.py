@@ -60,6 +60,14 @@ def bridge(tmp_path: Path) -> Iterator[BridgeProcess]:
             one.kill()
 
 
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BridgeProcess]:
+    one = BridgeProcess(tmp_path_factory.mktemp("started"), [MACHINE])
+    one.start()
+    yield one
+    one.kill()
+
+
 async def test_figures_follow_what_happens(bridge: BridgeProcess) -> None:
     bridge.start()
     plugin = Plugin(bridge.push_url, KEY)
@@ -115,6 +123,21 @@ class Silent:
     def datachange_notification(self, *_: Any) -> None: ...
 
 
+@pytest.mark.parametrize("host", ["evil.example", "[", "127.0.0.1.evil.example:80"])
+def test_a_page_in_a_browser_that_has_a_name_for_this_computer_sees_none(
+    started: BridgeProcess, host: str
+) -> None:
+    said = requests.get(f"{started.web_url}/metrics", headers={"Host": host}, timeout=30)
+    assert 400 <= said.status_code < 500
+    assert "mesbridge_" not in said.text
+
+
+def test_the_names_of_this_computer_may_ask(started: BridgeProcess) -> None:
+    for host in ("localhost:8486", "127.0.0.1", "[::1]:1"):
+        said = requests.get(f"{started.web_url}/metrics", headers={"Host": host}, timeout=30)
+        assert said.status_code == 200
+
+
 def test_a_token_closes_them_on_loopback_too(tmp_path: Path) -> None:
     bridge = BridgeProcess(tmp_path, [MACHINE])
     settings = tmp_path / "settings.toml"
@@ -142,13 +165,24 @@ def test_a_token_closes_them_on_loopback_too(tmp_path: Path) -> None:
         bridge.kill()
 
 
-def test_a_port_that_is_open_to_others_shows_no_figures_to_them(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+def test_a_port_that_is_open_to_others_shows_figures_to_those_with_the_token_only(tmp_path: Path) -> None:
     bridge = BridgeProcess(tmp_path, [MACHINE])
     settings = tmp_path / "settings.toml"
-    settings.write_text(settings.read_text().replace("[web]\n", '[web]\nhost = "0.0.0.0"\n'))
-    bridge.start()
-    try:
-        assert requests.get(f"{bridge.web_url}/metrics", timeout=30).status_code == 401
-        assert requests.get(f"{bridge.web_url}/healthz", timeout=30).status_code == 200
-    finally:
-        bridge.kill()
+    text, opened = settings.read_text(), '[web]\nhost = "0.0.0.0"\nhttps = true\n'
+    (tmp_path / "token").write_text("k9-metrics")
+    url = bridge.web_url.replace("http:", "https:")
+    for token in ("", 'metrics_token_file = "token"\n'):
+        settings.write_text(text.replace("[web]\n", opened + token))
+        bridge.output.unlink(missing_ok=True)
+        bridge.start()
+        try:
+            assert requests.get(f"{url}/metrics", timeout=30, verify=False).status_code == 401
+            assert requests.get(f"{url}/healthz", timeout=30, verify=False).status_code == 200
+            assert requests.get(f"{url}/readyz", timeout=30, verify=False).status_code == 200
+            said = requests.get(
+                f"{url}/metrics", headers={"Authorization": "Bearer k9-metrics"}, timeout=30, verify=False
+            )
+            assert said.status_code == (200 if token else 401)
+        finally:
+            bridge.kill()

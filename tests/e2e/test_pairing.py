@@ -210,7 +210,7 @@ def paired(bridge: BridgeProcess, asking: Asking, *more: str) -> str:
         accepted(asking)
         assert asking.hand_over().state == handshake.SERVED
         if asking.origin.startswith("http:"):
-            Plugin(bridge.push_url, asking.key, "sign of life").push()
+            Plugin(bridge.push_url, asking.key, "sign-of-life").push()
         said, _ = accepting.communicate(timeout=60)
     finally:
         accepting.kill()

@@ -122,6 +122,9 @@ def test_systemd_hears_of_a_start_a_life_and_an_end(bridge: BridgeProcess, manag
     assert get(bridge, "/healthz") == (200, {"alive": True, "reasons": []})
     assert get(bridge, "/readyz") == (200, {"ready": True, "reasons": []})
     assert bridge.process is not None
+    os.kill(bridge.process.pid, signal.SIGHUP)
+    wait(lambda: manager.words.count("READY=1") == 2)
+    assert manager.words.index("RELOADING=1") < len(manager.words) - manager.words[::-1].index("READY=1")
     os.kill(bridge.process.pid, signal.SIGSTOP)
     stopped = "State:\tT"
     wait(lambda: stopped in Path(f"/proc/{bridge.process.pid}/status").read_text())

@@ -41,7 +41,7 @@ def new_run() -> str:
 class Follower:
     """Follows the OctoPrint of a machine of which the log says `known`, from the answers to `begin` on."""
 
-    EVENTS = tuple(sorted({*Observer().events, "Shutdown", "SettingsUpdated"}))
+    EVENTS = tuple(sorted({*Observer().events, "Shutdown", "SettingsUpdated", "UpdatedFiles"}))
     """OctoPrint's events that are wanted; all others would only cost."""
 
     def __init__(self, known: Machine) -> None:
@@ -125,6 +125,10 @@ class Follower:
         if self._observer.job is not before:
             self.picture.note_job(self.picture.job(), {})  # the progress was that of the print before
         return told
+
+    def snapshot(self, came: datetime) -> list[Occurrence]:
+        """Everything at once, since something of the OctoPrint itself is another now."""
+        return self._observer.snapshot(self.time_of(came), "connected", self.picture)
 
     def tick(self, came: datetime) -> list[Occurrence]:
         """Some time went by."""

@@ -66,8 +66,10 @@ class Picture:
         if isinstance(version, str) and version:
             self._version = version[:64]
 
-    def note_name(self, name: Any) -> None:
-        self._name = _text(name)
+    def note_name(self, name: Any) -> bool:
+        """Whether it is another than before."""
+        before, self._name = self._name, _text(name)
+        return self._name != before
 
     def note_firmware(self, name: Any) -> None:
         self._firmware = _text(name)

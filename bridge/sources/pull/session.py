@@ -77,6 +77,8 @@ class Session:
         self._writer = Writer(store, machine, count)
         self._follower = Follower(known())
         self._stale: list[str] = []
+        self._temperature: Any = None
+        self._listed: list[Any] | None = None
         self._may_list = True
         self._trouble: str | None = None
 
@@ -111,8 +113,9 @@ class Session:
     async def _through_socket(self) -> None:
         async with self._turns:
             auth = await login(self._http, self._base, self._key)
+            await self._prepare()
         async with opened(self._http, self._base, auth, Follower.EVENTS) as socket:
-            await self._begin(*await self._first_messages(socket))
+            await self._begin(await self._first(socket))
             self._is(Channel.SOCKET)
             next_look = time.monotonic() + _LOOK_EVERY_S * random.uniform(0.5, 1.0)  # noqa: S311
             while not self._follower.disagrees:
@@ -126,9 +129,8 @@ class Session:
                     await self._look()
             log.info("OctoPrint tells something else than before; it is asked anew", machine=self._machine)
 
-    async def _first_messages(self, socket: PushSocket) -> tuple[Mapping[str, Any], list[tuple[str, Any]]]:
-        """The ``history`` with which a socket begins, and what came before and with it."""
-        others: list[tuple[str, Any]] = []
+    async def _first(self, socket: PushSocket) -> Mapping[str, Any]:
+        """The ``history`` with which a socket begins; what came before is in it."""
         until = time.monotonic() + _HISTORY_WITHIN_S
         while time.monotonic() < until:
             for name, data in await socket.messages(_QUIET_S):
@@ -137,9 +139,7 @@ class Session:
                 elif name == "reauthRequired":
                     raise SocketRefused(f"the push socket of {self._base} does not take the login of the key")
                 elif name == "history" and isinstance(data, Mapping):
-                    return data, others
-                else:
-                    others.append((name, data))
+                    return data
         raise SocketRefused(
             f"the push socket of {self._base} tells nothing; its user may lack the STATUS permission"
         )
@@ -170,8 +170,8 @@ class Session:
             path = self._stale.pop(0)
             if path == _FILES:
                 await self._tell_files(await self._files())
-            else:
-                await self._learn_name()
+            elif await self._learn_name():
+                await self._writer.append(self._follower.snapshot(wire.utc_now()))
             return
         status, answer = await self._get("/api/job")
         if status == 200:
@@ -182,14 +182,14 @@ class Session:
     async def _through_rest(self, until: float) -> None:
         """Ask in turns until the time has come to try the socket again."""
         async with self._turns:
+            await self._prepare()
             status, version = await self._get("/api/version")
-        if status == 200:
-            self._follower.picture.note_version(version.get("server"))
+            if status == 200:
+                self._follower.picture.note_version(version.get("server"))
         status, job = await self._get("/api/job")
         if status != 200:
             raise Unreachable(f"{self._base}/api/job answers {status}; look into OctoPrint's log")
-        state = {"text": job.get("state"), "error": job.get("error")}
-        await self._begin({**job, "state": state}, [])
+        await self._begin({**job, "state": {"text": job.get("state"), "error": job.get("error")}})
         self._is(Channel.REST)
         paths = ("/api/job", "/api/job", "/api/printer")  # a print matters more than a temperature
         turn = 0
@@ -203,24 +203,23 @@ class Session:
 
     # ----------------------------------------------------------------- both
 
-    async def _begin(self, history: Mapping[str, Any], others: list[tuple[str, Any]]) -> None:
-        picture = self._follower.picture
-        version = picture.printer()["octoprint_version"]
+    async def _prepare(self) -> None:
+        """Learn what neither socket nor polling tells; the moments of what comes next are not to wait for it."""
         self._follower = Follower(self._known())
-        self._follower.picture.note_version(version)
-        came = wire.utc_now()
-        async with self._turns:
-            await self._learn_profile()
-            await self._learn_name()
-            # A history of temperatures may be empty, or name heaters that are not there.
-            _, printer = await self._get("/api/printer")
-            files = await self._files()
+        await self._learn_profile()
+        await self._learn_name()
+        # The socket's history of temperatures may be empty, or name heaters that are not there.
+        _, printer = await self._get("/api/printer")
+        self._temperature = printer.get("temperature")
+        self._listed = await self._files()
+
+    async def _begin(self, history: Mapping[str, Any]) -> None:
+        now = {**history, "temps": [self._temperature]}
+        told = self._follower.begin(wire.utc_now(), now, self._listed or ())
         await self._heard(self._machine)
-        now = {**history, "temps": [printer.get("temperature")]}
-        await self._writer.append(self._follower.begin(came, now, files or ()))
-        await self._tell_files(files)
-        for one in others:
-            await self._writer.append(self._understood([one]))
+        await self._writer.append(told)
+        await self._tell_files(self._listed)
+        self._listed = None
 
     async def _learn_profile(self) -> None:
         status, answer = await self._get("/api/connection", permitted=False)
@@ -235,11 +234,11 @@ class Session:
         if isinstance(profile, Mapping):
             self._follower.picture.note_profile(profile)
 
-    async def _learn_name(self) -> None:
-        """The name stands in the settings, which only some keys may read."""
+    async def _learn_name(self) -> bool:
+        """The name stands in the settings, which only some keys may read. Whether it is another one."""
         status, answer = await self._get("/api/settings", permitted=False)
-        if status == 200:
-            self._follower.picture.note_name(_mapping(answer.get("appearance")).get("name"))
+        appearance = _mapping(answer.get("appearance"))
+        return status == 200 and self._follower.picture.note_name(appearance.get("name"))
 
     async def _files(self) -> list[Any] | None:
         """What OctoPrint lists; None when the key may not ask."""

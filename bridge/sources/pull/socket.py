@@ -104,7 +104,7 @@ async def login(http: aiohttp.ClientSession, base: str, api_key: str) -> str:
     """
     status, user = await ask(http, "POST", base, "/api/login", api_key, {"passive": True})
     name, session = user.get("name"), user.get("session")
-    if status in (401, 403):
+    if status in (400, 401, 403):  # 400: without a valid key OctoPrint misses what a browser would send
         raise KeyRefused(f"{base} does not accept the key of this machine any more; put in another one")
     if status != 200:
         raise Unreachable(f"{base}/api/login answers {status}; look into OctoPrint's log (octoprint.log)")

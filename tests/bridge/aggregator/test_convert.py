@@ -60,20 +60,23 @@ def gaps(newline: str) -> st.SearchStrategy[str]:
 
 
 @st.composite
-def written(draw: st.DrawFn, value: Any, newline: str) -> str:
-    """`value` as somebody might have written it."""
+def written(draw: st.DrawFn, value: Any, newline: str, commas: bool = False) -> str:
+    """`value` as somebody might have written it; `commas`: maybe with one after the last part."""
     gap = gaps(newline)
     if isinstance(value, dict):
         parts = [
-            f"{json.dumps(key)}{draw(gap)}:{draw(gap)}{draw(written(one, newline))}"
+            f"{json.dumps(key)}{draw(gap)}:{draw(gap)}{draw(written(one, newline, commas))}"
             for key, one in value.items()
         ]
     elif isinstance(value, list):
-        parts = [draw(written(one, newline)) for one in value]
+        parts = [draw(written(one, newline, commas)) for one in value]
     else:
         return json.dumps(value, ensure_ascii=False)
     opening, closing = "{}" if isinstance(value, dict) else "[]"
-    return opening + ",".join(f"{draw(gap)}{part}{draw(gap)}" for part in parts) + closing
+    inside = ",".join(f"{draw(gap)}{part}{draw(gap)}" for part in parts)
+    if commas and draw(st.integers(0, 3)) == 0:
+        inside += "," + draw(gap)
+    return opening + inside + closing
 
 
 @st.composite
@@ -92,13 +95,18 @@ def entries(draw: st.DrawFn, number: int) -> dict[str, Any]:
                 {"api_key": key} | port,
                 {"authentication_file_path": f"s{number}.txt"} | port,
                 {"authentication_file_path": key},
+                {"authentication_file_path": key} | port,
+                {"authentication_file_path": f"s{number}.txt", "api_key": "unused" * 4} | port,
+                {"authentication_file_path": key, "api_key": None, "umati_server_port": None},
+                {"authentication_file_path": None, "api_key": key} | port,
+                {"authentication_file_path": " ", "api_key": "with/sep.arator" + key, "custom_name": None},
                 {"authentication_file_path": f"s{number}.txt", "unknown": {"a": [1]}},
                 {"authentication_file_path": {"client_secret": key}, "unique_name": "n"},
             ]
         )
     )
     foreign = isinstance(own.get("authentication_file_path"), dict)
-    if name and "api_key" not in own:
+    if name and "api_key" not in own and "custom_name" not in own:
         own["custom_name"] = name
     content = {"type": "CARBON3D" if foreign else "OCTOPRINT"} | common | own
     return {one: content[one] for one in draw(st.permutations(sorted(content)))}
@@ -107,9 +115,10 @@ def entries(draw: st.DrawFn, number: int) -> dict[str, Any]:
 @st.composite
 def files(draw: st.DrawFn) -> str:
     content = [draw(entries(number)) for number in range(draw(st.integers(1, 3)))]
-    whole: Any = draw(st.sampled_from([content, {"version": 1, "machines": content, "log": [1]}]))
+    layouts: list[Any] = [content, content[0], {"version": 1, "machines": content, "log": [1]}]
+    whole = draw(st.sampled_from(layouts))
     newline = draw(st.sampled_from(["\n", "\r\n"]))
-    return draw(gaps(newline)) + draw(written(whole, newline)) + draw(gaps(newline))
+    return draw(gaps(newline)) + draw(written(whole, newline, True)) + draw(gaps(newline))
 
 
 COMMENT = re.compile(r'"(?:[^"\\]|\\.)*"|(//[^\r\n]*|/\*(?s:.)*?\*/)')
@@ -128,7 +137,7 @@ def folder_with_secrets() -> tempfile.TemporaryDirectory[str]:
     return made
 
 
-anything = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+anything = settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 
 
 @anything
@@ -144,7 +153,10 @@ def test_any_file_is_read_as_the_version_that_was_asked_for(text: str, target: T
         for one in after.machines:
             if one.left_to_aggregator:
                 continue
-            assert one.problems == ()
+            said = {problem.message for problem in one.problems if "comma after" not in problem.message}
+            # A key that looks like a path is odd wherever it stands, and at 1.1 it stands here.
+            assert all("looks like a path" in message for message in said if target == "1.1")
+            assert not said or target == "1.1"
             # Without a port, an entry of 1.2 looks like one of 1.4.
             wanted = {"1.1": ["1.1"], "1.2": ["1.2-1.3", "1.4+"], "1.4": ["1.4+"]}[target]
             assert one.config_version in wanted

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import shutil
 import socket
+import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -14,6 +16,9 @@ from typing import Any
 from bridge import wire
 from bridge.machine import Machine
 from bridge.mes import MesSink
+from bridge.mes.client import Kind, Message, Outcome, Verdict
+from bridge.mes.delivery import Delivery
+from bridge.mes.store import Store
 from bridge.sandbox import Sandbox
 from bridge.settings import MesSettings
 from tests.bridge.events import Story
@@ -179,6 +184,45 @@ async def test_a_mes_that_is_changed_while_it_hangs_hears_everything_once_it_ans
                     one.change(replace(settings, heartbeat=heartbeat))
                 one.end()
                 await until(lambda: heard(sandbox) == PRINT and status(sandbox) == "Idle")
+
+
+class Waiting:
+    """A client whose MES answers only when it is let to."""
+
+    def __init__(self) -> None:
+        self.sent: list[Message] = []
+        self.answering = threading.Event()
+
+    def send(self, message: Message, timeout: float | None = None) -> Outcome:
+        self.sent.append(message)
+        assert self.answering.wait(30)
+        return Outcome(Verdict.DONE, answer={"activation": "active"})
+
+    def close(self) -> None: ...
+
+
+def test_who_comes_after_waits_for_the_answer_that_is_on_its_way_and_does_not_sign_off(
+    tmp_path: Path,
+) -> None:
+    store, settings = Store(tmp_path / "mes.sqlite"), MesSettings(id=1, url="http://127.0.0.1:1")
+    clients = Waiting(), Waiting()
+    before, after = (Delivery(settings, store, "bridge-1", client) for client in clients)
+    clients[1].answering.set()
+    before.register("m", "{}")
+    before.start()
+    wait_until(lambda: clients[0].sent)
+    before.retire(5.0, deliver=False, sign_off=False)
+    after.take_over(before)
+    after.start(before)
+    time.sleep(0.3)
+    assert clients[1].sent == []
+    clients[0].answering.set()
+    wait_until(lambda: len(clients[1].sent) >= 2)
+    assert [one.kind for one in clients[0].sent] == [Kind.REGISTRATION]
+    assert [one.kind for one in clients[1].sent[:2]] == [Kind.REGISTRATION, Kind.HEARTBEAT]
+    assert after.stop(5.0)
+    assert clients[1].sent[-1].kind == Kind.SIGN_OFF
+    store.close()
 
 
 async def test_a_machine_that_left_is_not_brought_back_by_a_mes_that_loses_its_data(tmp_path: Path) -> None:
