@@ -257,7 +257,8 @@ class StatusPage:
         machine = self._find(request)
         await self._ask_mes()
         facts = self._facts(machine)
-        notices = reversed(self._history.day(machine).notices.values())
+        said = self._history.day(machine).notices.values()
+        notices = sorted(said, key=lambda one: one.time, reverse=True)
         name = facts.nameplate.component_name
         return web.json_response(
             {
