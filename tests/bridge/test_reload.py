@@ -288,6 +288,23 @@ async def test_a_refused_file_changes_nothing_and_is_said_once(files: Files) -> 
     assert files.urls == ["http://a"]
 
 
+async def test_a_secret_file_that_is_away_for_a_moment_leaves_its_machine_the_key(files: Files) -> None:
+    secret = files.config.parent / "printer-one-key"
+    secret.write_text("a" * LONG)
+    files.write("a", authentication_file_path=secret.name)
+    await files.reloader.reload()
+    for written in ("a" * LONG, "b" * LONG):
+        (asked,) = files.parts.asked.values()
+        secret.unlink()
+        with pytest.raises(Unusable, match=r"the secret file .*printer-one-key is gone.*put the file back"):
+            await files.reloader.reload()
+        assert list(files.parts.asked.values()) == [asked]
+        assert secret in files.reloader.files()
+        secret.write_text(written)
+        await files.reloader.reload()
+        assert [one.key.reveal() for one in files.parts.site] == [written]
+
+
 async def test_a_url_that_changes_leaves_the_machine_the_same(files: Files) -> None:
     (before,) = files.parts.site
     files.write("a", url="http://z")
