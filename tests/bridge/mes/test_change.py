@@ -242,6 +242,8 @@ async def test_a_machine_that_left_is_not_brought_back_by_a_mes_that_loses_its_d
         await until(
             lambda: {m["name"]: m["status"] for m in machines_of(sandbox)}["Left printer"] == "Offline"
         )
+        # What is said of it may be on its way yet, and would be told to whatever MES comes.
+        await until(lambda: "m" not in one.sink.states()[0].machines)
     try:
         token = settings.token_file.read_bytes() if settings.token_file else b""
         shutil.rmtree(folder)
