@@ -21,7 +21,8 @@ from bridge import check, identity, online, wire
 from bridge.aggregator import load
 from bridge.mes.interview import interview as interview_mes
 from bridge.settings import BridgeSettings, MesSettings, Settings
-from bridge.sources.interview import clock_difference_s, is_private
+from bridge.sources.interview import is_private
+from bridge.sources.octoprint import clock_difference_s
 from tests.bridge.mes.authority import Authority
 from tests.bridge.mes.peers import listening, server_context, settings_of
 
