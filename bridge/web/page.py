@@ -19,7 +19,7 @@ from bridge import wire
 from bridge.control import Command
 from bridge.machine import Machine, Transition
 from bridge.mes import MesError
-from bridge.mes.delivery import DeliveryState
+from bridge.mes.states import DeliveryState
 from bridge.settings import IdentificationSettings
 from bridge.umati.identification import identify
 from bridge.web.board import Board

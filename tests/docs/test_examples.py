@@ -31,7 +31,7 @@ def of(*languages: str) -> list[object]:
 
 
 def test_every_block_says_what_it_is() -> None:
-    known = {"toml", "json", "yaml", "python", "ini", *READ_ELSEWHERE}
+    known = {"toml", "json", "yaml", "python", *READ_ELSEWHERE}
     assert not [f"{b.place}: {b.language or 'no language'}" for b in BLOCKS if b.language not in known]
 
 
@@ -71,8 +71,3 @@ def test_yaml_is_yaml_and_its_metrics_are_told(block: Block) -> None:
 @pytest.mark.parametrize("block", of("python"))
 def test_python_is_python(block: Block) -> None:
     assert ast.parse(block.text).body
-
-
-@pytest.mark.parametrize("block", of("ini"))
-def test_what_is_added_to_the_systemd_unit_has_sections(block: Block) -> None:
-    assert re.match(r"(#.*\n)*\[\w+\]\n", block.text)
