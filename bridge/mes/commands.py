@@ -13,8 +13,8 @@ from typing import Any
 
 from bridge import wire
 from bridge.control import Command, Refused
-from bridge.mes.delivery import DeliveryState, MachineState
 from bridge.mes.sink import MesSink
+from bridge.mes.states import DeliveryState, MachineState
 from bridge.mes.store import MesError
 
 _MOST_REFUSALS = 100

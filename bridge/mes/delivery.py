@@ -11,16 +11,17 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import uuid4
 
 import structlog
 
 from bridge import wire
 from bridge.mes.client import Client, Kind, Message, Outcome, Verdict
-from bridge.mes.store import STATUS, MesError, Store, Told, Waiting
+from bridge.mes.states import DeliveryLoad, DeliveryState, MachineState
+from bridge.mes.store import STATUS, MesError, Store, Waiting
 from bridge.settings import MesSettings
 
 log = structlog.get_logger(__name__)
@@ -70,46 +71,6 @@ class _Trouble:
     reason: str
     failures: int = 0
     until: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class MachineState:
-    """How it stands with a machine at a MES instance: its `activation` once the MES has answered to its registration,
-    what the MES took last, how many messages wait and are refused, and why they are `held` back, if they are."""
-
-    activation: str | None
-    told: Told | None
-    waiting: int
-    refused: int
-    held: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryState:
-    """How it stands with a MES instance: `trouble` in words and its begin, or None; counts of messages; and each
-    machine, also those that are told of no more."""
-
-    mes: int
-    url: str
-    trouble: str | None
-    trouble_since: datetime | None
-    waiting: int
-    refused: int
-    machines: Mapping[str, MachineState]
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryLoad:
-    """A MES instance in figures: messages that wait and since when, messages refused, whether it can be
-    told anything now, machines registered there, and requests since the start by what became of them."""
-
-    mes: int
-    waiting: int
-    waits_since: datetime | None
-    refused: int
-    reachable: bool
-    registered: int
-    requests: Mapping[str, int]
 
 
 class Delivery:

@@ -49,7 +49,10 @@ class Ring:
         if minute <= self.last - MINUTES:
             return
         if minute > self.last:
-            for between in range(max(self.last + 1, minute - MINUTES + 1), minute):
+            first = (
+                max(self.last + 1, minute - MINUTES + 1) if self.last else minute
+            )  # a new one holds nothing yet
+            for between in range(first, minute):
                 self._values[between % MINUTES] = _NOTHING
             self.last = minute
         self._values[minute % MINUTES] = _NOTHING if value is None else value

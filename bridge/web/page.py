@@ -19,7 +19,7 @@ from bridge import wire
 from bridge.control import Command
 from bridge.machine import Machine, Transition
 from bridge.mes import MesError
-from bridge.mes.delivery import DeliveryState
+from bridge.mes.states import DeliveryState
 from bridge.settings import IdentificationSettings
 from bridge.umati.identification import identify
 from bridge.web.board import Board
@@ -257,7 +257,8 @@ class StatusPage:
         machine = self._find(request)
         await self._ask_mes()
         facts = self._facts(machine)
-        notices = reversed(self._history.day(machine).notices.values())
+        said = self._history.day(machine).notices.values()
+        notices = sorted(said, key=lambda one: one.time, reverse=True)
         name = facts.nameplate.component_name
         return web.json_response(
             {

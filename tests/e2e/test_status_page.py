@@ -104,7 +104,7 @@ def test_what_a_printer_does_appears_on_the_open_page(browser: Any, plant: Plant
     assert page.title() == "(1) MESBridge"
     tell(plant, (wire.ERROR, {"text": "thermal runaway"}))
     row.get_by_text("thermal runaway").wait_for()
-    page.locator("#notices").get_by_text("thermal runaway").wait_for()
+    page.locator("#notices").get_by_text("thermal runaway", exact=True).wait_for()
     row.get_by_role("link", name=MACHINE).click()
     page.get_by_role("heading", name=MACHINE).wait_for()
     page.get_by_text("opc.tcp://127.0.0.1").wait_for()

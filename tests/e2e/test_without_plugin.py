@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -14,10 +17,12 @@ from bridge import wire
 from bridge.demo.chain import Chain
 from bridge.demo.octoprint import OctoPrint, slow_gcode
 from bridge.files import write_private
+from bridge.log import OWN
 from tests.bridge.mes.chain import wait_until
 from tests.e2e import followed
 from tests.e2e.bridge_process import BridgeProcess
 from tests.e2e.octoprint_server import environment
+from tests.e2e.test_pairing_plugin import Tab
 from tests.e2e.test_streams import (
     CANCELLED,
     COMPLETED,
@@ -59,15 +64,15 @@ def bridge_for(tmp_path: Path) -> Iterator[Callable[[str, str], BridgeProcess]]:
         folder = tmp_path / f"bridge{len(started)}"
         folder.mkdir()
         entry = {"type": "OCTOPRINT", "url": url, "authentication_file_path": key, "mes_id": [1]}
-        bridge = BridgeProcess(folder, [entry])
+        started.append(bridge := BridgeProcess(folder, [entry]))
         bridge.start()
         bridge.wait_for("machine followed without the plugin")
-        started.append(bridge)
         return bridge
 
     yield one
     for bridge in started:
-        bridge.kill()
+        if bridge.process is not None:
+            bridge.kill()
 
 
 def job_of(chain: Chain, file: str, **wanted: Any) -> dict[str, Any]:
@@ -221,38 +226,77 @@ def test_an_octoprint_that_starts_again_during_a_print_ends_it_and_the_next_is_s
     assert events_of(chain, job_of(chain, "next.gcode", state="completed")) == ["job_started", "job_finished"]
 
 
-def test_the_plugin_takes_over_during_a_print_and_nothing_is_told_twice(chain: Chain) -> None:
+def test_a_plugin_that_is_paired_during_a_print_takes_over_and_nothing_is_told_twice(chain: Chain) -> None:
     octoprint = chain.octoprint
     octoprint.enable_plugin()
+    before = followed.end(chain.state_folder)
     octoprint.stop()
     octoprint.start()
     octoprint.wait_operational()
-    kill_bridge(chain)
-    write_private(chain.config_path.with_name("secret.txt"), octoprint.generate_key().encode())
-    before = followed.end(chain.state_folder)
-    chain.start_bridge()
     wait_until(lambda: followed.story(chain.state_folder, before), _IN_TIME_S)
-    asked = run_print(octoprint, "handed-over.gcode", 200)
+    asked = run_print(octoprint, "handed-over.gcode", 240)
     seen = job_of(chain, "handed-over.gcode", state="running")
-    octoprint.configure_plugin(chain.push_url)
+    pair(chain)
     wait_until(lambda: pushed(chain), _IN_TIME_S)
-    octoprint.pause()
-    octoprint.wait_state("Paused")
-    job_of(chain, "handed-over.gcode", state="paused")
-    octoprint.resume()
-    job = job_of(chain, "handed-over.gcode", state="completed")
-    assert (job["id"], job["started"]) == (seen["id"], seen["started"])
-    assert asked <= moment(job["started"]) <= asked + 2 * CLOCK
-    assert events_of(chain, job) == ["job_started", "job_paused", "job_resumed", "job_finished"]
+    goes_on_as_one_job(chain, "handed-over.gcode", seen, asked)
     run_print(octoprint, "by-the-plugin.gcode", 20)
     job = job_of(chain, "by-the-plugin.gcode", state="completed")
     assert events_of(chain, job) == ["job_started", "job_finished"]
-    kept = [what for what, file in followed.changes(chain.state_folder) if file == "handed-over.gcode"]
-    assert kept == ["JobStarted", "JobPaused", "JobResumed", "JobEnded"]
     again = [what for what, file in followed.changes(chain.state_folder) if file == "by-the-plugin.gcode"]
     assert again == ["JobStarted", "JobEnded"]
 
 
-def pushed(chain: Chain) -> bool:
+def test_a_plugin_that_is_silent_is_followed_with_its_key_until_it_delivers_again(chain: Chain) -> None:
+    octoprint = chain.octoprint
+    octoprint.configure_plugin("")
+    kill_bridge(chain)
+    write_private(chain.config_path.with_name("secret.txt"), octoprint.generate_key().encode())
+    config = json.loads(chain.config_path.read_text())
+    config["machines"][0]["authentication_file_path"] = "secret.txt"
+    chain.config_path.write_text(json.dumps(config))
+    before = followed.end(chain.state_folder)
+    chain.start_bridge()
+    wait_until(lambda: followed.story(chain.state_folder, before), _IN_TIME_S)
+    asked = run_print(octoprint, "meanwhile.gcode", 160)
+    seen = job_of(chain, "meanwhile.gcode", state="running")
+    before = followed.end(chain.state_folder)
+    octoprint.configure_plugin(chain.push_url)
+    wait_until(lambda: pushed(chain, before), _IN_TIME_S)
+    goes_on_as_one_job(chain, "meanwhile.gcode", seen, asked)
+
+
+def goes_on_as_one_job(chain: Chain, file: str, seen: Mapping[str, Any], asked: datetime) -> None:
+    """The print with this file, which the MES has `seen`, is paused, resumed and ended, and told once."""
+    octoprint = chain.octoprint
+    octoprint.pause()
+    octoprint.wait_state("Paused")
+    job_of(chain, file, state="paused")
+    octoprint.resume()
+    job = job_of(chain, file, state="completed")
+    assert (job["id"], job["started"]) == (seen["id"], seen["started"])
+    assert asked <= moment(job["started"]) <= asked + 2 * CLOCK
+    assert events_of(chain, job) == ["job_started", "job_paused", "job_resumed", "job_finished"]
+    kept = [what for what, about in followed.changes(chain.state_folder) if about == file]
+    assert kept == ["JobStarted", "JobPaused", "JobResumed", "JobEnded"]
+
+
+def pair(chain: Chain) -> None:
+    """The plugin in OctoPrint asks, and on both sides somebody says yes."""
+    tab = Tab(chain.octoprint)
+    pairing = "-m", "bridge.cli", "pair"
+
+    def command(*arguments: str) -> str:
+        line = [sys.executable, *pairing, *arguments, "--settings", chain.settings_path]
+        return subprocess.run(line, check=True, capture_output=True, text=True, timeout=60).stdout
+
+    command("open")
+    tab.command("request_pairing", bridge_url=chain.push_url, octoprint_url=chain.octoprint.url)
+    code = tab.wait_pairing("comparing")["code"]
+    (request,) = (line.split()[0] for line in command("list").splitlines() if code in line)
+    tab.command("confirm_pairing", code=code)
+    command("accept", request, "--mes", "1")
+
+
+def pushed(chain: Chain, after: int = 0) -> bool:
     """Whether the log has something that the plugin delivered."""
-    return any(not one.instance.startswith("bridge-") for one in followed.records(chain.state_folder))
+    return any(not one.instance.startswith(OWN) for one in followed.records(chain.state_folder, after))
