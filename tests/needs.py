@@ -28,6 +28,22 @@ def npm() -> str:
     return program
 
 
+def systemd_analyze() -> str:
+    """The program systemd-analyze."""
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        _missing("systemd-analyze (Debian's package systemd)")
+    return program
+
+
+def shell(name: str) -> str:
+    """A shell such as ``zsh``."""
+    program = shutil.which(name)
+    if program is None:
+        _missing(f"the shell {name}")
+    return program
+
+
 def chromium() -> str:
     """A Chromium without its downloads."""
     names = ("chromium", "chromium-browser", "google-chrome")

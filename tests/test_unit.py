@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from configparser import RawConfigParser
 from pathlib import Path
 
-import pytest
+from tests import needs
 
 UNIT = Path(__file__).resolve().parents[1] / "extras" / "mesbridge.service"
 MOST_EXPOSED = 2.0
@@ -35,16 +34,13 @@ def test_it_uses_what_the_bridge_tells_systemd() -> None:
     assert "mesbridge run " in said["ExecStart"]
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
 def test_systemd_understands_every_line_and_finds_it_closed(tmp_path: Path) -> None:
-    unit = tmp_path / UNIT.name
+    program, unit = needs.systemd_analyze(), tmp_path / UNIT.name
     unit.write_text(UNIT.read_text().replace("/opt/mesbridge/bin/mesbridge", sys.executable))
-    verified = subprocess.run(
-        ["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False
-    )
+    verified = subprocess.run([program, "verify", unit], capture_output=True, text=True, check=False)
     assert (verified.returncode, verified.stderr) == (0, "")
     told = subprocess.run(
-        ["systemd-analyze", "security", "--offline=true", "--no-pager", unit],
+        [program, "security", "--offline=true", "--no-pager", unit],
         capture_output=True,
         text=True,
         check=False,

@@ -1,11 +1,10 @@
-"""The scripts for shells, tried in real ones: bash always, zsh and fish where they are installed."""
+"""The scripts for shells, tried in real ones."""
 
 from __future__ import annotations
 
 import os
 import pty
 import select
-import shutil
 import subprocess
 import sys
 import time
@@ -13,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-SHELLS = ["bash", *(shell for shell in ("zsh", "fish") if shutil.which(shell))]
+from tests import needs
+
+SHELLS = ["bash", "zsh", "fish"]
 _PROMPT = "<ready>"
 
 
@@ -24,6 +25,7 @@ def script(shell: str) -> str:
 
 def typed(shell: str, folder: Path, line: str) -> str:
     """What the completion makes of `line` and a Tab in an interactive shell, on its terminal."""
+    needs.shell(shell)
     (folder / "script").write_text(script(shell))
     (folder / "_mesbridge").write_text(script(shell) if shell == "zsh" else "")
     if shell == "fish":  # it says so itself
