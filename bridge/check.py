@@ -109,11 +109,12 @@ def _plain(problems: Iterable[Problem]) -> list[dict[str, Any]]:
 
 
 def _report(config: Config, asked: Asked | None) -> Iterator[str]:
+    if asked is not None:
+        from bridge import online  # it brings an HTTP client, which the check of files alone does without
+
     for machine in config.machines:
         yield from _machine_lines(machine, config.path.absolute().parent)
         if asked is not None:
-            from bridge import online
-
             yield from (f"    {line}" for line in online.machine_lines(asked, machine.index))
         yield ""
     if asked is not None:
