@@ -137,18 +137,19 @@ class PushReceiver:
         try:
             await self._heard(sender.machine)
             appended = await self._store.append(sender.machine, batch)
-            await self._hand_over(sender.machine, appended)
+            taken = self._takes(sender.machine)
+            if taken:
+                self._not_taken.pop(sender.machine, None)
+            else:
+                await self._hand_over(sender.machine, appended)
         except LogError as error:
             return self._refuse(request, sender, 503, "store", str(error))
         self._forget_told(lambda who, at: who == sender.machine)
-        reply = wire.Reply(appended.through, self._wants_snapshot(sender.machine, batch, appended))
+        reply = wire.Reply(appended.through, self._wants_snapshot(sender.machine, batch, appended, taken))
         return _signed(sender.key, message_id, 200, wire.encode_reply(reply))
 
     async def _hand_over(self, machine: str, appended: Appended) -> None:
         """Have the machine take what its plugin tells, when it did not for so long that a clock must be wrong."""
-        if self._takes(machine):
-            self._not_taken.pop(machine, None)
-            return
         told = sum(record.kind == wire.SNAPSHOT for record in appended.records)
         self._not_taken[machine] = self._not_taken.get(machine, 0) + told
         if self._not_taken[machine] < _SNAPSHOTS_NOT_TAKEN:
@@ -162,9 +163,8 @@ class PushReceiver:
         now = wire.utc_now()
         event = wire.Event(1, now, HANDOVER, {})
         await self._store.append(machine, wire.Batch(OWN + secrets.token_hex(8), 0, 1, (event,), now))
-        self._without_snapshot.add(machine)
 
-    def _wants_snapshot(self, machine: str, batch: wire.Batch, appended: Appended) -> bool:
+    def _wants_snapshot(self, machine: str, batch: wire.Batch, appended: Appended, taken: bool) -> bool:
         self.counts.batches += 1
         self.counts.events += len(appended.records)
         if appended.through < batch.after:
@@ -185,7 +185,7 @@ class PushReceiver:
             )
         if appended.gap or appended.first:
             self._without_snapshot.add(machine)
-        if not self._takes(machine):
+        if not taken:
             self._without_snapshot.add(machine)
         elif any(record.kind == wire.SNAPSHOT for record in appended.records):
             self._without_snapshot.discard(machine)
