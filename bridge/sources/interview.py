@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from bridge.aggregator.problem import Finding
-from bridge.sources.octoprint import PUBLIC_FILE, Answer, Unreachable, clock_difference_s, request
+from bridge.sources.octoprint import PUBLIC_FILE, Answer, Unreachable, clock_difference_s, request, shown
 
 NEEDED: Final = "STATUS"
 CLOCK_TOLERANCE_S: Final = 5.0
@@ -79,7 +79,7 @@ class _Interviewer:
         found = self._found
         user = await self._timed_user()
         found.reachable = True
-        found.user = user["name"]
+        found.user = None if user["name"] is None else shown(user["name"])
         found.key_accepted = found.user is not None
         found.rights = tuple(one for one in user["permissions"] if isinstance(one, str))
         if not found.key_accepted:
@@ -136,7 +136,7 @@ class _Interviewer:
     async def _printer(self) -> None:
         version = await self._ask("/api/version")
         if isinstance(server := version.content.get("server"), str):
-            self._found.version = server
+            self._found.version = shown(server)
         for path in ("/api/printer", "/api/job"):
             answer = await self._ask(path)
             if answer.status not in (200, 409):  # 409: no printer is connected, a normal answer
@@ -144,7 +144,7 @@ class _Interviewer:
                     f"{self._base}{path} answers {answer.status}", "look into OctoPrint's log (octoprint.log)"
                 )
             elif isinstance(state := answer.content.get("state"), str):
-                self._found.state = state
+                self._found.state = shown(state)
 
     async def _log_in(self) -> None:
         answer = await self._ask("/api/login", {"passive": True})
@@ -168,7 +168,7 @@ class _Interviewer:
             listed = (await self._ask(_PLUGIN_LIST)).content.get("plugins")
             for plugin in listed if isinstance(listed, list) else []:
                 if isinstance(plugin, dict) and plugin.get("key") == "mesbridge":
-                    found.plugin_version = str(plugin.get("version"))
+                    found.plugin_version = shown(str(plugin.get("version")))
 
     async def _ask(self, path: str, body: Mapping[str, Any] | None = None, *, key: bool = True) -> Answer:
         before, method = datetime.now(UTC), "GET" if body is None else "POST"

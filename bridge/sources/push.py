@@ -136,6 +136,8 @@ class PushReceiver:
     ) -> web.Response:
         try:
             await self._heard(sender.machine)
+            if self.sender(sender.key.key_id) is not sender:  # replaced or removed meanwhile
+                return self._refuse(request, None, 401, "unknown_key", _UNKNOWN_KEY)
             appended = await self._store.append(sender.machine, batch)
             taken = self._takes(sender.machine)
             if taken:
