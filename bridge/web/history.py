@@ -2,7 +2,7 @@
 out flow days, and ``history.sqlite``, so that a restart does not begin with nothing.
 
 The event loop only notes things in memory. Once a minute a thread writes what is new in one transaction; a kill loses
-at most that minute. A file that cannot be used costs the past and nothing else.
+at most that minute. A file that cannot be used costs the past and nothing else: it is moved aside, and another begun.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ from bridge.web.day import LENGTH, MINUTES, Day, Notice, PastJob, minute_of, ten
 log = structlog.get_logger(__name__)
 
 FILE = "history.sqlite"
+DAMAGED = f"{FILE}.damaged"
+"""What could not be used is kept under this name, the latest one only."""
+
 _LAYOUT = 1
 _SCHEMA = """
 CREATE TABLE minute (minute INTEGER PRIMARY KEY, samples BLOB NOT NULL);
@@ -161,8 +164,8 @@ class History:
         """Take what an earlier run has kept; what has happened since the start stays."""
         try:
             days = await asyncio.to_thread(_read, self._path, self._now())
-        except (OSError, sqlite3.Error, WrongLayout, ValueError) as error:
-            self._fail(error)
+        except Exception as error:  # noqa: BLE001 (whatever the file holds: no machine depends on it)
+            await self._fail(error)
             return
         for name, day in days.items():
             if name in self._days:
@@ -192,7 +195,9 @@ class History:
             self._news.states += later.states
             self._news.notices += later.notices
             self._news.cut()
-            self._fail(error)
+            await self._fail(error)
+        except Exception:  # of what was to be written: it would fail just so with the next
+            log.exception("a minute of the machines' last day could not be kept", file=str(self._path))
         else:
             if self._failing:
                 log.info("the last day of the machines is kept again", file=str(self._path))
@@ -209,15 +214,47 @@ class History:
                 self._recent.append(notice)
             self._news.notices.append(notice)
 
-    def _fail(self, error: Exception) -> None:
+    async def _fail(self, error: Exception) -> None:
+        """Say it once; a file of which no other try makes anything is moved out of the way."""
+        passing, aside = _is_passing(error), None
+        if not passing:
+            try:
+                aside = await asyncio.to_thread(_set_aside, self._path)
+            except OSError as trouble:
+                error = trouble
         if not self._failing:
+            advice = (
+                f"it was moved to {aside}, which you may delete; another is begun"
+                if aside is not None
+                else "see that the disk is not full and that the bridge may write there; it is tried again each minute"
+                if passing
+                else "stop the bridge and move it away"
+            )
             log.error(
-                "the last day of the machines cannot be kept: the status page begins with nothing after a restart."
-                " If it says so again, stop the bridge and delete the file; no machine depends on it",
+                "the file with the last day of the machines cannot be used: the status page begins with nothing after a"
+                f" restart; no machine depends on it: {advice}",
                 file=str(self._path),
-                error=str(error),
+                error=str(error) or type(error).__name__,
             )
         self._failing = True
+
+
+def _is_passing(error: Exception) -> bool:
+    """Whether the next try may be better: it is about the disk or another process, not about what the file holds."""
+    if isinstance(error, sqlite3.OperationalError):
+        return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF != sqlite3.SQLITE_ERROR
+    return isinstance(error, OSError)
+
+
+def _set_aside(path: Path) -> Path:
+    """Rename the database, and with it what belongs to it: it must not be taken for the next one's."""
+    for end in ("-wal", "-shm", ""):
+        old, new = path.with_name(f"{FILE}{end}"), path.with_name(f"{DAMAGED}{end}")
+        if old.exists():
+            old.replace(new)
+        else:
+            new.unlink(missing_ok=True)
+    return path.with_name(DAMAGED)
 
 
 def _said(transition: Transition) -> Iterable[tuple[str, str, int]]:
@@ -284,16 +321,19 @@ def _read(path: Path, now: datetime) -> dict[str, Day]:
             for name, heaters in samples.items():
                 days[name].restore(minute, heaters)
         for name, moment, state in connection.execute("SELECT * FROM state ORDER BY time"):
-            days[name].state(_moment(moment), state)
+            days[_text(name)].state(_moment(moment), _text(state))
         for name, run, file, started, ended, result in connection.execute(
             "SELECT * FROM job ORDER BY started"
         ):
-            past = PastJob(run, file, _moment(started), None if ended is None else _moment(ended), result)
-            days[name].job(past)
+            over = None if ended is None else _moment(ended)
+            why = None if result is None else _text(result)
+            days[_text(name)].job(PastJob(_text(run), _text(file), _moment(started), over, why))
         for key, name, moment, kind, text, severity in connection.execute(
             "SELECT * FROM notice ORDER BY time"
         ):
-            days[name].notice(Notice(key, name, _moment(moment), kind, text, severity))
+            days[_text(name)].notice(
+                Notice(_text(key), name, _moment(moment), _text(kind), _text(text), int(severity))
+            )
     for day in days.values():
         day.forget(now - LENGTH)
     return dict(days)
@@ -302,6 +342,13 @@ def _read(path: Path, now: datetime) -> dict[str, Day]:
 def _past(job: Job) -> PastJob:
     result = job.result.value if job.result else None
     return PastJob(job.run, job.file[:_LONGEST_TEXT], job.started, job.ended, result)
+
+
+def _text(value: object) -> str:
+    """A text of the file: SQLite keeps there whatever it is given."""
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r:.50} is no text")
+    return value
 
 
 def _moment(stamp: float) -> datetime:
