@@ -11,12 +11,13 @@ import asyncio
 import json
 import sqlite3
 import zlib
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
@@ -24,7 +25,18 @@ from bridge import wire
 from bridge.database import WrongLayout, open_database, transaction
 from bridge.machine import Job, JobEnded, JobStarted, Link, LinkChanged, Machine, StateChanged, Transition
 from bridge.umati.events import ERROR, INFO, WARNING, messages
-from bridge.web.day import LENGTH, MINUTES, Day, Notice, PastJob, minute_of, tenths
+from bridge.web.day import (
+    LENGTH,
+    MINUTES,
+    MOST_JOBS,
+    MOST_NOTICES,
+    MOST_STATES,
+    Day,
+    Notice,
+    PastJob,
+    minute_of,
+    tenths,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -47,30 +59,66 @@ CREATE INDEX notice_time ON notice (time);
 """
 _RECENT = 100
 _ORDINARY = frozenset({"JobStarted", "JobResumed"})
-_MOST_ROWS_A_MINUTE = 20_000
+_MOST_ROWS = 20_000
+_MOST_MINUTES = 60
 _LONGEST_TEXT = 300
 _LONGEST_SAMPLES = 16 * 2**20
 
+_T = TypeVar("_T")
 _Samples = dict[str, dict[str, tuple[int | None, int | None]]]
 """By machine that was in reach, and heater: actual and target in tenths of a degree."""
 
 
 @dataclass(slots=True)
 class _News:
-    """What is not in the file yet."""
+    """What is not in the file yet; of each kind the newest."""
 
     samples: dict[int, _Samples] = field(default_factory=dict)
-    states: list[tuple[str, datetime, str]] = field(default_factory=list)
+    states: deque[tuple[str, datetime, str]] = field(default_factory=lambda: deque(maxlen=_MOST_ROWS))
     jobs: dict[tuple[str, str], PastJob] = field(default_factory=dict)
-    notices: list[Notice] = field(default_factory=list)
+    notices: deque[Notice] = field(default_factory=lambda: deque(maxlen=_MOST_ROWS))
+
+    def job(self, machine: str, job: PastJob) -> None:
+        self.jobs[machine, job.run] = job
+        while len(self.jobs) > _MOST_ROWS:
+            del self.jobs[next(iter(self.jobs))]
+
+    def put_back(self, earlier: _News) -> None:
+        """Take what could not be written; what is here came after it."""
+        self.samples = earlier.samples | self.samples
+        for minute in sorted(self.samples)[:-_MOST_MINUTES]:
+            del self.samples[minute]
+        self.states.extendleft(reversed(earlier.states))
+        later, self.jobs = self.jobs, earlier.jobs
+        for (machine, _), job in later.items():
+            self.job(machine, job)
+        self.notices.extendleft(reversed(earlier.notices))
 
     def cut(self) -> None:
-        """Stay bounded while the file cannot be written, or a machine says too much; the newest stay."""
-        for minute in sorted(self.samples)[:-60]:
-            del self.samples[minute]
-        del self.states[:-_MOST_ROWS_A_MINUTE], self.notices[:-_MOST_ROWS_A_MINUTE]
-        for one in list(self.jobs)[:-_MOST_ROWS_A_MINUTE]:
-            del self.jobs[one]
+        """Leave out what no day has room for."""
+        self.states = _newest(self.states, lambda one: one[0], MOST_STATES)
+        self.notices = _newest(self.notices, lambda one: one.machine, MOST_NOTICES)
+        self.jobs = dict(_newest(self.jobs.items(), lambda one: one[0][0], MOST_JOBS))
+
+    @property
+    def machines(self) -> set[str]:
+        """Those that said something."""
+        return {
+            *(one[0] for one in self.states),
+            *(one[0] for one in self.jobs),
+            *(one.machine for one in self.notices),
+        }
+
+
+def _newest(all_: Iterable[_T], machine: Callable[[_T], str], most: int) -> deque[_T]:
+    """The last so many of each machine, in their order."""
+    counts: Counter[str] = Counter()
+    kept: deque[_T] = deque()
+    for one in reversed(list(all_)):
+        counts[machine(one)] += 1
+        if counts[machine(one)] <= most:
+            kept.appendleft(one)
+    return kept
 
 
 class History:
@@ -113,7 +161,7 @@ class History:
                     self._news.states.append((machine, moment, state))
                 case JobStarted(job) | JobEnded(job):
                     self._day(machine).job(_past(job))
-                    self._news.jobs[machine, job.run] = _past(job)
+                    self._news.job(machine, _past(job))
         for number, (name, text, severity) in enumerate(_said(transition)):
             key = f"{transition.record.key}:{number}"
             self._notice(Notice(key, machine, moment, name, text[:_LONGEST_TEXT], severity))
@@ -186,15 +234,11 @@ class History:
     async def save(self) -> None:
         """Write what is new; what cannot be written now is tried again with the next."""
         news, self._news = self._news, _News()
+        news.cut()
         try:
             await asyncio.to_thread(_write, self._path, news, self._now())
         except (OSError, sqlite3.Error, WrongLayout) as error:
-            later, self._news = self._news, news
-            self._news.samples |= later.samples
-            self._news.jobs |= later.jobs
-            self._news.states += later.states
-            self._news.notices += later.notices
-            self._news.cut()
+            self._news.put_back(news)
             await self._fail(error)
         except Exception:  # of what was to be written: it would fail just so with the next
             log.exception("a minute of the machines' last day could not be kept", file=str(self._path))
@@ -305,6 +349,18 @@ def _write(path: Path, news: _News, now: datetime) -> None:
             connection.execute(
                 f"DELETE FROM {table} WHERE {column} < ?",  # noqa: S608 (all from here)
                 (day_ago.timestamp(),),
+            )
+        said = json.dumps(sorted(news.machines))
+        for table, key, time, most in (
+            ("state", "machine, time, state", "time", MOST_STATES),
+            ("job", "machine, run", "started", MOST_JOBS),
+            ("notice", "key", "time", MOST_NOTICES),
+        ):
+            connection.execute(
+                f"DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM (SELECT *, row_number()"  # noqa: S608
+                f" OVER (PARTITION BY machine ORDER BY {time} DESC) AS place FROM {table}"
+                " WHERE machine IN (SELECT value FROM json_each(?))) WHERE place > ?)",
+                (said, most),
             )
 
 

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 
 from bridge import wire
 from bridge.machine import Link, Machine
-from bridge.web.day import LENGTH, minute_of
+from bridge.web.day import LENGTH, MOST_JOBS, MOST_NOTICES, MOST_STATES, minute_of
 from bridge.web.history import DAMAGED, FILE, History
 from tests.bridge.events import START, Story
 
@@ -154,6 +154,51 @@ async def test_a_file_that_cannot_be_used_costs_the_past_only(plant: Plant, cont
         await plant.history.save()
     assert sum(line["log_level"] == "error" for line in logs) == (1 if content else 0)
     assert plant.shown()["heaters"]["bed"]["actual"][-1] is not None
+
+
+async def test_a_machine_that_says_too_much_fills_neither_the_file_nor_the_memory(plant: Plant) -> None:
+    sizes = []
+    for minute in range(4):
+        for number in range(700):
+            plant.tell(wire.JOB_STARTED, run=f"run-{minute}-{number}", started=wire.format_time(plant.now))
+            plant.tell(wire.STATE, state="printing")
+            plant.tell(wire.JOB_ENDED, run=f"run-{minute}-{number}")
+            plant.tell(wire.STATE, state="operational")
+        await plant.history.save()
+        sizes.append((plant.folder / FILE).stat().st_size)
+    with closing(sqlite3.connect(plant.folder / FILE)) as file:
+        counts = {
+            table: file.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+            for table in ("state", "job", "notice")
+        }
+        newest = file.execute("SELECT run FROM job ORDER BY started DESC LIMIT 1").fetchone()[0]
+    assert counts == {"state": MOST_STATES, "job": MOST_JOBS, "notice": MOST_NOTICES}
+    assert newest == "run-3-699"
+    assert sizes[-1] == sizes[-2]
+    before = plant.shown()
+    plant.begin()
+    await plant.history.load()
+    assert plant.shown() == before
+
+
+async def test_what_waits_for_a_file_that_cannot_be_written_is_bounded(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.web.history._MOST_ROWS", 10)
+    plant.history = plant.begin()
+    (plant.folder / FILE).mkdir()
+    for number in range(30):
+        plant.tell(wire.JOB_STARTED, run=f"run-{number}", started=wire.format_time(plant.now))
+        plant.tell(wire.STATE, state="printing")
+        plant.tell(wire.JOB_ENDED, run=f"run-{number}")
+        plant.tell(wire.STATE, state="operational")
+        plant.minutes(3)
+        with capture_logs():
+            await plant.history.save()
+    news = plant.history._news
+    assert (len(news.states), len(news.jobs), len(news.notices), len(news.samples)) == (10, 10, 10, 60)
+    assert news.states[-1][2] == "operational"
+    assert list(news.jobs)[-1] == ("m", "run-29")
 
 
 DAMAGE = {
