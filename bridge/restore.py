@@ -81,10 +81,15 @@ def restore(file: Path, folder: Path, config_folder: Path | None = None) -> tupl
             state = work / STATE
             _examine(file, state, manifest)
             _own(work, folder if folder.exists() else folder.parent)
-            if config_folder is not None and (work / CONFIG).is_dir():
-                shutil.copytree(work / CONFIG, config_folder)
-                _own(config_folder, work)
-            return manifest, _swap(state, folder, held)
+            with contextlib.ExitStack() as undo:  # no keys are left in a place of which nobody was told
+                if config_folder is not None and (work / CONFIG).is_dir():
+                    config_folder.mkdir(mode=0o700, parents=True)
+                    undo.callback(shutil.rmtree, config_folder, ignore_errors=True)
+                    shutil.copytree(work / CONFIG, config_folder, dirs_exist_ok=True)
+                    _own(config_folder, work)
+                aside = _swap(state, folder, held)
+                undo.pop_all()
+            return manifest, aside
         except OSError as error:
             where = error.filename or folder
             raise BackupError(
@@ -201,8 +206,11 @@ def _swap(state: Path, folder: Path, held: StateFolder | None) -> Path | None:
 def _settle(folder: Path) -> None:
     """Bring names of a folder to the disk, where that is possible."""
     if sys.platform != "win32":
-        opened = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)
+        with contextlib.suppress(
+            OSError
+        ):  # the names are changed already, whether or not that is on the disk
+            opened = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(opened)
+            finally:
+                os.close(opened)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import io
 import json
+import os
 import sqlite3
 import stat
 import sys
@@ -127,6 +129,26 @@ def test_the_configuration_comes_back_only_to_a_folder_of_its_own(tmp_path: Path
     manifest, _ = restore(tmp_path / "b.tar.gz", tmp_path / "new", tmp_path / "config")
     assert (tmp_path / "config" / "config.json").read_text() == "[]"
     assert manifest.files["config/config.json"].origin == str(tmp_path / "config.json")
+
+
+def test_a_restore_that_fails_leaves_no_configuration_and_can_be_given_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text("[]")
+    make(tmp_path / "b.tar.gz", state_folder(tmp_path / "a"), {"config.json": tmp_path / "config.json"})
+
+    def busy(*_: object) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(tmp_path / "a"))
+
+    with monkeypatch.context() as mounted:
+        mounted.setattr("bridge.restore._swap", busy)
+        with pytest.raises(BackupError, match="the state folder is as it was"):
+            restore(tmp_path / "b.tar.gz", tmp_path / "a", tmp_path / "taken" / "out")
+    assert not (tmp_path / "taken" / "out").exists()
+    restore(tmp_path / "b.tar.gz", tmp_path / "a", tmp_path / "taken" / "out")
+    assert (tmp_path / "taken" / "out" / "config.json").read_text() == "[]"
+    if sys.platform != "win32":
+        assert stat.S_IMODE((tmp_path / "taken" / "out").stat().st_mode) == 0o700
 
 
 def test_a_folder_without_a_log_and_a_file_that_is_there_are_refused(tmp_path: Path) -> None:
