@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 
-from bridge import check, identity, online, wire
+from bridge import identity, wire
 from bridge.aggregator import load
+from bridge.commands import check, online
 from bridge.mes.interview import interview as interview_mes
 from bridge.settings import BridgeSettings, MesSettings, Settings
 from bridge.sources.interview import is_private
