@@ -33,7 +33,7 @@ from .counts import ServerCounts
 from .diagnostics import Diagnostics
 from .errors import UsersError
 from .limits import Limits
-from .logins import Logins
+from .logins import Logins, TooManyTries
 from .methods import LazyMethodService
 from .ports import SCOPE, Scope
 from .requests import RequestProcessor, decoded, limit_decoding
@@ -289,7 +289,11 @@ class GuardedProcessor(RequestProcessor):
             except (ValueError, TypeError, struct.error):
                 raise ServiceError(ua.StatusCodes.BadIdentityTokenInvalid) from None
             logins: Logins = self.iserver.logins
-            if not await logins.admit(self._address, name, password):
+            try:
+                right = await logins.admit(self._address, name, password)
+            except TooManyTries:
+                right = False  # nobody learns more than from a wrong password
+            if not right:
                 raise ServiceError(ua.StatusCodes.BadUserAccessDenied)
         if session.is_activated() and session.processor is not self and session.user.name != name:
             raise ServiceError(ua.StatusCodes.BadIdentityChangeNotSupported)

@@ -11,14 +11,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import aiohttp
 
 from bridge.aggregator.problem import Finding
-from bridge.sources.octoprint import Answer, Unreachable, request, shown
+from bridge.sources.octoprint import PUBLIC_FILE, Answer, Unreachable, clock_difference_s, request, shown
 
 NEEDED: Final = "STATUS"
 CLOCK_TOLERANCE_S: Final = 5.0
@@ -27,7 +26,6 @@ _GLOBAL_KEY_USER: Final = "_api"
 _PLUGIN_USER: Final = "mesbridge-key-"
 _POWERFUL: Final = frozenset({"ADMIN", "SETTINGS", "SYSTEM"})
 _PLUGIN_FILE: Final = "/plugin/mesbridge/static/js/mesbridge.js"
-_PUBLIC_FILE: Final = "/robots.txt"
 _PLUGIN_LIST: Final = "/plugin/pluginmanager/plugins"
 _MAY_LIST_PLUGINS: Final = "PLUGIN_PLUGINMANAGER_LIST"
 
@@ -165,7 +163,7 @@ class _Interviewer:
         made_by_it = (found.user or "").startswith(_PLUGIN_USER)
         found.plugin_seen = answer.status == 200 or made_by_it
         if found.clock_difference_s is None:
-            await self._ask(_PUBLIC_FILE, key=False)
+            await self._ask(PUBLIC_FILE, key=False)
         if found.plugin_seen and _MAY_LIST_PLUGINS in found.rights:
             listed = (await self._ask(_PLUGIN_LIST)).content.get("plugins")
             for plugin in listed if isinstance(listed, list) else []:
@@ -179,19 +177,6 @@ class _Interviewer:
         if difference is not None:
             self._found.clock_difference_s = difference
         return answer
-
-
-def clock_difference_s(date: str | None, before: datetime, after: datetime) -> float | None:
-    """How much the clock that made the header `date` (RFC 9110, whole seconds) is ahead, between these two of ours."""
-    if date is None:
-        return None
-    try:
-        theirs = parsedate_to_datetime(date)
-        theirs = theirs.replace(tzinfo=theirs.tzinfo or UTC)
-        ours = before + (after - before) / 2
-        return (theirs - ours).total_seconds() + 0.5
-    except (ValueError, OverflowError):
-        return None
 
 
 def clock_finding(difference_s: float | None, whose: str) -> Finding | None:

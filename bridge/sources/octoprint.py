@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
@@ -15,6 +17,8 @@ _TIMEOUT = aiohttp.ClientTimeout(total=15, connect=5)
 _LARGEST_ANSWER = 1 << 20
 _LONGEST_SHOWN = 64
 _LONGEST_ADDRESS = 256
+PUBLIC_FILE = "/robots.txt"
+"""A file for everybody: OctoPrint says the time (``Date``) with those alone, not with answers of its API."""
 
 
 class OctoPrintError(Exception):
@@ -146,6 +150,19 @@ async def request(
         raise Unreachable(
             f"{base} cannot be reached ({error}); check that OctoPrint runs and that url is right"
         ) from None
+
+
+def clock_difference_s(date: str | None, before: datetime, after: datetime) -> float | None:
+    """How much the clock that made the header `date` (RFC 9110, whole seconds) is ahead, between these two of ours."""
+    if date is None:
+        return None
+    try:
+        theirs = parsedate_to_datetime(date)
+        theirs = theirs.replace(tzinfo=theirs.tzinfo or UTC)
+        ours = before + (after - before) / 2
+        return (theirs - ours).total_seconds() + 0.5
+    except (ValueError, OverflowError):
+        return None
 
 
 async def _read(content: aiohttp.StreamReader, largest: int) -> bytes:

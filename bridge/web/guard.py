@@ -24,7 +24,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from bridge.opcua import Users, UsersError
-from bridge.opcua.logins import Logins
+from bridge.opcua.logins import Logins, TooManyTries
 from bridge.settings import WebSettings, is_loopback
 from bridge.web.sessions import LASTS_S, Sessions
 
@@ -45,6 +45,8 @@ _FORM_COOKIE = "mesbridge_form"
 _LOGIN_PAGE = string.Template((Path(__file__).parent / "static" / "login.html").read_text(encoding="utf-8"))
 _WAYS_ON = re.compile(r"/machine/[A-Za-z0-9_.~%-]{1,200}")
 _LONGEST = 200
+_TOO_MANY = "Too many logins are tried from your address. Please try again in a moment."
+_LATER: Final = {"Retry-After": str(TooManyTries.retry_after)}
 
 
 class Guard:
@@ -106,8 +108,13 @@ class Guard:
             )
         if request.method == hdrs.METH_POST and not self._is_own(request):
             raise web.HTTPForbidden(text="This comes from another page.")
-        user = await self._user(request) if self.asks else None
         open_to_all = request.path in self._for_anybody or request.path.startswith(_FILES)
+        try:
+            user = await self._user(request) if self.asks else None
+        except TooManyTries:
+            if not open_to_all:
+                raise web.HTTPTooManyRequests(text=_TOO_MANY, headers=_LATER) from None
+            user = None
         if self.asks and user is None and not open_to_all:
             if "text/html" in request.headers.get("Accept", ""):
                 raise web.HTTPSeeOther("/login" + (f"?to={request.path}" if _way_on(request.path) else ""))
@@ -134,7 +141,7 @@ class Guard:
     # ------------------------------------------------------------------ login
 
     async def _show_login(self, request: web.Request) -> web.Response:
-        if not self.asks or await self._user(request) is not None:
+        if not self.asks or request["user"] is not None:
             raise web.HTTPSeeOther("/")
         return self._login_page(request, "")
 
@@ -146,7 +153,13 @@ class Guard:
             str(form.get("form", "")).encode(), self._proof(known).encode()
         ):
             return self._login_page(request, "This form was too old. Please try again.", 403)
-        if len(name) > _LONGEST or not await self._logins.admit(request.remote or "", name, password):
+        try:
+            right = len(name) <= _LONGEST and await self._logins.admit(request.remote or "", name, password)
+        except TooManyTries:
+            answer = self._login_page(request, _TOO_MANY, 429)
+            answer.headers.update(_LATER)
+            return answer
+        if not right:
             return self._login_page(request, "Name or password is wrong.", 401)
         try:
             token = self._sessions.begin(name, time.time())

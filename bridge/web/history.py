@@ -2,7 +2,7 @@
 out flow days, and ``history.sqlite``, so that a restart does not begin with nothing.
 
 The event loop only notes things in memory. Once a minute a thread writes what is new in one transaction; a kill loses
-at most that minute. A file that cannot be used costs the past and nothing else.
+at most that minute. A file that cannot be used costs the past and nothing else: it is moved aside, and another begun.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import asyncio
 import json
 import sqlite3
 import zlib
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
@@ -24,11 +25,25 @@ from bridge import wire
 from bridge.database import WrongLayout, open_database, transaction
 from bridge.machine import Job, JobEnded, JobStarted, Link, LinkChanged, Machine, StateChanged, Transition
 from bridge.umati.events import ERROR, INFO, WARNING, messages
-from bridge.web.day import LENGTH, MINUTES, Day, Notice, PastJob, minute_of, tenths
+from bridge.web.day import (
+    LENGTH,
+    MINUTES,
+    MOST_JOBS,
+    MOST_NOTICES,
+    MOST_STATES,
+    Day,
+    Notice,
+    PastJob,
+    minute_of,
+    tenths,
+)
 
 log = structlog.get_logger(__name__)
 
 FILE = "history.sqlite"
+DAMAGED = f"{FILE}.damaged"
+"""What could not be used is kept under this name, the latest one only."""
+
 _LAYOUT = 1
 _SCHEMA = """
 CREATE TABLE minute (minute INTEGER PRIMARY KEY, samples BLOB NOT NULL);
@@ -44,30 +59,66 @@ CREATE INDEX notice_time ON notice (time);
 """
 _RECENT = 100
 _ORDINARY = frozenset({"JobStarted", "JobResumed"})
-_MOST_ROWS_A_MINUTE = 20_000
+_MOST_ROWS = 20_000
+_MOST_MINUTES = 60
 _LONGEST_TEXT = 300
 _LONGEST_SAMPLES = 16 * 2**20
 
+_T = TypeVar("_T")
 _Samples = dict[str, dict[str, tuple[int | None, int | None]]]
 """By machine that was in reach, and heater: actual and target in tenths of a degree."""
 
 
 @dataclass(slots=True)
 class _News:
-    """What is not in the file yet."""
+    """What is not in the file yet; of each kind the newest."""
 
     samples: dict[int, _Samples] = field(default_factory=dict)
-    states: list[tuple[str, datetime, str]] = field(default_factory=list)
+    states: deque[tuple[str, datetime, str]] = field(default_factory=lambda: deque(maxlen=_MOST_ROWS))
     jobs: dict[tuple[str, str], PastJob] = field(default_factory=dict)
-    notices: list[Notice] = field(default_factory=list)
+    notices: deque[Notice] = field(default_factory=lambda: deque(maxlen=_MOST_ROWS))
+
+    def job(self, machine: str, job: PastJob) -> None:
+        self.jobs[machine, job.run] = job
+        while len(self.jobs) > _MOST_ROWS:
+            del self.jobs[next(iter(self.jobs))]
+
+    def put_back(self, earlier: _News) -> None:
+        """Take what could not be written; what is here came after it."""
+        self.samples = earlier.samples | self.samples
+        for minute in sorted(self.samples)[:-_MOST_MINUTES]:
+            del self.samples[minute]
+        self.states.extendleft(reversed(earlier.states))
+        later, self.jobs = self.jobs, earlier.jobs
+        for (machine, _), job in later.items():
+            self.job(machine, job)
+        self.notices.extendleft(reversed(earlier.notices))
 
     def cut(self) -> None:
-        """Stay bounded while the file cannot be written, or a machine says too much; the newest stay."""
-        for minute in sorted(self.samples)[:-60]:
-            del self.samples[minute]
-        del self.states[:-_MOST_ROWS_A_MINUTE], self.notices[:-_MOST_ROWS_A_MINUTE]
-        for one in list(self.jobs)[:-_MOST_ROWS_A_MINUTE]:
-            del self.jobs[one]
+        """Leave out what no day has room for."""
+        self.states = _newest(self.states, lambda one: one[0], MOST_STATES)
+        self.notices = _newest(self.notices, lambda one: one.machine, MOST_NOTICES)
+        self.jobs = dict(_newest(self.jobs.items(), lambda one: one[0][0], MOST_JOBS))
+
+    @property
+    def machines(self) -> set[str]:
+        """Those that said something."""
+        return {
+            *(one[0] for one in self.states),
+            *(one[0] for one in self.jobs),
+            *(one.machine for one in self.notices),
+        }
+
+
+def _newest(all_: Iterable[_T], machine: Callable[[_T], str], most: int) -> deque[_T]:
+    """The last so many of each machine, in their order."""
+    counts: Counter[str] = Counter()
+    kept: deque[_T] = deque()
+    for one in reversed(list(all_)):
+        counts[machine(one)] += 1
+        if counts[machine(one)] <= most:
+            kept.appendleft(one)
+    return kept
 
 
 class History:
@@ -110,7 +161,7 @@ class History:
                     self._news.states.append((machine, moment, state))
                 case JobStarted(job) | JobEnded(job):
                     self._day(machine).job(_past(job))
-                    self._news.jobs[machine, job.run] = _past(job)
+                    self._news.job(machine, _past(job))
         for number, (name, text, severity) in enumerate(_said(transition)):
             key = f"{transition.record.key}:{number}"
             self._notice(Notice(key, machine, moment, name, text[:_LONGEST_TEXT], severity))
@@ -161,8 +212,8 @@ class History:
         """Take what an earlier run has kept; what has happened since the start stays."""
         try:
             days = await asyncio.to_thread(_read, self._path, self._now())
-        except (OSError, sqlite3.Error, WrongLayout, ValueError) as error:
-            self._fail(error)
+        except Exception as error:  # noqa: BLE001 (whatever the file holds: no machine depends on it)
+            await self._fail(error)
             return
         for name, day in days.items():
             if name in self._days:
@@ -183,16 +234,14 @@ class History:
     async def save(self) -> None:
         """Write what is new; what cannot be written now is tried again with the next."""
         news, self._news = self._news, _News()
+        news.cut()
         try:
             await asyncio.to_thread(_write, self._path, news, self._now())
         except (OSError, sqlite3.Error, WrongLayout) as error:
-            later, self._news = self._news, news
-            self._news.samples |= later.samples
-            self._news.jobs |= later.jobs
-            self._news.states += later.states
-            self._news.notices += later.notices
-            self._news.cut()
-            self._fail(error)
+            self._news.put_back(news)
+            await self._fail(error)
+        except Exception:  # of what was to be written: it would fail just so with the next
+            log.exception("a minute of the machines' last day could not be kept", file=str(self._path))
         else:
             if self._failing:
                 log.info("the last day of the machines is kept again", file=str(self._path))
@@ -209,15 +258,47 @@ class History:
                 self._recent.append(notice)
             self._news.notices.append(notice)
 
-    def _fail(self, error: Exception) -> None:
+    async def _fail(self, error: Exception) -> None:
+        """Say it once; a file of which no other try makes anything is moved out of the way."""
+        passing, aside = _is_passing(error), None
+        if not passing:
+            try:
+                aside = await asyncio.to_thread(_set_aside, self._path)
+            except OSError as trouble:
+                error = trouble
         if not self._failing:
+            advice = (
+                f"it was moved to {aside}, which you may delete; another is begun"
+                if aside is not None
+                else "see that the disk is not full and that the bridge may write there; it is tried again each minute"
+                if passing
+                else "stop the bridge and move it away"
+            )
             log.error(
-                "the last day of the machines cannot be kept: the status page begins with nothing after a restart."
-                " If it says so again, stop the bridge and delete the file; no machine depends on it",
+                "the file with the last day of the machines cannot be used: the status page begins with nothing after a"
+                f" restart; no machine depends on it: {advice}",
                 file=str(self._path),
-                error=str(error),
+                error=str(error) or type(error).__name__,
             )
         self._failing = True
+
+
+def _is_passing(error: Exception) -> bool:
+    """Whether the next try may be better: it is about the disk or another process, not about what the file holds."""
+    if isinstance(error, sqlite3.OperationalError):
+        return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF != sqlite3.SQLITE_ERROR
+    return isinstance(error, OSError)
+
+
+def _set_aside(path: Path) -> Path:
+    """Rename the database, and with it what belongs to it: it must not be taken for the next one's."""
+    for end in ("-wal", "-shm", ""):
+        old, new = path.with_name(f"{FILE}{end}"), path.with_name(f"{DAMAGED}{end}")
+        if old.exists():
+            old.replace(new)
+        else:
+            new.unlink(missing_ok=True)
+    return path.with_name(DAMAGED)
 
 
 def _said(transition: Transition) -> Iterable[tuple[str, str, int]]:
@@ -240,7 +321,7 @@ def _write(path: Path, news: _News, now: datetime) -> None:
         connection.executemany(
             "INSERT OR REPLACE INTO minute VALUES (?, ?)",
             [
-                (minute, zlib.compress(json.dumps(samples, separators=(",", ":")).encode(), 1))
+                (minute, zlib.compress(json.dumps(_flat(samples), separators=(",", ":")).encode(), 1))
                 for minute, samples in news.samples.items()
             ],
         )
@@ -269,6 +350,18 @@ def _write(path: Path, news: _News, now: datetime) -> None:
                 f"DELETE FROM {table} WHERE {column} < ?",  # noqa: S608 (all from here)
                 (day_ago.timestamp(),),
             )
+        said = json.dumps(sorted(news.machines))
+        for table, key, time, most in (
+            ("state", "machine, time, state", "time", MOST_STATES),
+            ("job", "machine, run", "started", MOST_JOBS),
+            ("notice", "key", "time", MOST_NOTICES),
+        ):
+            connection.execute(
+                f"DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM (SELECT *, row_number()"  # noqa: S608
+                f" OVER (PARTITION BY machine ORDER BY {time} DESC) AS place FROM {table}"
+                " WHERE machine IN (SELECT value FROM json_each(?))) WHERE place > ?)",
+                (said, most),
+            )
 
 
 def _read(path: Path, now: datetime) -> dict[str, Day]:
@@ -282,26 +375,44 @@ def _read(path: Path, now: datetime) -> dict[str, Day]:
         ):
             samples = json.loads(zlib.decompressobj().decompress(packed, _LONGEST_SAMPLES))
             for name, heaters in samples.items():
-                days[name].restore(minute, heaters)
+                days[name].restore(minute, zip(heaters[::3], heaters[1::3], heaters[2::3], strict=True))
         for name, moment, state in connection.execute("SELECT * FROM state ORDER BY time"):
-            days[name].state(_moment(moment), state)
+            days[_text(name)].state(_moment(moment), _text(state))
         for name, run, file, started, ended, result in connection.execute(
             "SELECT * FROM job ORDER BY started"
         ):
-            past = PastJob(run, file, _moment(started), None if ended is None else _moment(ended), result)
-            days[name].job(past)
+            over = None if ended is None else _moment(ended)
+            why = None if result is None else _text(result)
+            days[_text(name)].job(PastJob(_text(run), _text(file), _moment(started), over, why))
         for key, name, moment, kind, text, severity in connection.execute(
             "SELECT * FROM notice ORDER BY time"
         ):
-            days[name].notice(Notice(key, name, _moment(moment), kind, text, severity))
+            days[_text(name)].notice(
+                Notice(_text(key), name, _moment(moment), _text(kind), _text(text), int(severity))
+            )
     for day in days.values():
         day.forget(now - LENGTH)
     return dict(days)
 
 
+def _flat(samples: _Samples) -> dict[str, list[str | int | None]]:
+    """By machine a heater, its actual and target, and so on: a list each is read quicker than a list of pairs."""
+    return {
+        name: [value for heater, pair in heaters.items() for value in (heater, *pair)]
+        for name, heaters in samples.items()
+    }
+
+
 def _past(job: Job) -> PastJob:
     result = job.result.value if job.result else None
     return PastJob(job.run, job.file[:_LONGEST_TEXT], job.started, job.ended, result)
+
+
+def _text(value: object) -> str:
+    """A text of the file: SQLite keeps there whatever it is given."""
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r:.50} is no text")
+    return value
 
 
 def _moment(stamp: float) -> datetime:

@@ -98,6 +98,19 @@ async def test_a_session_is_told_from_its_creation_to_its_end(
     assert activated.UserIdentityToken.Password is None
 
 
+async def test_a_login_that_is_one_too_many_learns_no_more_than_from_a_wrong_password(
+    closed: OpcUaServer, ann: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = await listen(ann, Ids.AuditActivateSessionEventType)
+    monkeypatch.setattr("bridge.opcua.logins.MOST_WAITING", 0)
+    with pytest.raises((ua.UaError, ConnectionError)):
+        async with secure_client(closed, tmp_path / "bob", Mode, "bob", "a wrong guess"):
+            pytest.fail("the session was accepted")
+    event = await told.next()
+    assert event.StatusCodeId.value == Codes.BadUserAccessDenied
+    assert not closed._iserver.logins._tries["127.0.0.1"].refused  # nobody looked at it
+
+
 async def test_a_refused_login_is_told_without_the_password(
     closed: OpcUaServer, ann: Client, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge.opcua import Users, logins
-from bridge.opcua.logins import Logins
+from bridge.opcua.logins import MOST_WAITING, MOST_WAITING_AFTER_REFUSAL, Logins, TooManyTries
 
 EVER = 3600.0  # a pause that no test outlives
 
@@ -85,6 +85,67 @@ async def test_who_guessed_wrong_waits_and_nobody_else(guard: Logins, users: Wat
     for task in guessing:
         task.cancel()
     await asyncio.gather(*guessing, return_exceptions=True)
+
+
+async def test_behind_guesses_of_the_same_address_nobody_waits_long(
+    guard: Logins, users: WatchedUsers, pause
+) -> None:
+    assert await guard.admit("10.0.0.1", "bob", "his")
+    pause(EVER)
+    assert not await guard.admit("10.0.0.1", "ann", "wrong")
+    guessing = [asyncio.create_task(guard.admit("10.0.0.1", "ann", f"guess-{n}")) for n in range(20)]
+    while sum(task.done() for task in guessing) < 20 - MOST_WAITING_AFTER_REFUSAL:
+        await asyncio.sleep(0)
+    with pytest.raises(TooManyTries):
+        await guard.admit("10.0.0.1", "ann", "right")
+    assert await guard.admit("10.0.0.1", "bob", "his")  # known before
+    assert users.checked == ["his", "wrong"]
+    assert (
+        guard._tries["10.0.0.1"].waiting == MOST_WAITING_AFTER_REFUSAL
+    )  # that bob came in lets no more of them wait
+    for task in guessing:
+        task.cancel()
+    await asyncio.gather(*guessing, return_exceptions=True)
+    assert guard._tries["10.0.0.1"].waiting == 0
+
+
+async def test_who_waited_long_enough_for_those_who_guess_is_told_to_come_again(
+    guard: Logins, users: WatchedUsers, pause, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pause(0.2)
+    monkeypatch.setattr(logins, "LONGEST_WAIT", 0.5)
+    guesses = [
+        guard.admit("10.0.0.1", "ann", f"guess-{n}") for n in range(MOST_WAITING)
+    ]  # nothing is known yet
+    answers = await asyncio.gather(*guesses, return_exceptions=True)
+    assert sum(answer is False for answer in answers) == len(users.checked) in (2, 3, 4)
+    assert all(answer is False or isinstance(answer, TooManyTries) for answer in answers)
+    users.checked.clear()
+    assert await guard.admit("10.0.0.1", "ann", "right")
+
+
+async def test_a_whole_plant_behind_one_address_that_is_right_comes_in(guard: Logins, pause) -> None:
+    pause(EVER)
+    who = [("ann", "right")] * MOST_WAITING
+    assert all(await asyncio.gather(*(guard.admit("10.0.0.1", *one) for one in who)))
+
+
+async def test_addresses_of_which_somebody_waits_are_not_forgotten_and_no_more_are_taken(
+    guard: Logins, monkeypatch: pytest.MonkeyPatch, pause
+) -> None:
+    pause(EVER)
+    monkeypatch.setattr(logins, "REMEMBERED_ADDRESSES", 3)
+    for number in range(3):
+        assert not await guard.admit(f"10.0.0.{number}", "ann", "wrong")
+    waiting = [asyncio.create_task(guard.admit(f"10.0.0.{number}", "ann", "again")) for number in range(3)]
+    while sum(tries.waiting for tries in guard._tries.values()) < 3:
+        await asyncio.sleep(0)
+    with pytest.raises(TooManyTries):
+        await guard.admit("10.0.0.9", "ann", "right")
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert await guard.admit("10.0.0.9", "ann", "right")
 
 
 async def test_who_hangs_up_before_the_answer_waits_too(guard: Logins, users: WatchedUsers, pause) -> None:

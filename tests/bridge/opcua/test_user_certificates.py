@@ -21,6 +21,7 @@ from structlog.testing import capture_logs
 
 from bridge.opcua import OpcUaServer, Role, Users, UsersError
 from bridge.opcua import server as server_module
+from bridge.opcua.logins import MOST_WAITING_AFTER_REFUSAL
 from bridge.opcua.user_certificates import ALGORITHMS, ProvenCertificate, claimed_user, prove
 from tests import needs
 
@@ -119,6 +120,28 @@ async def test_refusals_of_one_address_wait_and_who_is_right_does_not(
         await logins.admit_certificate("10.0.0.2", forged)
     assert await logins.admit_certificate("10.0.0.1", lambda: ProvenCertificate(USER.der)) == "carla"
     waits.cancel()
+
+
+async def test_too_many_refusals_of_one_address_are_told_at_once(
+    server: OpcUaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logins = server._iserver.logins
+
+    def forged() -> Any:
+        raise ServiceError(Codes.BadUserSignatureInvalid)
+
+    monkeypatch.setattr("bridge.opcua.logins.PAUSE", 3600.0)
+    with pytest.raises(ServiceError):
+        await logins.admit_certificate("10.0.0.1", forged)
+    tries = [asyncio.create_task(logins.admit_certificate("10.0.0.1", forged)) for _ in range(20)]
+    while sum(one.done() for one in tries) < 20 - MOST_WAITING_AFTER_REFUSAL:
+        await asyncio.sleep(0)
+    errors = [one.exception() for one in tries if one.done()]
+    assert {error.code for error in errors if isinstance(error, ServiceError)} == {
+        Codes.BadUserSignatureInvalid
+    }
+    for one in tries:
+        one.cancel()
 
 
 async def test_audit_events_say_who_came_and_who_wanted_to(server: OpcUaServer, tmp_path: Path) -> None:

@@ -149,6 +149,37 @@ async def test_a_wrong_password_is_refused_and_the_next_try_waits(tmp_path: Path
         assert (await log_in(client)).status == 303
 
 
+async def test_behind_too_many_wrong_passwords_one_is_told_at_once_when_to_come_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served(tmp_path, login=True) as client:
+        monkeypatch.setattr("bridge.opcua.logins.PAUSE", 3600.0)
+        assert (await client.get("/", headers=basic(NAME, "wrong"))).status == 401
+        guesses = [
+            asyncio.create_task(client.get("/metrics", headers=basic(NAME, f"guess-{n}"))) for n in range(12)
+        ]
+        refused, _ = await asyncio.wait(guesses, return_when=asyncio.FIRST_COMPLETED, timeout=30)
+        while len(refused) < 7:
+            more, _ = await asyncio.wait(
+                [one for one in guesses if one not in refused],
+                return_when=asyncio.FIRST_COMPLETED,
+                timeout=30,
+            )
+            assert more
+            refused |= more
+        for one in refused:
+            answer = one.result()
+            assert (answer.status, answer.headers["Retry-After"]) == (429, "5")
+        form = await log_in(client)
+        assert (form.status, form.headers["Retry-After"]) == (429, "5")
+        assert "try again in a moment" in await form.text()
+        health = await client.get("/healthz", headers=basic(NAME, "guess"))
+        assert health.status == 200  # for anybody, and so for who is nobody
+        for one in guesses:
+            one.cancel()
+        await asyncio.gather(*guesses, return_exceptions=True)
+
+
 async def test_a_login_form_that_the_page_did_not_make_is_refused(tmp_path: Path) -> None:
     async with served(tmp_path, login=True) as client:
         data = {"form": "0" * 64, "name": NAME, "password": PASSWORD}

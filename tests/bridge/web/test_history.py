@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import zlib
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,9 +17,11 @@ from structlog.testing import capture_logs
 
 from bridge import wire
 from bridge.machine import Link, Machine
-from bridge.web.day import LENGTH
-from bridge.web.history import FILE, History
+from bridge.web.day import LENGTH, MOST_JOBS, MOST_NOTICES, MOST_STATES, minute_of
+from bridge.web.history import DAMAGED, FILE, History
 from tests.bridge.events import START, Story
+
+NOW_MINUTE = minute_of(START) - 5
 
 
 class Plant:
@@ -150,6 +154,124 @@ async def test_a_file_that_cannot_be_used_costs_the_past_only(plant: Plant, cont
         await plant.history.save()
     assert sum(line["log_level"] == "error" for line in logs) == (1 if content else 0)
     assert plant.shown()["heaters"]["bed"]["actual"][-1] is not None
+
+
+async def test_a_machine_that_says_too_much_fills_neither_the_file_nor_the_memory(plant: Plant) -> None:
+    sizes = []
+    for minute in range(4):
+        for number in range(700):
+            plant.tell(wire.JOB_STARTED, run=f"run-{minute}-{number}", started=wire.format_time(plant.now))
+            plant.tell(wire.STATE, state="printing")
+            plant.tell(wire.JOB_ENDED, run=f"run-{minute}-{number}")
+            plant.tell(wire.STATE, state="operational")
+        await plant.history.save()
+        sizes.append((plant.folder / FILE).stat().st_size)
+    with closing(sqlite3.connect(plant.folder / FILE)) as file:
+        counts = {
+            table: file.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+            for table in ("state", "job", "notice")
+        }
+        newest = file.execute("SELECT run FROM job ORDER BY started DESC LIMIT 1").fetchone()[0]
+    assert counts == {"state": MOST_STATES, "job": MOST_JOBS, "notice": MOST_NOTICES}
+    assert newest == "run-3-699"
+    assert sizes[-1] == sizes[-2]
+    before = plant.shown()
+    plant.begin()
+    await plant.history.load()
+    assert plant.shown() == before
+
+
+async def test_what_waits_for_a_file_that_cannot_be_written_is_bounded(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.web.history._MOST_ROWS", 10)
+    plant.history = plant.begin()
+    (plant.folder / FILE).mkdir()
+    for number in range(30):
+        plant.tell(wire.JOB_STARTED, run=f"run-{number}", started=wire.format_time(plant.now))
+        plant.tell(wire.STATE, state="printing")
+        plant.tell(wire.JOB_ENDED, run=f"run-{number}")
+        plant.tell(wire.STATE, state="operational")
+        plant.minutes(3)
+        with capture_logs():
+            await plant.history.save()
+    news = plant.history._news
+    assert (len(news.states), len(news.jobs), len(news.notices), len(news.samples)) == (10, 10, 10, 60)
+    assert news.states[-1][2] == "operational"
+    assert list(news.jobs)[-1] == ("m", "run-29")
+
+
+DAMAGE = {
+    "a minute that is no zlib": ("INSERT INTO minute VALUES (?, ?)", (NOW_MINUTE, b"garbage")),
+    "a minute that is no JSON": ("INSERT INTO minute VALUES (?, ?)", (NOW_MINUTE, zlib.compress(b"{"))),
+    "a minute that is a list": ("INSERT INTO minute VALUES (?, ?)", (NOW_MINUTE, zlib.compress(b"[1]"))),
+    "a temperature that is none": (
+        "INSERT INTO minute VALUES (?, ?)",
+        (NOW_MINUTE, zlib.compress(b'{"m": {"bed": [1e9, "x"]}}')),
+    ),
+    "nested without end": ("INSERT INTO minute VALUES (?, ?)", (NOW_MINUTE, zlib.compress(b"[" * 200_000))),
+    "a time that no calendar has": ("INSERT INTO state VALUES ('m', 1e20, 'printing')", ()),
+    "a name that is no text": ("INSERT INTO state VALUES (?, ?, 'printing')", (b"m", START.timestamp())),
+    "a table that is not there": ("DROP TABLE notice", ()),
+    "a newer layout": ("PRAGMA user_version = 99", ()),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+async def test_a_file_that_holds_nonsense_is_said_once_moved_aside_and_begun_anew(
+    plant: Plant, what: str
+) -> None:
+    plant.minutes(1)
+    await plant.history.save()
+    with closing(sqlite3.connect(plant.folder / FILE)) as file, file:
+        file.execute(*DAMAGE[what])
+    before = (plant.folder / FILE).read_bytes()
+    plant.begin()
+    with capture_logs() as logs:
+        await plant.history.load()
+        plant.minutes(1)
+        await plant.history.save()
+    assert [line["log_level"] for line in logs] == ["error", "info"]
+    assert str(plant.folder / DAMAGED) in logs[0]["event"]
+    assert (plant.folder / DAMAGED).read_bytes() == before
+    known = plant.shown()
+    plant.begin()
+    with capture_logs() as logs:
+        await plant.history.load()
+    assert (logs, plant.shown()) == ([], known)
+
+
+async def test_a_file_that_is_damaged_while_the_bridge_runs_loses_nothing_that_was_not_in_it(
+    plant: Plant,
+) -> None:
+    plant.minutes(1)
+    await plant.history.save()
+    for one in plant.folder.glob(f"{FILE}*"):
+        one.write_bytes(b"this is no database, but a text of some length" * 200)
+    plant.minutes(2)
+    with capture_logs() as logs:
+        await plant.history.save()
+        await plant.history.save()
+    assert [line["log_level"] for line in logs] == ["error", "info"]
+    plant.begin()
+    await plant.history.load()
+    assert sum(one is not None for one in plant.shown()["heaters"]["bed"]["actual"]) == 2
+
+
+async def test_what_cannot_be_written_for_its_content_is_left_out_and_the_file_stays(plant: Plant) -> None:
+    plant.minutes(1)
+    await plant.history.save()
+    plant.history._news.states.append(("m", plant.now, "\ud800"))
+    with capture_logs() as logs:
+        await plant.history.save()
+        plant.minutes(1)
+        await plant.history.save()
+    assert [line["log_level"] for line in logs] == ["error"]
+    assert not (plant.folder / DAMAGED).exists()
+    before = plant.shown()
+    plant.begin()
+    await plant.history.load()
+    assert plant.shown()["heaters"] == before["heaters"]
 
 
 async def test_what_could_not_be_written_is_written_later(plant: Plant) -> None:

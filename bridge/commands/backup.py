@@ -1,7 +1,7 @@
 """`mesbridge backup`: the state folder in one file, while the bridge runs or not.
 
 In: the state folder and, where asked for, the configuration. Out: a tar.gz that only its owner can read, as
-`bridge.archive` has it. SQLite copies the databases, each as it was at one moment: first the log, then what
+`bridge.commands.archive` has it. SQLite copies the databases, each as it was at one moment: first the log, then what
 waits for the MES, so that the second is never behind the first; what it is ahead is put right in the copy.
 """
 
@@ -18,15 +18,24 @@ import sqlite3
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 from bridge import __version__, settings, wire
 from bridge.aggregator import ConfigUnreadable
 from bridge.aggregator import load as load_config
-from bridge.archive import CONFIG, MANIFEST, NOT_KEPT, STATE, BackupError, Kept, Manifest
-from bridge.archive import load as load_manifest
+from bridge.commands.archive import (
+    CONFIG,
+    DISPENSABLE,
+    MANIFEST,
+    NOT_KEPT,
+    STATE,
+    BackupError,
+    Kept,
+    Manifest,
+)
+from bridge.commands.archive import load as load_manifest
 from bridge.hints import with_settings
 from bridge.settings import Settings, SettingsError
 
@@ -45,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"mesbridge: {error}", file=sys.stderr)
         return 2
     try:
-        manifest = make(options.file, chosen.bridge.state_folder, configuration)
+        manifest = make(options.file, chosen.bridge.state_folder, configuration, warn)
     except BackupError as error:
         print(with_settings(f"mesbridge: {error}", options.settings), file=sys.stderr)
         return 1
@@ -60,9 +69,17 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def make(file: Path, folder: Path, configuration: dict[str, Path]) -> Manifest:
+def warn(text: str) -> None:
+    """Say what is not as it should be, and keeps nothing from going on."""
+    print(f"mesbridge: {text}", file=sys.stderr)
+
+
+def make(
+    file: Path, folder: Path, configuration: dict[str, Path], tell: Callable[[str], None] = warn
+) -> Manifest:
     """Write the state `folder`, and `configuration` by name in the archive, to `file`, which must not exist.
 
+    What is left out, since it is damaged and no machine depends on it, is told to `tell`.
     Raises `BackupError`; then there is no such file.
     """
     if not (folder / LOG).is_file():
@@ -72,7 +89,7 @@ def make(file: Path, folder: Path, configuration: dict[str, Path]) -> Manifest:
         )
     try:
         with tempfile.TemporaryDirectory(dir=file.absolute().parent, prefix=f".{file.name}.") as work:
-            sources = {STATE + name: path for name, path in _state(folder, Path(work))}
+            sources = {STATE + name: path for name, path in _state(folder, Path(work), tell)}
             sources |= {CONFIG + name: path for name, path in configuration.items()}
             manifest = Manifest(
                 __version__,
@@ -111,12 +128,26 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _state(folder: Path, work: Path) -> Iterator[tuple[str, Path]]:
+def database(path: Path) -> tuple[int, bool]:
+    """The layout of a SQLite file that nobody uses, and whether it is sound."""
+    try:
+        with closing(sqlite3.connect(path)) as one:
+            layout = int(one.execute("PRAGMA user_version").fetchone()[0])
+            return layout, one.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok"
+    except sqlite3.Error:
+        return 1, False
+
+
+def _state(folder: Path, work: Path, tell: Callable[[str], None]) -> Iterator[tuple[str, Path]]:
     """The files of the state folder, by name; of the databases copies in `work`, since they may change."""
     others = (path.name for path in sorted(folder.glob("*.sqlite")))
     databases = tuple(name for name in dict.fromkeys((LOG, MES, *others)) if (folder / name).is_file())
     for name in databases:
-        _copy(folder / name, work / name)
+        if name not in DISPENSABLE:
+            _copy(folder / name, work / name)
+        elif (reason := _unusable(folder / name, work / name)) is not None:
+            tell(f"{folder / name}: is not in the backup: {reason}; no machine depends on it")
+            continue
         yield name, work / name
     if (work / MES).exists():
         _agree(work / LOG, work / MES)
@@ -124,7 +155,8 @@ def _state(folder: Path, work: Path) -> Iterator[tuple[str, Path]]:
         name = path.relative_to(folder).as_posix()
         of_database = any(name == f"{one}{end}" for one in databases for end in _OF_SQLITE)
         passing = any(part.startswith(".") for part in name.split("/"))  # left by a write that was killed
-        if path.is_file() and name not in NOT_KEPT and not of_database and not passing:
+        set_aside = name.startswith(tuple(f"{one}." for one in DISPENSABLE))
+        if path.is_file() and name not in NOT_KEPT and not (of_database or passing or set_aside):
             copy = work / "files" / name
             copy.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(
@@ -132,6 +164,15 @@ def _state(folder: Path, work: Path) -> Iterator[tuple[str, Path]]:
             ):  # it was taken away meanwhile, such as a refused certificate
                 copy.write_bytes(path.read_bytes())
                 yield name, copy
+
+
+def _unusable(source: Path, target: Path) -> str | None:
+    """Copy the database; returns why not, if so."""
+    try:
+        _copy(source, target)
+    except sqlite3.Error as error:
+        return str(error)
+    return None if database(target)[1] else "it is damaged"
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -19,6 +19,9 @@ STATE, CONFIG = "state/", "config/"
 NOT_KEPT = frozenset({"lock", "control.json"})
 """Of the state folder: what belongs to the bridge that runs, and says nothing to another."""
 
+DISPENSABLE = frozenset({"history.sqlite"})
+"""Databases of the state folder on which no machine depends: what cannot be used is left out, and the rest is kept."""
+
 _NO_NAME = r"/\\\x00-\x1f" + (r":*?\"<>|" if sys.platform == "win32" else "")
 _PART = rf"(?!\.\.?(?:/|$))[^{_NO_NAME}]{{1,200}}"
 _NAME = re.compile(rf"(?:{STATE}|{CONFIG})(?:{_PART}/){{0,8}}{_PART}")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import io
 import json
+import os
 import sqlite3
 import stat
 import sys
@@ -18,12 +20,13 @@ from typing import Any
 
 import pytest
 
-from bridge import archive, identity
-from bridge.archive import BackupError, Kept
-from bridge.backup import digest, make
+from bridge import identity
+from bridge.commands import archive
+from bridge.commands.archive import BackupError, Kept
+from bridge.commands.backup import digest, make
+from bridge.commands.restore import restore
 from bridge.log.sqlite import SqliteLog
 from bridge.mes.store import Store
-from bridge.restore import restore
 from bridge.state import StateFolder, StateFolderError
 from tests.bridge.log.contract import batch
 
@@ -127,6 +130,71 @@ def test_the_configuration_comes_back_only_to_a_folder_of_its_own(tmp_path: Path
     manifest, _ = restore(tmp_path / "b.tar.gz", tmp_path / "new", tmp_path / "config")
     assert (tmp_path / "config" / "config.json").read_text() == "[]"
     assert manifest.files["config/config.json"].origin == str(tmp_path / "config.json")
+
+
+def test_a_restore_that_fails_leaves_no_configuration_and_can_be_given_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text("[]")
+    make(tmp_path / "b.tar.gz", state_folder(tmp_path / "a"), {"config.json": tmp_path / "config.json"})
+
+    def busy(*_: object) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(tmp_path / "a"))
+
+    with monkeypatch.context() as mounted:
+        mounted.setattr("bridge.commands.restore._swap", busy)
+        with pytest.raises(BackupError, match="the state folder is as it was"):
+            restore(tmp_path / "b.tar.gz", tmp_path / "a", tmp_path / "taken" / "out")
+    assert not (tmp_path / "taken" / "out").exists()
+    restore(tmp_path / "b.tar.gz", tmp_path / "a", tmp_path / "taken" / "out")
+    assert (tmp_path / "taken" / "out" / "config.json").read_text() == "[]"
+    if sys.platform != "win32":
+        assert stat.S_IMODE((tmp_path / "taken" / "out").stat().st_mode) == 0o700
+
+
+def history(size: int = 2000) -> bytes:
+    """A file whose head is a database's, and of which a page is not."""
+    with closing(sqlite3.connect(":memory:")) as made:
+        made.execute("CREATE TABLE thing (name TEXT)")
+        made.executemany("INSERT INTO thing VALUES (?)", [(f"number {n}",) for n in range(size)])
+        made.commit()
+        whole = made.serialize()
+    return whole[:4096] + b"\xff" * 4096 + whole[8192:]
+
+
+@pytest.mark.parametrize("found", [b"no database" * 500, history()], ids=["at all", "in a page"])
+def test_a_damaged_history_is_left_out_of_a_backup_and_said(
+    tmp_path: Path, found: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = state_folder(tmp_path / "a")
+    (folder / "history.sqlite").write_bytes(found)
+    (folder / "history.sqlite-wal").write_bytes(b"")
+    (folder / "history.sqlite.damaged").write_bytes(b"set aside earlier")
+    made = make(tmp_path / "b.tar.gz", folder, {})
+    said = capsys.readouterr().err
+    assert f"{folder / 'history.sqlite'}: is not in the backup" in said
+    assert "no machine depends on it" in said
+    assert not [name for name in made.files if "history" in name]
+    restore(tmp_path / "b.tar.gz", tmp_path / "new")
+    assert (tmp_path / "new" / "log.sqlite").is_file()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_damaged_history_in_a_backup_keeps_nothing_else_from_coming_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(tmp_path / "b.tar.gz", state_folder(tmp_path / "a"), {})
+
+    def add(manifest: dict[str, Any], files: dict[str, bytes]) -> None:
+        files["state/history.sqlite"] = found = history()
+        sha256 = hashlib.sha256(found).hexdigest()
+        manifest["files"]["state/history.sqlite"] = {"size": len(found), "sha256": sha256, "origin": None}
+
+    rewrite(tmp_path / "b.tar.gz", add)
+    restore(tmp_path / "b.tar.gz", tmp_path / "new")
+    assert "history.sqlite is damaged, and is not brought back" in capsys.readouterr().err
+    assert (tmp_path / "new" / "log.sqlite").is_file()
+    assert not (tmp_path / "new" / "history.sqlite").exists()
 
 
 def test_a_folder_without_a_log_and_a_file_that_is_there_are_refused(tmp_path: Path) -> None:

@@ -12,19 +12,27 @@ import contextlib
 import hashlib
 import os
 import shutil
-import sqlite3
 import sys
 import tarfile
 import tempfile
 import zlib
-from contextlib import closing
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from bridge import archive, settings
-from bridge.archive import CONFIG, LARGEST_MANIFEST, MANIFEST, STATE, BackupError, Manifest
-from bridge.backup import BRIDGE_ID, LOG, MES
+from bridge import settings
+from bridge.commands import archive
+from bridge.commands.archive import (
+    CONFIG,
+    DISPENSABLE,
+    LARGEST_MANIFEST,
+    MANIFEST,
+    STATE,
+    BackupError,
+    Manifest,
+)
+from bridge.commands.backup import BRIDGE_ID, LOG, MES, database, warn
 from bridge.log.sqlite import LAYOUT as LOG_LAYOUT
 from bridge.mes.store import LAYOUT as MES_LAYOUT
 from bridge.settings import SettingsError
@@ -57,9 +65,12 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def restore(file: Path, folder: Path, config_folder: Path | None = None) -> tuple[Manifest, Path | None]:
+def restore(
+    file: Path, folder: Path, config_folder: Path | None = None, tell: Callable[[str], None] = warn
+) -> tuple[Manifest, Path | None]:
     """Make what is in `file` the state `folder`; returns what the archive says of itself, and where the folder is kept
     that was there before, if any. Files of the configuration go to `config_folder`, which must not exist.
+    What is left out, since it is damaged and no machine depends on it, is told to `tell`.
 
     Raises `BackupError`, and `StateFolderError` when a bridge runs there; then the folder is as it was.
     """
@@ -79,12 +90,17 @@ def restore(file: Path, folder: Path, config_folder: Path | None = None) -> tupl
             stack.callback(shutil.rmtree, work, ignore_errors=True)
             manifest = _unpack(file, work)
             state = work / STATE
-            _examine(file, state, manifest)
+            _examine(file, state, manifest, tell)
             _own(work, folder if folder.exists() else folder.parent)
-            if config_folder is not None and (work / CONFIG).is_dir():
-                shutil.copytree(work / CONFIG, config_folder)
-                _own(config_folder, work)
-            return manifest, _swap(state, folder, held)
+            with contextlib.ExitStack() as undo:  # no keys are left in a place of which nobody was told
+                if config_folder is not None and (work / CONFIG).is_dir():
+                    config_folder.mkdir(mode=0o700, parents=True)
+                    undo.callback(shutil.rmtree, config_folder, ignore_errors=True)
+                    shutil.copytree(work / CONFIG, config_folder, dirs_exist_ok=True)
+                    _own(config_folder, work)
+                aside = _swap(state, folder, held)
+                undo.pop_all()
+            return manifest, aside
         except OSError as error:
             where = error.filename or folder
             raise BackupError(
@@ -146,31 +162,25 @@ def _write(content: IO[bytes], path: Path) -> str:
     return found.hexdigest()
 
 
-def _examine(file: Path, state: Path, manifest: Manifest) -> None:
+def _examine(file: Path, state: Path, manifest: Manifest, tell: Callable[[str], None]) -> None:
     """Whether this version can go on with what was in the archive."""
     for name in (LOG, BRIDGE_ID):
         if not (state / name).is_file():
             raise BackupError(f"{file}: has no {name}; use another backup")
     for path in sorted(state.glob("*.sqlite")):
         name = path.name
-        found, sound = _database(path)
+        found, sound = database(path)
         newest = _NEWEST.get(name, found)
         if found > newest:
             raise BackupError(
                 f"{file}: {name} was written by a newer version of MESBridge (layout {found}, this one has"
                 f" {newest}); install version {manifest.version} first"
             )
-        if not sound:
+        if not sound and name in DISPENSABLE:
+            path.unlink()
+            tell(f"{file}: {name} is damaged, and is not brought back; no machine depends on it")
+        elif not sound:
             raise BackupError(f"{file}: {name} is damaged; use another backup")
-
-
-def _database(path: Path) -> tuple[int, bool]:
-    try:
-        with closing(sqlite3.connect(path)) as one:
-            layout = int(one.execute("PRAGMA user_version").fetchone()[0])
-            return layout, one.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok"
-    except sqlite3.Error:
-        return 1, False
 
 
 def _own(work: Path, like: Path) -> None:
@@ -201,8 +211,11 @@ def _swap(state: Path, folder: Path, held: StateFolder | None) -> Path | None:
 def _settle(folder: Path) -> None:
     """Bring names of a folder to the disk, where that is possible."""
     if sys.platform != "win32":
-        opened = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)
+        with contextlib.suppress(
+            OSError
+        ):  # the names are changed already, whether or not that is on the disk
+            opened = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(opened)
+            finally:
+                os.close(opened)
