@@ -23,7 +23,7 @@ import pytest
 from bridge import archive, identity
 from bridge.archive import BackupError, Kept
 from bridge.backup import digest, make
-from bridge.log.sqlite import SqliteLog
+from bridge.log.sqlite import LAYOUT, SqliteLog
 from bridge.mes.store import Store
 from bridge.restore import restore
 from bridge.state import StateFolder, StateFolderError
@@ -341,4 +341,4 @@ def test_a_restore_that_was_killed_between_its_renamings_is_not_taken_for_a_new_
 def test_digests_are_those_of_the_files(tmp_path: Path) -> None:
     made = make(tmp_path / "b.tar.gz", state_folder(tmp_path / "a"), {})
     assert made.files["state/users.json"] == Kept(2, digest(tmp_path / "a" / "users.json"))
-    assert made.layouts == {"log.sqlite": 1, "mes.sqlite": 2}
+    assert made.layouts == {"log.sqlite": LAYOUT, "mes.sqlite": 2}
