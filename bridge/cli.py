@@ -237,7 +237,7 @@ def _minutes(text: str) -> float:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from bridge import check
+    from bridge.commands import check
 
     return check.run(
         options.config, options.settings, as_json=options.json, stdout=sys.stdout, ask=options.online
@@ -245,7 +245,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    from bridge import convert
+    from bridge.commands import convert
 
     wish = convert.Wish(
         options.config,
@@ -260,7 +260,7 @@ def _convert(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     gc.disable()  # imports make many objects and no garbage: a tenth of the start is saved
-    from bridge import run
+    from bridge.commands import run
 
     gc.freeze()
     gc.enable()
@@ -268,9 +268,9 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _user(options: argparse.Namespace) -> int:
-    from bridge import users
+    from bridge.commands import user
 
-    return users.run(
+    return user.run(
         options.action,
         getattr(options, "name", ""),
         getattr(options, "role", None),
@@ -280,43 +280,43 @@ def _user(options: argparse.Namespace) -> int:
 
 
 def _trust(options: argparse.Namespace) -> int:
-    from bridge import trust
+    from bridge.commands import trust
 
     return trust.run(options.action, getattr(options, "id", None), options.settings)
 
 
 def _pair(options: argparse.Namespace) -> int:
-    from bridge import pair
+    from bridge.commands import pair
 
     return pair.run(options)
 
 
 def _mes(options: argparse.Namespace) -> int:
-    from bridge.mes import command
+    from bridge.commands import mes
 
-    return command.run(options)
+    return mes.run(options)
 
 
 def _backup(options: argparse.Namespace) -> int:
-    from bridge import backup
+    from bridge.commands import backup
 
     return backup.run(options)
 
 
 def _restore(options: argparse.Namespace) -> int:
-    from bridge import restore
+    from bridge.commands import restore
 
     return restore.run(options)
 
 
 def _reload(options: argparse.Namespace) -> int:
-    from bridge import reload_command
+    from bridge.commands import reload
 
-    return reload_command.run(options.settings, as_json=options.json)
+    return reload.run(options.settings, as_json=options.json)
 
 
 def _watch(options: argparse.Namespace) -> int:
-    from bridge import watch
+    from bridge.commands import watch
 
     return watch.run(options)
 
@@ -340,7 +340,7 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _completion(options: argparse.Namespace) -> int:
-    from bridge import completion
+    from bridge.commands import completion
 
     return completion.run(_parser(), options.shell, sys.stdout)
 

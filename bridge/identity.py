@@ -19,6 +19,7 @@ from bridge.aggregator.fields import same_place
 from bridge.files import write_private
 
 _KEY_ID = re.compile(r"[0-9a-f]{24}")
+_MOST_PAIRED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,36 +93,37 @@ def save(path: Path, known: Iterable[Known]) -> None:
 
 def paired(folder: Path) -> frozenset[str]:
     """The ids of the keys that came by pairing; none when nothing was paired yet. Raises `IdentityError`."""
-    path = folder / "paired.json"
-    try:
-        return frozenset(
-            key_id
-            for key_id in json.loads(path.read_text(encoding="utf-8"))["key_ids"]
-            if _KEY_ID.fullmatch(key_id)
-        )
-    except FileNotFoundError:
-        return frozenset()
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise IdentityError(
-            f"{path}: which keys came by pairing cannot be read ({error}); bring it back from a backup, or delete it:"
-            " then OctoPrints that were paired are asked with their keys, over plain http in clear"
-        ) from None
+    return frozenset(_paired(folder / "paired.json"))
 
 
 def remember_paired(folder: Path, key_id: str) -> None:
-    """Remember that a key came by pairing, and forget those that no known machine has. Raises `IdentityError`.
+    """Remember that a key came by pairing. Raises `IdentityError`.
 
-    To be called before the key is written down anywhere, so that no crash lets it pass for one added by hand.
+    To be called before the key is written down anywhere, so that no crash lets it pass for one added by hand. It
+    stays remembered when no machine has it any more: it may come back, from a backup or with an entry put back.
     """
-    known = {one.key_id for one in load(folder / "machines.json")}
-    key_ids = sorted((paired(folder) & known) | {key_id})
     path = folder / "paired.json"
+    key_ids = [*(one for one in _paired(path) if one != key_id), key_id][-_MOST_PAIRED:]
     try:
         write_private(path, json.dumps({"key_ids": key_ids}, indent=1).encode())
     except OSError as error:
         raise IdentityError(
             f"{path}: which keys came by pairing cannot be kept: {error.strerror or error}; check that the disk is not"
             " full and that the bridge's user may write there"
+        ) from None
+
+
+def _paired(path: Path) -> list[str]:
+    """The ids of the keys, the one that was paired last at the end."""
+    try:
+        key_ids = json.loads(path.read_text(encoding="utf-8"))["key_ids"]
+        return [key_id for key_id in key_ids if _KEY_ID.fullmatch(key_id)]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise IdentityError(
+            f"{path}: which keys came by pairing cannot be read ({error}); bring it back from a backup, or delete it:"
+            " then OctoPrints that were paired are asked with their keys, over plain http in clear"
         ) from None
 
 

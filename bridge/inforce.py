@@ -90,7 +90,8 @@ def mes_changes(before: Iterable[MesSettings], now: Iterable[MesSettings]) -> Me
 
 
 def objections(in_force: Config, new: Config) -> list[Problem]:
-    """The errors for which `new` is refused: all that the config in force does not have, too.
+    """The errors for which `new` is refused: all that the config in force does not have, too, and names of secret
+    files that are gone, which would be keys now.
 
     What was wrong before keeps no change from being taken over, just as it does not keep the bridge from starting.
     """
@@ -101,7 +102,27 @@ def objections(in_force: Config, new: Config) -> list[Problem]:
     for entry in _refused(new):
         if not _used_up(known, _faulty(entry)):
             objecting += [problem for problem in entry.problems if problem.severity == "error"]
-    return objecting
+    return objecting + list(_names_as_keys(in_force, new))
+
+
+def _names_as_keys(in_force: Config, new: Config) -> Iterator[Problem]:
+    """A value without `/` or an extension is the key itself when no file has that name. When one had it, it is away
+    for a moment, and its name is no secret: it is neither to be sent to an OctoPrint, nor believed as one."""
+    files = {entry.credential.path for entry in in_force.machines if entry.credential.source == "file"}
+    for entry in new.machines:
+        if entry.credential.source != "inline" or entry.credential.key is None:
+            continue
+        path = new.path.absolute().parent / entry.credential.key.reveal()
+        if path in files:
+            yield Problem(
+                "error",
+                new.path,
+                entry.line,
+                entry.column,
+                "authentication_file_path",
+                f"the secret file {path} is gone, and its name is not taken as the key",
+                "put the file back; or name the one that holds the key now",
+            )
 
 
 def _of_file(config: Config) -> Iterator[tuple[Any, ...]]:

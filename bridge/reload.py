@@ -180,13 +180,14 @@ class Reloader:
         return Change(machines, mes, found.merged.keys, found.merged.waiting)
 
     async def _open_ports(self, entries: Iterable[Served]) -> None:
-        known = {one.port for one in self._site}
-        for port in sorted({one.port for one in entries if one.port is not None} - known):
+        wanted = {one.port for one in entries if one.port is not None}
+        for port in sorted(wanted - self._umati.own_ports):  # one that was taken before, too
             try:
                 await self._umati.open_port(port)
             except AddressUnavailable as error:
                 log.error(
-                    "a port of its own cannot be given: the machine is shown on the common port",
+                    "a port of its own cannot be given: the machine is shown on the common port; once the port is"
+                    " free, `mesbridge reload` gives it",
                     port=port,
                     reason=str(error),
                 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import structlog
@@ -178,6 +178,7 @@ class Site:
 
         Its MES is told of the machine as it is now, or first as it was when it was `told` of.
         """
+        one = self._as_possible(one)
         machine, before = self._fleet[one.machine], self._served.get(one.machine)
         if before is None or before.port != one.port:
             if before is not None:
@@ -200,6 +201,10 @@ class Site:
             self._pull.forget(one.machine)  # until it is verified anew
             self._verification.ask(one.candidate)
 
+    def _as_possible(self, one: Served) -> Served:
+        """On the common port when its own is not open; once it is, that is a change like any other."""
+        return one if one.port in self._umati.own_ports else replace(one, port=None)
+
     def remove(self, machine: str) -> None:
         """Serve a machine no longer: it is gone from OPC UA, its MES hear that it is Offline and then nothing, and its
         pushes are refused. What the log knows of it stays, should it come back."""
@@ -217,7 +222,7 @@ class Site:
         """Serve exactly these machines from now on. Only what is another is touched, and one that cannot be served as
         its entry says keeps none of the others from it."""
         applied = Applied()
-        now = {one.machine: one for one in entries}
+        now = {one.machine: self._as_possible(one) for one in entries}
         for machine in [one for one in self._served if one not in now]:
             with self._alone(machine, applied):
                 self.remove(machine)

@@ -26,6 +26,9 @@ from bridge.machine.model import (
 LINK = "link"
 """The bridge's own kind of event: ``{"link": "up" | "lost", "detail": text}``."""
 
+HANDOVER = "handover"
+"""The bridge's own kind of event: from here on the plugin is believed, whatever its clock says."""
+
 CONNECTED_STATES = wire.STATES - {"disconnected", "connecting", "error"}
 _JOB_STATE_OF = {
     "starting": JobState.INITIALIZING,
@@ -40,6 +43,9 @@ PULLED_RUN = "pull-"
 """So begins the `run` of a print that was noticed from outside, without the plugin."""
 
 _SAME_START_WITHIN = timedelta(seconds=60)
+_CLOCKS_APART = timedelta(minutes=10)
+"""An answer to the bridge's wish that is older than this was an answer to an earlier one."""
+
 _ONLY_NEWEST = frozenset({wire.FILES, wire.FEEDSTOCK})
 _LOST_JOB = "the print was no longer running when the printer was heard of again"
 
@@ -136,7 +142,7 @@ def apply(machine: Machine, record: Record) -> Transition:
             step.machine = replace(machine, pulled_until=record.time)
         elif not record.instance.startswith(OWN) and record.kind not in _ONLY_NEWEST:
             step.machine = replace(machine, pulled_until=None)
-        if record.kind != LINK:
+        if record.kind not in (LINK, HANDOVER):
             step.machine = replace(step.machine, heard=record.time)
         handler(step, record.data)
     return Transition(record, machine, step.machine, tuple(step.changes))
@@ -147,8 +153,9 @@ def _is_known_otherwise(machine: Machine, record: Record) -> bool:
     until = machine.pulled_until
     if until is None or record.instance.startswith(OWN) or record.kind in _ONLY_NEWEST:
         return False
-    asked_now = record.kind == wire.SNAPSHOT and record.data["reason"] == "requested"
-    return record.time <= until and not asked_now
+    if record.kind == wire.SNAPSHOT and record.data["reason"] == "requested":
+        until -= _CLOCKS_APART
+    return record.time <= until
 
 
 class _Step:
@@ -390,6 +397,10 @@ def _link(step: _Step, data: Mapping[str, Any]) -> None:
         step.machine = replace(step.machine, link=link, link_since=step.time)
 
 
+def _handover(step: _Step, data: Mapping[str, Any]) -> None:
+    step.machine = replace(step.machine, pulled_until=None)
+
+
 def _filament(data: Mapping[str, Any] | None) -> Mapping[str, Filament]:
     return {tool: Filament(use["length"], use["volume"]) for tool, use in (data or {}).items()}
 
@@ -426,4 +437,5 @@ _HANDLERS: Mapping[str, Callable[[_Step, Mapping[str, Any]], None]] = {
     wire.ERROR: _error,
     wire.SHUTDOWN: _shutdown,
     LINK: _link,
+    HANDOVER: _handover,
 }

@@ -8,20 +8,18 @@ its own machine. Whatever was sent without an answer is sent again under the sam
 from __future__ import annotations
 
 import json
-import secrets
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from uuid import uuid4
 
 import structlog
 
-from bridge import wire
 from bridge.mes.client import Client, Kind, Message, Outcome, Verdict
 from bridge.mes.states import DeliveryLoad, DeliveryState, MachineState
 from bridge.mes.store import STATUS, MesError, Store, Waiting
+from bridge.mes.trouble import Pace, Troubles
 from bridge.settings import MesSettings
 
 log = structlog.get_logger(__name__)
@@ -29,25 +27,6 @@ log = structlog.get_logger(__name__)
 _BATCH = 100
 _SHARE_FOR_DELIVERY = 0.6
 _AS_LONG_AS_IT_TAKES_S = 3600.0
-_uniform = secrets.SystemRandom().uniform
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """Pauses in seconds: after the `first` failure, doubled up to the `longest`; `slow` when only a person
-    can help."""
-
-    first: float = 0.5
-    longest: float = 60.0
-    slow: float = 30.0
-
-    def pause(self, failures: int) -> float:
-        """The pause after so many failures in a row, spread so that many bridges do not knock together."""
-        return _uniform(0.5, 1.0) * min(self.longest, self.first * 2.0 ** min(failures - 1, 30))
-
-    def at_least(self, asked: float) -> float:
-        """The pause that a MES asked for, or a little more, since it asked all bridges for the same."""
-        return asked * _uniform(1.0, 1.1)
 
 
 @dataclass(slots=True)
@@ -61,16 +40,6 @@ class _Registration:
     @property
     def done(self) -> bool:
         return self.activation is not None
-
-
-@dataclass(slots=True)
-class _Trouble:
-    """A failure that lasts: since when, how often, why, and when to try again (monotonic seconds)."""
-
-    since: float
-    reason: str
-    failures: int = 0
-    until: float = 0.0
 
 
 class Delivery:
@@ -102,8 +71,7 @@ class Delivery:
         self._signs_off = True
         self._after: Delivery | None = None
         self._elsewhere = False
-        self._trouble: _Trouble | None = None
-        self._held: dict[str, _Trouble] = {}
+        self._troubles = Troubles(settings.id, self._pace, clock, self._log)
         self._next_beat = 0.0
         self._beats_failed = 0
         self._unknown_before = False
@@ -183,8 +151,7 @@ class Delivery:
         """How it stands. Raises `MesError`."""
         waiting, told = self._store.waiting_of(self.mes), self._store.told(self.mes)
         refused = self._store.refused_of(self.mes)
-        trouble, held = self._trouble, dict(self._held)
-        lasted = timedelta(seconds=self._clock() - trouble.since) if trouble else None
+        trouble, held = self._troubles.whole, dict(self._troubles.held)
         with self._changed:
             activation = {m: r.activation for m, r in self._registrations.items()}
         machines = {
@@ -201,7 +168,7 @@ class Delivery:
             self.mes,
             self._settings.url,
             trouble.reason if trouble else None,
-            wire.utc_now() - lasted if lasted is not None else None,
+            trouble.began(self._clock()) if trouble else None,
             sum(waiting.values()),
             sum(refused.values()),
             machines,
@@ -210,12 +177,12 @@ class Delivery:
     def load(self) -> DeliveryLoad:
         """In figures. Raises `MesError`."""
         waiting, refused = self._store.counts(self.mes)
-        trouble, since = self._trouble, []
+        trouble, since = self._troubles.whole, []
         if waiting:
             event = self._store.waits_since(self.mes)
             since += [event] if event is not None else []
             if trouble is not None:
-                since.append(wire.utc_now() - timedelta(seconds=self._clock() - trouble.since))
+                since.append(trouble.began(self._clock()))
         with self._changed:
             registered = sum(r.done for r in self._registrations.values())
         return DeliveryLoad(
@@ -257,10 +224,10 @@ class Delivery:
     def _finish(self, deadline: float) -> None:
         if not self._signs_off:
             return
-        while self._trouble is None and not self._late() and self._registered_machines():
+        while self._troubles.whole is None and not self._late() and self._registered_machines():
             if self.step() > 0:
                 break
-        if self._trouble is None and self._clock() < deadline and self._registered_machines():
+        if self._troubles.whole is None and self._clock() < deadline and self._registered_machines():
             body = json.dumps({"bridge": self._bridge})
             outcome = self._send(Message(Kind.SIGN_OFF, None, _fresh(self._bridge, "sign-off"), body))
             if outcome.verdict is not Verdict.DONE:
@@ -272,8 +239,8 @@ class Delivery:
     def step(self) -> float:
         """Do what is due; returns the seconds until there is something to do without being woken."""
         now = self._clock()
-        if self._trouble is not None and now < self._trouble.until:
-            return self._trouble.until - now
+        if self._troubles.whole is not None and now < self._troubles.whole.until:
+            return self._troubles.whole.until - now
         try:
             if self._elsewhere:
                 self._tell_all_again()
@@ -282,24 +249,24 @@ class Delivery:
                     return 0.0
                 self._let_go()
         except MesError as error:  # the store fails
-            self._stumble(Outcome(Verdict.AWAY, str(error)))
+            self._troubles.stumble(Outcome(Verdict.AWAY, str(error)))
         except Exception as error:  # noqa: BLE001 (shown below)
             # A fault of ours: this MES waits and is tried again, and nobody else is held up.
             reason = f"unexpected failure: {error!r}"
-            if self._trouble is None or self._trouble.reason != reason:
+            if self._troubles.whole is None or self._troubles.whole.reason != reason:
                 self._log.exception("telling the MES failed in a way that nobody foresaw; please report it")
-            self._stumble(Outcome(Verdict.AWAY, reason, self._pace.slow))
+            self._troubles.stumble(Outcome(Verdict.AWAY, reason, self._pace.slow))
         return max(0.0, self._next_due(now) - self._clock())
 
     def _next_due(self, begun: float) -> float:
         """When there is something to do after a step; what was due when it had `begun` was tried in it."""
-        if self._trouble is not None and self._trouble.until > begun:
-            return self._trouble.until
-        due = [held.until for held in self._held.values() if held.until > begun]
+        if self._troubles.whole is not None and self._troubles.whole.until > begun:
+            return self._troubles.whole.until
+        due = [held.until for held in self._troubles.held.values() if held.until > begun]
         if self._registered_machines():
             due.append(self._next_beat)
         with self._changed:
-            if any(not r.done and m not in self._held for m, r in self._registrations.items()):
+            if any(not r.done and m not in self._troubles.held for m, r in self._registrations.items()):
                 due.append(begun)
         return min(due, default=begun + self._pace.longest)
 
@@ -307,13 +274,9 @@ class Delivery:
         with self._changed:
             return any(r.done for r in self._registrations.values())
 
-    def _holding(self) -> set[str]:
-        now = self._clock()
-        return {machine for machine, held in self._held.items() if now < held.until}
-
     def _register_all(self) -> bool:
         """Register whatever is new or changed; False when the MES cannot be told anything now."""
-        holding = self._holding()
+        holding = self._troubles.holding()
         with self._changed:
             todo = [
                 (m, replace(r)) for m, r in self._registrations.items() if not r.done and m not in holding
@@ -321,8 +284,8 @@ class Delivery:
         for machine, wanted in todo:
             outcome = self._send(Message(Kind.REGISTRATION, machine, wanted.key, wanted.body))
             activation = (outcome.answer or {}).get("activation")
-            if not self._judge(machine, outcome):
-                if self._trouble is not None:
+            if not self._troubles.judge(machine, outcome):
+                if self._troubles.whole is not None:
                     return False
                 continue
             with self._changed:
@@ -342,7 +305,7 @@ class Delivery:
         outcome = self._send(Message(Kind.HEARTBEAT, None, _fresh(self._bridge, "heartbeat"), body))
         self._next_beat = self._clock() + self._settings.heartbeat
         if outcome.verdict is Verdict.DONE:
-            self._recover()
+            self._troubles.recover()
             if self._beats_failed:
                 self._log.info("the MES takes signs of life again")
             self._beats_failed = 0
@@ -361,7 +324,7 @@ class Delivery:
             return True
         self._next_beat = 0.0
         if not unknown:
-            self._stumble(outcome)
+            self._troubles.stumble(outcome)
             return False
         self._unknown_before = True
         self._log.info("the MES does not know the bridge any more; all machines are registered again")
@@ -374,7 +337,7 @@ class Delivery:
     def _deliver_batch(self) -> bool:
         """Deliver a batch; True when there may be more to do at once."""
         with self._changed:
-            held = self._holding() | {m for m, r in self._registrations.items() if not r.done}
+            held = self._troubles.holding() | {m for m, r in self._registrations.items() if not r.done}
         batch = self._store.waiting(self.mes, _BATCH, held)
         done: list[Waiting] = []
         try:
@@ -386,7 +349,7 @@ class Delivery:
                     done.append(message)
                 elif verdict is not Verdict.REFUSED:
                     held.add(message.machine)
-                    if self._trouble is not None:
+                    if self._troubles.whole is not None:
                         return False
                 if self._late() or not self._beat_when_due():
                     return False
@@ -413,25 +376,22 @@ class Delivery:
             self._leaving -= gone
             for machine in gone:
                 self._registrations.pop(machine, None)
-                self._held.pop(machine, None)
+                self._troubles.held.pop(machine, None)
 
     def _deliver(self, message: Waiting) -> Verdict:
         """What became of the message: done, refused and set aside, or else to be sent again."""
         outcome = self._send(Message(Kind(message.kind), message.machine, message.key, message.body))
-        what = (
-            message.machine,
-            message.kind,
-        )  # and not the message: a status gets another key when it is told again
+        what = (message.machine, message.kind)  # not the message: a status that is told again has another key
         if outcome.verdict is Verdict.UNKNOWN and message.kind == STATUS and self._has_left(message.machine):
-            self._judge(message.machine, Outcome(Verdict.DONE))
+            self._troubles.judge(message.machine, Outcome(Verdict.DONE))
             return Verdict.DONE  # a MES that does not know it shows nothing of it
         if outcome.verdict is Verdict.UNKNOWN and what not in self._forgotten:
             self._forgotten.add(what)
             if self._register_again(message.machine):
                 return Verdict.UNKNOWN
         if outcome.verdict in (Verdict.REFUSED, Verdict.UNKNOWN):
-            self._held.pop(message.machine, None)
-            self._recover()
+            self._troubles.held.pop(message.machine, None)
+            self._troubles.recover()
             given_up = self._store.refuse(message, outcome.reason)
             self._log.error(
                 "the MES refused a message; it is set aside, and kept",
@@ -453,7 +413,7 @@ class Delivery:
                 key=message.key,
                 reason=outcome.reason,
             )
-        self._judge(message.machine, outcome)
+        self._troubles.judge(message.machine, outcome)
         return outcome.verdict
 
     def _has_left(self, machine: str) -> bool:
@@ -478,62 +438,6 @@ class Delivery:
             outcome = Outcome(Verdict.AWAY, str(error))
         self._outcomes[outcome.verdict] += 1
         return outcome
-
-    # ------------------------------------------------------------------ failures
-
-    def _judge(self, machine: str, outcome: Outcome) -> bool:
-        """Note what an outcome means for the machine and the MES; True when the request is done with."""
-        if outcome.verdict is Verdict.DONE:
-            self._recover()
-            if self._held.pop(machine, None) is not None:
-                self._log.info("the MES takes messages of the machine again", machine=machine)
-            return True
-        if outcome.verdict not in (Verdict.FAILED, Verdict.REFUSED):
-            self._stumble(outcome)
-            return False
-        held = self._held.get(machine)
-        if held is None:
-            held = self._held[machine] = _Trouble(self._clock(), outcome.reason)
-            self._log.warning(
-                "the MES cannot take a message of the machine; it is sent again later, nothing is lost",
-                machine=machine,
-                reason=outcome.reason,
-            )
-        held.failures += 1
-        slow = outcome.verdict is Verdict.REFUSED
-        held.until = self._clock() + (self._pace.slow if slow else self._pace.pause(held.failures))
-        return False
-
-    def _stumble(self, outcome: Outcome) -> None:
-        if self._trouble is None or self._trouble.reason != outcome.reason:
-            since = self._trouble.since if self._trouble else self._clock()
-            if self._trouble is None or outcome.verdict in _REMEDIES:
-                remedy = _REMEDIES.get(outcome.verdict, "").format(id=self.mes)
-                self._log.error(
-                    "the MES cannot be told anything; messages are kept until it can",
-                    reason=outcome.reason,
-                    **({"remedy": remedy} if remedy else {}),
-                )
-            failures = self._trouble.failures if self._trouble else 0
-            self._trouble = _Trouble(since, outcome.reason, failures)
-        self._trouble.failures += 1
-        pause = self._pace.slow if outcome.verdict in _REMEDIES else self._pace.pause(self._trouble.failures)
-        if outcome.retry_after is not None:
-            pause = max(pause, self._pace.at_least(outcome.retry_after))
-        self._trouble.until = self._clock() + pause
-
-    def _recover(self) -> None:
-        if self._trouble is not None:
-            lasted = self._clock() - self._trouble.since
-            self._trouble = None
-            self._log.info("the MES can be told again", after_s=round(lasted, 1))
-
-
-_REMEDIES = {
-    Verdict.UNAUTHORISED: "check token_file or token_env, auth_header and auth_scheme of [[mes]] id = {id};"
-    " a new token in the file is used without a restart",
-    Verdict.FOREIGN: "check url, path, service_id, adapter and proxy of [[mes]] id = {id}",
-}
 
 
 def _fresh(name: str, what: str) -> str:

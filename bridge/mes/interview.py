@@ -25,7 +25,8 @@ from bridge.mes.credentials import token_place
 from bridge.mes.http import HttpClient
 from bridge.mes.store import MesError
 from bridge.settings import MesSettings
-from bridge.sources.interview import clock_difference_s, clock_finding, is_private
+from bridge.sources.interview import clock_finding, is_private
+from bridge.sources.octoprint import clock_difference_s
 
 _TIMED_REQUESTS: Final = 3
 _LONGEST_S: Final = 15.0

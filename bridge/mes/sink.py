@@ -18,11 +18,12 @@ from pathlib import Path
 import structlog
 
 from bridge.machine import Machine, Transition
-from bridge.mes.delivery import Delivery, Pace
+from bridge.mes.delivery import Delivery
 from bridge.mes.messages import matters
 from bridge.mes.outbox import Outbox, Registered, dump
 from bridge.mes.states import DeliveryLoad, DeliveryState
 from bridge.mes.store import MesError, Refused, Store
+from bridge.mes.trouble import Pace
 from bridge.settings import MesSettings
 
 log = structlog.get_logger(__name__)

@@ -197,6 +197,11 @@ class OpcUaServer:
         else:
             self._ports.give(name, port)
 
+    @property
+    def own_ports(self) -> frozenset[int]:
+        """The ports for instances of their own that are listened on; the main one is none of them."""
+        return frozenset(self._binaries) - {MAIN}
+
     async def open_port(self, port: int) -> None:
         """Listen on another port, for instances that are to be given it; after `start`. Raises AddressUnavailable."""
         if self._server is not None and port != self.port and port not in self._binaries:
@@ -390,7 +395,7 @@ class OpcUaServer:
             except AddressUnavailable as error:
                 self._ports.give_up(port)
                 log.error(
-                    "a port of its own cannot be given: shown on the main port until the next start",
+                    "a port of its own cannot be given: shown on the main port",
                     reason=str(error),
                     port=port,
                     shown=names,

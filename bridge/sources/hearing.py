@@ -25,7 +25,7 @@ class Hearing:
         self.presence = Presence(store, silent_after, time.monotonic)
         self.pull = PullSource(store, machine, self._answers, silent_after, time.monotonic)
         self.verification = Verification(self.pull.follow)
-        self.receiver = PushReceiver(store, self._pushes)
+        self.receiver = PushReceiver(store, self._pushes, lambda name: machine(name).pulled_until is None)
 
     def count_silence_from(self, seconds: float) -> None:
         """From now on a machine counts as silent after so many."""

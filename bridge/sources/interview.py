@@ -11,14 +11,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import aiohttp
 
 from bridge.aggregator.problem import Finding
-from bridge.sources.octoprint import Answer, Unreachable, request
+from bridge.sources.octoprint import PUBLIC_FILE, Answer, Unreachable, clock_difference_s, request, shown
 
 NEEDED: Final = "STATUS"
 CLOCK_TOLERANCE_S: Final = 5.0
@@ -27,7 +26,6 @@ _GLOBAL_KEY_USER: Final = "_api"
 _PLUGIN_USER: Final = "mesbridge-key-"
 _POWERFUL: Final = frozenset({"ADMIN", "SETTINGS", "SYSTEM"})
 _PLUGIN_FILE: Final = "/plugin/mesbridge/static/js/mesbridge.js"
-_PUBLIC_FILE: Final = "/robots.txt"
 _PLUGIN_LIST: Final = "/plugin/pluginmanager/plugins"
 _MAY_LIST_PLUGINS: Final = "PLUGIN_PLUGINMANAGER_LIST"
 
@@ -81,7 +79,7 @@ class _Interviewer:
         found = self._found
         user = await self._timed_user()
         found.reachable = True
-        found.user = user["name"]
+        found.user = None if user["name"] is None else shown(user["name"])
         found.key_accepted = found.user is not None
         found.rights = tuple(one for one in user["permissions"] if isinstance(one, str))
         if not found.key_accepted:
@@ -138,7 +136,7 @@ class _Interviewer:
     async def _printer(self) -> None:
         version = await self._ask("/api/version")
         if isinstance(server := version.content.get("server"), str):
-            self._found.version = server
+            self._found.version = shown(server)
         for path in ("/api/printer", "/api/job"):
             answer = await self._ask(path)
             if answer.status not in (200, 409):  # 409: no printer is connected, a normal answer
@@ -146,7 +144,7 @@ class _Interviewer:
                     f"{self._base}{path} answers {answer.status}", "look into OctoPrint's log (octoprint.log)"
                 )
             elif isinstance(state := answer.content.get("state"), str):
-                self._found.state = state
+                self._found.state = shown(state)
 
     async def _log_in(self) -> None:
         answer = await self._ask("/api/login", {"passive": True})
@@ -165,12 +163,12 @@ class _Interviewer:
         made_by_it = (found.user or "").startswith(_PLUGIN_USER)
         found.plugin_seen = answer.status == 200 or made_by_it
         if found.clock_difference_s is None:
-            await self._ask(_PUBLIC_FILE, key=False)
+            await self._ask(PUBLIC_FILE, key=False)
         if found.plugin_seen and _MAY_LIST_PLUGINS in found.rights:
             listed = (await self._ask(_PLUGIN_LIST)).content.get("plugins")
             for plugin in listed if isinstance(listed, list) else []:
                 if isinstance(plugin, dict) and plugin.get("key") == "mesbridge":
-                    found.plugin_version = str(plugin.get("version"))
+                    found.plugin_version = shown(str(plugin.get("version")))
 
     async def _ask(self, path: str, body: Mapping[str, Any] | None = None, *, key: bool = True) -> Answer:
         before, method = datetime.now(UTC), "GET" if body is None else "POST"
@@ -179,19 +177,6 @@ class _Interviewer:
         if difference is not None:
             self._found.clock_difference_s = difference
         return answer
-
-
-def clock_difference_s(date: str | None, before: datetime, after: datetime) -> float | None:
-    """How much the clock that made the header `date` (RFC 9110, whole seconds) is ahead, between these two of ours."""
-    if date is None:
-        return None
-    try:
-        theirs = parsedate_to_datetime(date)
-        theirs = theirs.replace(tzinfo=theirs.tzinfo or UTC)
-        ours = before + (after - before) / 2
-        return (theirs - ours).total_seconds() + 0.5
-    except (ValueError, OverflowError):
-        return None
 
 
 def clock_finding(difference_s: float | None, whose: str) -> Finding | None:

@@ -5,12 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
 
+from bridge.tables import cell
+
 _TIMEOUT = aiohttp.ClientTimeout(total=15, connect=5)
 _LARGEST_ANSWER = 1 << 20
+_LONGEST_SHOWN = 64
+_LONGEST_ADDRESS = 256
+PUBLIC_FILE = "/robots.txt"
+"""A file for everybody: OctoPrint says the time (``Date``) with those alone, not with answers of its API."""
 
 
 class OctoPrintError(Exception):
@@ -31,7 +39,7 @@ class KeyRefused(OctoPrintError):
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What an OctoPrint said of itself. `state` is its own text, such as ``Operational``."""
+    """What an OctoPrint said of itself, fit to be shown. `state` is its own text, such as ``Operational``."""
 
     version: str
     state: str
@@ -54,14 +62,19 @@ async def verify(http: aiohttp.ClientSession, url: str, api_key: str) -> Verifie
             raise await _explain_refusal(http, base, api_key)
         if status not in (200, 409):  # 409: no printer is connected, a normal answer
             raise Unreachable(f"{base}{path} answers {status}; look into OctoPrint's log (octoprint.log)")
-    return Verified(version["server"], str(answer.get("state", "unknown")))
+    return Verified(shown(version["server"]), shown(str(answer.get("state", "unknown"))))
+
+
+def shown(text: str) -> str:
+    """What an OctoPrint says, whoever answers for it, as it may stand in a line of the log or of a terminal."""
+    return cell(text, _LONGEST_SHOWN)
 
 
 async def _explain_refusal(http: aiohttp.ClientSession, base: str, api_key: str) -> KeyRefused:
     status, user = await _get(http, base, "/api/currentuser", api_key)
     if status == 200 and user.get("name"):
         return KeyRefused(
-            f"the key of this machine is valid at {base}, but its user {user['name']!r} lacks the STATUS"
+            f"the key of this machine is valid at {base}, but its user {shown(str(user['name']))!r} lacks the STATUS"
             " permission; grant it in OctoPrint's settings under Access Control, or use the plugin's key"
         )
     return KeyRefused(
@@ -123,7 +136,7 @@ async def request(
             allow_redirects=False,
         ) as response:
             if 300 <= response.status < 400:
-                target = response.headers.get("Location", "elsewhere")
+                target = cell(response.headers.get("Location", "elsewhere"), _LONGEST_ADDRESS)
                 raise Unreachable(f"{base} redirects to {target}; put the final address into config.json")
             content = _json_object(await _read(response.content, largest))
             return Answer(response.status, response.headers, content)
@@ -137,6 +150,19 @@ async def request(
         raise Unreachable(
             f"{base} cannot be reached ({error}); check that OctoPrint runs and that url is right"
         ) from None
+
+
+def clock_difference_s(date: str | None, before: datetime, after: datetime) -> float | None:
+    """How much the clock that made the header `date` (RFC 9110, whole seconds) is ahead, between these two of ours."""
+    if date is None:
+        return None
+    try:
+        theirs = parsedate_to_datetime(date)
+        theirs = theirs.replace(tzinfo=theirs.tzinfo or UTC)
+        ours = before + (after - before) / 2
+        return (theirs - ours).total_seconds() + 0.5
+    except (ValueError, OverflowError):
+        return None
 
 
 async def _read(content: aiohttp.StreamReader, largest: int) -> bytes:

@@ -25,6 +25,9 @@ class _Watched:
 
     heard: float
     up: bool | None = None
+    # One of its own, not Presence's: a machine that comes back counts from 0 again, and the log would take what it
+    # has of an instance for a repetition.
+    instance: str = field(default_factory=lambda: OWN + secrets.token_hex(8))
     seq: int = 0
     telling: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -37,7 +40,6 @@ class Presence:
         self._store = store
         self.silent_after = silent_after
         self._clock = clock
-        self._instance = OWN + secrets.token_hex(8)
         self._machines: dict[str, _Watched] = {}
 
     def add(self, machine: str) -> None:
@@ -85,7 +87,7 @@ class Presence:
         seq = watched.seq + 1
         now = wire.utc_now()
         event = wire.Event(seq, now, LINK, {"link": "up" if up else "lost", "detail": detail})
-        await self._store.append(machine, wire.Batch(self._instance, seq - 1, seq, (event,), now))
+        await self._store.append(machine, wire.Batch(watched.instance, seq - 1, seq, (event,), now))
         watched.up, watched.seq = up, seq
         if up:
             log.info("machine reached", machine=machine, detail=detail)

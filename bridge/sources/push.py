@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -16,11 +17,15 @@ import structlog
 from aiohttp import web
 
 from bridge import wire
-from bridge.log import Appended, Log, LogError
+from bridge.log import OWN, Appended, Log, LogError
+from bridge.machine.transition import HANDOVER
 
 log = structlog.get_logger(__name__)
 
 _TELL_AGAIN_S = 600.0
+_SNAPSHOTS_NOT_TAKEN = 3
+"""So many that a machine did not take while it stood as it was last seen from outside mean that its clock is wrong."""
+
 _MOST_TOLD = 1000
 _KEY_ID = re.compile(r"[0-9a-f]{24}")
 
@@ -53,16 +58,24 @@ class PushReceiver:
     """Takes pushes into `store` from those who were said to be believed.
 
     `heard(machine)` is awaited for each push that can be believed, before its events are appended. After its
-    own start the bridge asks every machine once for a snapshot, so that whatever was missed is healed.
+    own start the bridge asks every machine once for a snapshot, so that whatever was missed is healed. `takes` says
+    whether the machine takes what its plugin tells, and not only what was seen from outside later than that.
     """
 
-    def __init__(self, store: Log, heard: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        store: Log,
+        heard: Callable[[str], Awaitable[None]],
+        takes: Callable[[str], bool] = lambda machine: True,
+    ) -> None:
         self._store = store
+        self._takes = takes
         self._senders: dict[str, Sender] = {}
         self._key_ids: dict[str, str] = {}
         self._heard = heard
         self._seen = _SeenIds()
         self._without_snapshot: set[str] = set()
+        self._not_taken: dict[str, int] = {}
         self._told: dict[tuple[str, str], float] = {}
         self.counts = Counts()
 
@@ -123,14 +136,37 @@ class PushReceiver:
     ) -> web.Response:
         try:
             await self._heard(sender.machine)
+            if self.sender(sender.key.key_id) is not sender:  # replaced or removed meanwhile
+                return self._refuse(request, None, 401, "unknown_key", _UNKNOWN_KEY)
             appended = await self._store.append(sender.machine, batch)
+            taken = self._takes(sender.machine)
+            if taken:
+                self._not_taken.pop(sender.machine, None)
+            else:
+                await self._hand_over(sender.machine, appended)
         except LogError as error:
             return self._refuse(request, sender, 503, "store", str(error))
         self._forget_told(lambda who, at: who == sender.machine)
-        reply = wire.Reply(appended.through, self._wants_snapshot(sender.machine, batch, appended))
+        reply = wire.Reply(appended.through, self._wants_snapshot(sender.machine, batch, appended, taken))
         return _signed(sender.key, message_id, 200, wire.encode_reply(reply))
 
-    def _wants_snapshot(self, machine: str, batch: wire.Batch, appended: Appended) -> bool:
+    async def _hand_over(self, machine: str, appended: Appended) -> None:
+        """Have the machine take what its plugin tells, when it did not for so long that a clock must be wrong."""
+        told = sum(record.kind == wire.SNAPSHOT for record in appended.records)
+        self._not_taken[machine] = self._not_taken.get(machine, 0) + told
+        if self._not_taken[machine] < _SNAPSHOTS_NOT_TAKEN:
+            return
+        log.warning(
+            "the plugin is believed although its clock is behind what was seen from outside before: set the clock of"
+            " OctoPrint's computer (NTP)",
+            machine=machine,
+        )
+        del self._not_taken[machine]
+        now = wire.utc_now()
+        event = wire.Event(1, now, HANDOVER, {})
+        await self._store.append(machine, wire.Batch(OWN + secrets.token_hex(8), 0, 1, (event,), now))
+
+    def _wants_snapshot(self, machine: str, batch: wire.Batch, appended: Appended, taken: bool) -> bool:
         self.counts.batches += 1
         self.counts.events += len(appended.records)
         if appended.through < batch.after:
@@ -151,7 +187,9 @@ class PushReceiver:
             )
         if appended.gap or appended.first:
             self._without_snapshot.add(machine)
-        if any(record.kind == wire.SNAPSHOT for record in appended.records):
+        if not taken:
+            self._without_snapshot.add(machine)
+        elif any(record.kind == wire.SNAPSHOT for record in appended.records):
             self._without_snapshot.discard(machine)
         wanted = machine in self._without_snapshot
         self.counts.snapshot_requests += wanted

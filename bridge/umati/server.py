@@ -164,6 +164,11 @@ class UmatiServer:
         and after `open_port` once the server is started."""
         self._server.give_port(machine_id, port)
 
+    @property
+    def own_ports(self) -> frozenset[int]:
+        """The ports for machines of their own on which clients can connect."""
+        return self._server.own_ports
+
     async def open_port(self, port: int) -> None:
         """Listen on a port for machines of its own. Raises `bridge.opcua.AddressUnavailable`."""
         await self._server.open_port(port)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right, insort
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -109,20 +109,21 @@ class Day:
             for ring, value in zip(self.heaters[name], (actual, target), strict=True):
                 ring.put(minute, value)
 
-    def restore(self, minute: int, heaters: Mapping[str, tuple[int | None, int | None]]) -> None:
+    def restore(self, minute: int, heaters: Iterable[tuple[str, int | None, int | None]]) -> None:
         """As `sample`, but quicker: of rising minutes of one day, and into a day that has no samples yet."""
         place = minute % MINUTES
         self.heard._values[place], self.heard.last = 1, minute
-        for name, values in heaters.items():
+        for name, actual, target in heaters:
             rings = self.heaters.get(name)
             if rings is None:
                 if len(self.heaters) >= MOST_HEATERS:
                     continue
                 rings = self.heaters[name] = Ring(), Ring()
-            for ring, value in zip(rings, values, strict=True):
-                ring.last = minute
-                if value is not None:
-                    ring._values[place] = value
+            rings[0].last = rings[1].last = minute
+            if actual is not None:
+                rings[0]._values[place] = actual
+            if target is not None:
+                rings[1]._values[place] = target
 
     def state(self, moment: datetime, state: str) -> None:
         """Note that the printer's state was another one from `moment` on."""

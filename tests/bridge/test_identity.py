@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -144,16 +145,25 @@ def test_a_list_that_cannot_be_kept_is_named_with_what_to_do(
         identity.save(tmp_path / "machines.json", [])
 
 
-def test_which_keys_were_paired_is_kept_and_those_of_no_machine_are_forgotten(tmp_path: Path) -> None:
-    one, two, three = (f"{n}" * 24 for n in "123")
+def test_a_key_that_was_paired_stays_so_when_no_machine_has_it_for_a_while(tmp_path: Path) -> None:
+    one, two = (f"{n}" * 24 for n in "12")
     assert identity.paired(tmp_path) == frozenset()
     identity.remember_paired(tmp_path, one)
-    identity.save(tmp_path / "machines.json", [Known("m", "http://a", one)])
+    identity.save(
+        tmp_path / "machines.json", [Known("m", "http://a", "f" * 24)]
+    )  # its secret file is another one
     identity.remember_paired(tmp_path, two)
     assert identity.paired(tmp_path) == {one, two}
-    identity.remember_paired(tmp_path, three)
-    assert identity.paired(tmp_path) == {one, three}
     assert (tmp_path / "paired.json").stat().st_mode & 0o077 == 0
+
+
+def test_of_ten_thousand_paired_keys_the_one_paired_longest_ago_is_forgotten(tmp_path: Path) -> None:
+    key_ids = [f"{n:024x}" for n in range(10_001)]
+    (tmp_path / "paired.json").write_text(json.dumps({"key_ids": key_ids[:10_000]}))
+    identity.remember_paired(tmp_path, key_ids[0])  # paired anew, so the newest
+    assert identity.paired(tmp_path) == set(key_ids[:10_000])
+    identity.remember_paired(tmp_path, key_ids[10_000])
+    assert identity.paired(tmp_path) == {key_ids[0], *key_ids[2:]}
 
 
 def test_a_damaged_list_of_paired_keys_is_refused_in_words(tmp_path: Path) -> None:

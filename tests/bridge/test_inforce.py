@@ -170,3 +170,28 @@ def test_no_half_written_file_takes_a_machine_away(path: Path) -> None:
         except ConfigUnreadable:
             continue
         assert found, whole[:length]
+
+
+def test_the_name_of_a_secret_file_that_is_away_never_becomes_the_key(path: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "printer-one-key"
+    secret.write_text(KEY)
+    path.write_text(json.dumps([entry(1, authentication_file_path=secret.name), entry(2)]))
+    in_force = load(path)
+    secret.unlink()
+    (problem,) = objections(in_force, load(path))
+    assert (problem.key, str(secret) in problem.message) == ("authentication_file_path", True)
+    path.write_text(json.dumps([entry(2), entry(3, authentication_file_path=secret.name)]))
+    assert [one.message for one in objections(in_force, load(path))] == [
+        problem.message
+    ]  # wherever it is named
+    secret.write_text("n" * 43)
+    assert objections(in_force, load(path)) == []
+
+
+def test_a_key_may_take_the_place_of_a_secret_file(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "printer-one-key").write_text(KEY)
+    path.write_text(json.dumps([entry(1, authentication_file_path="printer-one-key")]))
+    in_force = load(path)
+    (tmp_path / "printer-one-key").unlink()
+    path.write_text(json.dumps([entry(1)]))
+    assert objections(in_force, load(path)) == []

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from bridge import check, cli, instances
+from bridge import cli, instances
 from bridge.aggregator import load
+from bridge.commands import check
 from bridge.settings import MesSettings
 
 KEY = "A0A00B123E454H122BD513FE58B5E9BC"

@@ -19,6 +19,7 @@ from bridge.aggregator import Secret, load
 from bridge.fleet import Fleet
 from bridge.machine import Machine
 from bridge.mes import Registration
+from bridge.opcua import AddressUnavailable
 from bridge.reload import Reloader, Unusable
 from bridge.settings import IdentificationSettings, MesSettings, Settings
 from bridge.site import Served, Site, assign, differences
@@ -37,6 +38,8 @@ class Parts:
 
     shown: dict[str, MachineIdentity] = field(default_factory=dict)
     ports: dict[str, int] = field(default_factory=dict)
+    own_ports: set[int] = field(default_factory=lambda: {4841})
+    taken: set[int] = field(default_factory=set)
     told: dict[str, tuple[int, ...]] = field(default_factory=dict)
     asked: dict[str, Candidate] = field(default_factory=dict)
     touched: list[str] = field(default_factory=list)
@@ -70,9 +73,13 @@ class Parts:
         assert machine not in self.shown
         self.ports.pop(machine, None)
         if port is not None:
+            assert port in self.own_ports
             self.ports[machine] = port
 
-    async def open_port(self, port: int) -> None: ...
+    async def open_port(self, port: int) -> None:
+        if port in self.taken:
+            raise AddressUnavailable(f"another program uses {port}")
+        self.own_ports.add(port)
 
     async def close_unused_ports(self) -> None: ...
 
@@ -196,6 +203,15 @@ async def test_a_sign_of_life_that_was_on_its_way_when_its_machine_was_removed_i
     await parts.presence.heard("a")
 
 
+def test_a_machine_whose_port_was_taken_at_the_start_gets_it_later() -> None:
+    parts, one = Parts(), served("a", port=4900)
+    parts.site.serve(one)
+    assert (parts.ports, not parts.site.apply([one])) == ({}, True)
+    parts.own_ports.add(4900)
+    assert parts.site.apply([one]).changed == {"a": ["umati_server_port"]}
+    assert parts.ports == {"a": 4900}
+
+
 class Files:
     """A config.json that a bridge runs with, and whoever takes over what changes in it."""
 
@@ -286,6 +302,40 @@ async def test_a_refused_file_changes_nothing_and_is_said_once(files: Files) -> 
         assert len([line for line in logs if "not taken over" in line["event"]]) == times
         assert f"{files.config}:1:" in str(refused.value)
     assert files.urls == ["http://a"]
+
+
+async def test_a_secret_file_that_is_away_for_a_moment_leaves_its_machine_the_key(files: Files) -> None:
+    secret = files.config.parent / "printer-one-key"
+    secret.write_text("a" * LONG)
+    files.write("a", authentication_file_path=secret.name)
+    await files.reloader.reload()
+    for written in ("a" * LONG, "b" * LONG):
+        (asked,) = files.parts.asked.values()
+        secret.unlink()
+        with pytest.raises(Unusable, match=r"the secret file .*printer-one-key is gone.*put the file back"):
+            await files.reloader.reload()
+        assert list(files.parts.asked.values()) == [asked]
+        assert secret in files.reloader.files()
+        secret.write_text(written)
+        await files.reloader.reload()
+        assert [one.key.reveal() for one in files.parts.site] == [written]
+
+
+async def test_a_port_that_was_taken_is_asked_for_again_until_the_machine_has_it(files: Files) -> None:
+    (machine,) = files.parts.shown
+    files.parts.taken.add(4900)
+    files.write("a", umati_server_port=4900, authentication_file_path="a.txt")
+    (files.config.parent / "a.txt").write_text("a" * LONG)
+    for _ in range(2):
+        with capture_logs() as logs:
+            assert not await files.reloader.reload()
+        (told,) = [line for line in logs if line["event"].startswith("a port of its own cannot be given")]
+        assert (told["port"], files.parts.ports) == (4900, {})
+    files.parts.taken.clear()
+    change = await files.reloader.reload()
+    assert change.machines.changed == {machine: ["umati_server_port"]}
+    assert files.parts.ports == {machine: 4900}
+    assert not await files.reloader.reload()
 
 
 async def test_a_url_that_changes_leaves_the_machine_the_same(files: Files) -> None:

@@ -34,6 +34,7 @@ class Umati:
 
     shown: dict[str, tuple[MachineIdentity, Machine]] = field(default_factory=dict)
     changed: list[Transition] = field(default_factory=list)
+    own_ports: frozenset[int] = frozenset()
 
     def add_machine(self, machine: str, who: MachineIdentity, now: Machine) -> None:
         assert machine not in self.shown

@@ -63,8 +63,8 @@ async def life():
     identity.bridge_id(folder.path)
     await log.close()
 asyncio.run(life())
-from bridge.backup import make
-from bridge.restore import restore
+from bridge.commands.backup import make
+from bridge.commands.restore import restore
 make(Path(sys.argv[1]) / "b.tar.gz", folder.path, {})
 _, aside = restore(Path(sys.argv[1]) / "b.tar.gz", folder.path)
 assert aside.exists() and folder.path.exists()
@@ -86,7 +86,7 @@ def run(program: str, *arguments: str) -> list[str]:
 @pytest.mark.skipif(sys.platform == "win32", reason="there it is so anyway")
 def test_every_module_can_be_loaded_without_what_windows_lacks() -> None:
     loaded = run(IMPORT_ALL)
-    assert {"bridge.run", "bridge.service", "bridge.state", "bridge.restore"} <= set(loaded)
+    assert {"bridge.commands.run", "bridge.service", "bridge.state", "bridge.commands.restore"} <= set(loaded)
     assert len(loaded) > 150
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,16 @@ def test_the_index_names_every_document_once() -> None:
         if path != index
     ]
     assert sorted(named) == sorted([*there, "../README.md", "../CHANGELOG.md"])
+
+
+def test_every_benchmark_and_every_target_of_make_is_told() -> None:
+    text = (TREE / "docs" / "performance.md").read_text(encoding="utf-8")
+    names = re.findall(
+        r'^    "(\w+)":', (TREE / "benchmarks" / "__main__.py").read_text(encoding="utf-8"), re.M
+    )
+    assert names
+    assert ", ".join(f"`{name}`" for name in names) in text
+    targets = re.search(r"^\.PHONY: (.*)$", (TREE / "Makefile").read_text(encoding="utf-8"), re.M)
+    assert targets
+    developers = (TREE / "docs" / "development.md").read_text(encoding="utf-8")
+    assert not [target for target in targets[1].split() if f"`make {target}`" not in developers]

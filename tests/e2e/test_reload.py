@@ -408,6 +408,9 @@ def test_ports_of_machines_come_and_go_and_sessions_on_the_others_stay(blind_pla
             plant.reload()
             assert plant.said("a port of its own cannot be given")[0]["port"] == own
             assert asyncio.run(sees(plant.bridge.endpoint_url)) == ["Ada", "Bob"]
+        assert list(plant.reload()["machines"]["changed"].values()) == [["umati_server_port"]]
+        assert asyncio.run(sees(where)) == ["Bob"]
+        assert asyncio.run(sees(plant.bridge.endpoint_url)) == ["Ada"]
         Plugin(plant.bridge.push_url, ada["authentication_file_path"]).push(
             (wire.SNAPSHOT, dict(DATA[wire.SNAPSHOT]))
         )

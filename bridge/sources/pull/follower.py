@@ -20,12 +20,13 @@ from bridge.sources.pull.picture import Picture
 from bridge.sources.pull.words import state_id
 from octoprint_mesbridge.observer import STATES, Observer
 from octoprint_mesbridge.occurrence import Occurrence
-from octoprint_mesbridge.records import at_least_zero, filament_record, job_record, text_or_none
+from octoprint_mesbridge.records import at_least_zero, filament_record, job_record, number, text_or_none
 
 _PRINTING = frozenset({"starting", "printing", "pausing", "paused", "resuming", "finishing", "cancelling"})
 _GONE = frozenset({"disconnected", "error"})
 _SAME_PRINT_WITHIN_S = 30.0
 _CLOCK_STEP = timedelta(seconds=0.25)
+_LATEST = 1e11
 _LAG = timedelta(seconds=3)
 """The socket repeats what was true up to so long ago: after a print has begun, the progress of the one before."""
 
@@ -39,16 +40,20 @@ def new_run() -> str:
 
 
 class Follower:
-    """Follows the OctoPrint of a machine of which the log says `known`, from the answers to `begin` on."""
+    """Follows the OctoPrint of a machine of which the log says `known`, from the answers to `begin` on.
+
+    `ahead` is what is known of its clock from earlier.
+    """
 
     EVENTS = tuple(sorted({*Observer().events, "Shutdown", "SettingsUpdated", "UpdatedFiles"}))
     """OctoPrint's events that are wanted; all others would only cost."""
 
-    def __init__(self, known: Machine) -> None:
+    def __init__(self, known: Machine, ahead: timedelta = timedelta(0)) -> None:
         self.picture = Picture(known)
         self._known = known
         self._observer = Observer(new_run=new_run)
-        self._ahead = timedelta(0)
+        self.ahead = ahead
+        """How much the clock of OctoPrint's computer is ahead of the bridge's, as far as is known."""
         self._disagrees_since: datetime | None = None
         self._last_look = datetime.min.replace(tzinfo=UTC)
 
@@ -64,14 +69,18 @@ class Follower:
 
     def time_of(self, came: datetime) -> datetime:
         """`came`, by the bridge's clock, by that of the computer that runs OctoPrint."""
-        return came + self._ahead
+        return came + self.ahead
 
-    def note_clock(self, server_time: Any, came: datetime) -> None:
-        """`server_time` is OctoPrint's, in seconds since the epoch, when it sent what `came` here."""
-        if isinstance(server_time, (int, float)) and not isinstance(server_time, bool):
-            ahead = timedelta(seconds=min(max(server_time - came.timestamp(), -1e9), 1e9))
-            if abs(ahead - self._ahead) > _CLOCK_STEP:
-                self._ahead = ahead
+    def note_clock(self, server_time: Any, came: datetime, step: timedelta = _CLOCK_STEP) -> None:
+        """`server_time` is OctoPrint's, in seconds since the epoch, when it sent what `came` here.
+
+        Differences below `step` are those of the network, or of a clock that was told coarsely.
+        """
+        theirs = number(server_time, 0, _LATEST)
+        if theirs is not None:
+            ahead = timedelta(seconds=theirs - came.timestamp())
+            if abs(ahead - self.ahead) > step:
+                self.ahead = ahead
 
     def begin(self, came: datetime, data: Mapping[str, Any], files: Iterable[Any] = ()) -> list[Occurrence]:
         """Take up where the log stands: `data` is a ``history`` or ``current`` of the socket.
@@ -87,7 +96,8 @@ class Follower:
             observer.error = text_or_none(said.get("error") or None, 2048)
         job, progress = self.picture.job(), self.picture.progress()
         printing = observer.state in _PRINTING
-        goes_on = printing and self._goes_on(moment, job, progress)
+        files = list(files)
+        goes_on = printing and self._goes_on(job, progress, files)
         active = self._known.active_job
         if active is not None and goes_on:
             observer.job = _record_of(active)
@@ -180,19 +190,17 @@ class Follower:
         if isinstance(temperatures, list) and temperatures:
             self.picture.note_heaters(temperatures[-1], moment)
 
-    def _goes_on(self, moment: datetime, job: Mapping[str, Any], progress: Mapping[str, Any]) -> bool:
-        """Whether what is printed is the print that the log knows: the same file, further by the time that went by."""
+    def _goes_on(self, job: Mapping[str, Any], progress: Mapping[str, Any], files: Iterable[Any]) -> bool:
+        """Whether what is printed is the print that the log knows: of the same file, not less far than it was, and
+        OctoPrint remembers no end of it. No two clocks are compared for that."""
         active = self._known.active_job
         path = _mapping(job.get("file")).get("path")
         if active is None or (None not in (active.path, path) and active.path != path):
             return False
         printed, before = at_least_zero(progress.get("printTime")), active.print_time
-        if printed is None:
-            return True
-        since = active.progress_time if before is not None and active.progress_time else active.started
-        further = printed - (before or 0.0)
-        passed = (moment - since).total_seconds()
-        return -_SAME_PRINT_WITHIN_S <= further <= passed + _SAME_PRINT_WITHIN_S
+        if printed is not None and before is not None and printed < before - _SAME_PRINT_WITHIN_S:
+            return False
+        return not missed.has_ended(active, self._known, files)
 
     def _is_another_print(self, job: Mapping[str, Any], progress: Mapping[str, Any]) -> bool:
         now, before = progress.get("printTime"), self.picture.progress().get("printTime")

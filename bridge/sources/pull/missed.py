@@ -19,7 +19,8 @@ from octoprint_mesbridge.occurrence import Occurrence
 from octoprint_mesbridge.records import at_least_zero, job_record, number, percent
 
 UNSEEN = "the print ended while nobody looked, and OctoPrint says that it did not succeed"
-_SAME_END_WITHIN = timedelta(seconds=10)
+_SAME_END_WITHIN = timedelta(seconds=30)
+"""An end that was seen by polling was seen some seconds late."""
 
 
 class _Printed(NamedTuple):
@@ -66,6 +67,14 @@ def jobs(
     return told
 
 
+def has_ended(active: Job, known: Machine, files: Iterable[Any]) -> bool:
+    """Whether OctoPrint remembers an end of the `active` job, after what is `known` of it."""
+    since = active.progress_time or known.heard
+    return since is not None and any(
+        one.file.get("path") == active.path for one in _printed(files, since, _FAR_AWAY)
+    )
+
+
 def _shown_whole(
     active: Job, job: Mapping[str, Any], progress: Mapping[str, Any], moment: datetime
 ) -> Iterator[Occurrence]:
@@ -109,6 +118,9 @@ def _is_told(known: Machine, path: Any, ended: datetime) -> bool:
         job.path == path and job.ended is not None and abs(job.ended - ended) <= _SAME_END_WITHIN
         for job in known.finished
     )
+
+
+_FAR_AWAY = datetime.max.replace(tzinfo=UTC) - _SAME_END_WITHIN
 
 
 def _printed(files: Iterable[Any], since: datetime, until: datetime) -> Iterator[_Printed]:

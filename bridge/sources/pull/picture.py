@@ -76,7 +76,8 @@ class Picture:
 
     def note_profile(self, profile: Mapping[str, Any]) -> None:
         """The printer profile, as ``/api/printerprofiles`` has it, or just its ``name``."""
-        if "extruder" in profile:
+        extruder = profile.get("extruder")
+        if isinstance(extruder, Mapping) and isinstance(extruder.get("count"), (int, type(None))):
             self._profile = profile
         else:
             self._profile_name = _text(profile.get("name"))

@@ -7,9 +7,11 @@ and then. Beside a socket the REST API is asked once in a while whether it says 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -19,7 +21,16 @@ import structlog
 from bridge import wire
 from bridge.log import Log, LogError
 from bridge.machine import Machine
-from bridge.sources.octoprint import KeyRefused, OctoPrintError, SocketRefused, Unreachable, ask
+from bridge.sources.octoprint import (
+    PUBLIC_FILE,
+    KeyRefused,
+    OctoPrintError,
+    SocketRefused,
+    Unreachable,
+    ask,
+    clock_difference_s,
+    request,
+)
 from bridge.sources.pull.follower import Follower
 from bridge.sources.pull.listing import printables
 from bridge.sources.pull.socket import Lost, PushSocket, login, opened
@@ -39,7 +50,12 @@ _STABLE_AFTER_S = 30.0
 _HISTORY_WITHIN_S = 15.0
 _QUIET_S = 5.0
 _SOON_S = 0.5
-_MOST_FILES_BYTES = 8 << 20
+_TURN_S = 15.0
+_MOST_FILES_BYTES = 4 << 20
+_LISTING_SHARE = 0.01
+_COARSE = timedelta(seconds=2)
+"""A ``Date`` is in whole seconds."""
+
 _FILES = "/api/files?recursive=true"
 
 
@@ -76,10 +92,13 @@ class Session:
         self._turns = turns
         self._writer = Writer(store, machine, count)
         self._follower = Follower(known())
+        self._may_list = True
+        self._list_again = 0.0
+        self._logged_in = float("-inf")
+        self._told_channel: Channel | None = None
         self._stale: list[str] = []
         self._temperature: Any = None
         self._listed: list[Any] | None = None
-        self._may_list = True
         self._trouble: str | None = None
 
     async def run(self) -> None:
@@ -93,8 +112,10 @@ class Session:
                 self._tell(error)
                 if isinstance(error, KeyRefused):
                     pause = _LONGEST_RETRY_S
-            except Exception:  # whatever it is, the other machines go on, and this one is tried again
-                log.exception("an OctoPrint without the plugin was not understood", machine=self._machine)
+            except Exception as error:
+                # Whatever it is, the other machines go on, and this one is tried again.
+                if self._is_news(repr(error)):
+                    log.exception("an OctoPrint without the plugin was not understood", machine=self._machine)
             self.channel = None
             if time.monotonic() - begun > _STABLE_AFTER_S:
                 pause = _FIRST_RETRY_S
@@ -111,9 +132,10 @@ class Session:
     # ----------------------------------------------------------------- the push socket
 
     async def _through_socket(self) -> None:
-        async with self._turns:
+        async with self._turn():
             auth = await login(self._http, self._base, self._key)
             await self._prepare()
+        self._listed = await self._files()
         async with opened(self._http, self._base, auth, Follower.EVENTS) as socket:
             await self._begin(await self._first(socket))
             self._is(Channel.SOCKET)
@@ -122,12 +144,19 @@ class Session:
                 said = await socket.messages(_SOON_S if self._follower.awaits_more else _QUIET_S)
                 await self._heard(self._machine)
                 if any(name == "reauthRequired" for name, _ in said):
-                    await socket.log_in(await login(self._http, self._base, self._key))
+                    await self._log_in_again(socket)
                 await self._writer.append(self._understood(said))
                 if time.monotonic() >= next_look:
                     next_look = time.monotonic() + _LOOK_EVERY_S
                     await self._look()
             log.info("OctoPrint tells something else than before; it is asked anew", machine=self._machine)
+
+    async def _log_in_again(self, socket: PushSocket) -> None:
+        """A session ends when its user is changed, and when it was forgotten."""
+        before, self._logged_in = self._logged_in, time.monotonic()
+        if self._logged_in - before < POLL_EVERY_S:
+            raise Lost("it asks again and again who the bridge is")
+        await socket.log_in(await login(self._http, self._base, self._key))
 
     async def _first(self, socket: PushSocket) -> Mapping[str, Any]:
         """The ``history`` with which a socket begins; what came before is in it."""
@@ -166,52 +195,62 @@ class Session:
 
     async def _look(self) -> None:
         """One request: whether all is as the socket tells it, or what else may be another by now."""
-        if self._stale:
-            path = self._stale.pop(0)
+        path = next(
+            (one for one in self._stale if one != _FILES or time.monotonic() >= self._list_again), None
+        )
+        if path is not None:
+            self._stale.remove(path)
             if path == _FILES:
                 await self._tell_files(await self._files())
             elif await self._learn_name():
                 await self._writer.append(self._follower.snapshot(wire.utc_now()))
             return
-        status, answer = await self._get("/api/job")
-        if status == 200:
-            self._follower.reconcile(wire.utc_now(), answer)
+        self._follower.reconcile(wire.utc_now(), await self._get("/api/job"))
 
     # ----------------------------------------------------------------- the REST API
 
     async def _through_rest(self, until: float) -> None:
         """Ask in turns until the time has come to try the socket again."""
-        async with self._turns:
+        async with self._turn():
             await self._prepare()
-            status, version = await self._get("/api/version")
-            if status == 200:
-                self._follower.picture.note_version(version.get("server"))
-        status, job = await self._get("/api/job")
-        if status != 200:
-            raise Unreachable(f"{self._base}/api/job answers {status}; look into OctoPrint's log")
+            version = await self._get("/api/version")
+            self._follower.picture.note_version(version.get("server"))
+            await self._learn_clock()
+        self._listed = await self._files()
+        job = await self._get("/api/job")
         await self._begin({**job, "state": {"text": job.get("state"), "error": job.get("error")}})
         self._is(Channel.REST)
         paths = ("/api/job", "/api/job", "/api/printer")  # a print matters more than a temperature
         turn = 0
         while time.monotonic() < until:
             await asyncio.sleep(POLL_EVERY_S)
-            status, answer = await self._get(paths[turn % len(paths)])
+            answer = await self._get(paths[turn % len(paths)])
             await self._heard(self._machine)
-            if status == 200:
+            if answer:
                 await self._writer.append(self._follower.polled(wire.utc_now(), answer))
             turn = turn + 1 if self._follower.connected else 0
 
     # ----------------------------------------------------------------- both
 
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """One of those who connect at the same time, for no longer than it may take. Raises `Unreachable`."""
+        async with self._turns:
+            try:
+                async with asyncio.timeout(_TURN_S):
+                    yield
+            except TimeoutError:
+                raise Unreachable(
+                    f"{self._base} answers too slowly: not all in {_TURN_S:g} s; look what keeps OctoPrint busy"
+                ) from None
+
     async def _prepare(self) -> None:
         """Learn what neither socket nor polling tells; the moments of what comes next are not to wait for it."""
-        self._follower = Follower(self._known())
+        self._follower = Follower(self._known(), self._follower.ahead)
         await self._learn_profile()
         await self._learn_name()
         # The socket's history of temperatures may be empty, or name heaters that are not there.
-        _, printer = await self._get("/api/printer")
-        self._temperature = printer.get("temperature")
-        self._listed = await self._files()
+        self._temperature = (await self._get("/api/printer")).get("temperature")
 
     async def _begin(self, history: Mapping[str, Any]) -> None:
         now = {**history, "temps": [self._temperature]}
@@ -221,62 +260,90 @@ class Session:
         await self._tell_files(self._listed)
         self._listed = None
 
+    async def _learn_clock(self) -> None:
+        """A socket tells OctoPrint's time with each message; of the rest, only a file for everybody does."""
+        before = wire.utc_now()
+        answer = await request(self._http, "GET", self._base, PUBLIC_FILE, None)
+        now = wire.utc_now()
+        ahead = clock_difference_s(answer.headers.get("Date"), before, now)
+        if ahead is not None:
+            self._follower.note_clock(now.timestamp() + ahead, now, _COARSE)
+
     async def _learn_profile(self) -> None:
-        status, answer = await self._get("/api/connection", permitted=False)
+        answer = await self._ask("/api/connection")
         current, options = (_mapping(answer.get(name)) for name in ("current", "options"))
         chosen = str(current.get("printerProfile") or options.get("printerProfilePreference"))
         named = options.get("printerProfiles")
         for one in named if isinstance(named, list) else ():
             if isinstance(one, Mapping) and one.get("id") == chosen:
                 self._follower.picture.note_profile({"name": one.get("name")})
-        status, answer = await self._get("/api/printerprofiles", permitted=False)
-        profile = _mapping(answer.get("profiles")).get(chosen) if status == 200 else None
+        profile = _mapping((await self._ask("/api/printerprofiles")).get("profiles")).get(chosen)
         if isinstance(profile, Mapping):
             self._follower.picture.note_profile(profile)
 
     async def _learn_name(self) -> bool:
         """The name stands in the settings, which only some keys may read. Whether it is another one."""
-        status, answer = await self._get("/api/settings", permitted=False)
-        appearance = _mapping(answer.get("appearance"))
-        return status == 200 and self._follower.picture.note_name(appearance.get("name"))
+        appearance = (await self._ask("/api/settings")).get("appearance")
+        return isinstance(appearance, Mapping) and self._follower.picture.note_name(appearance.get("name"))
 
     async def _files(self) -> list[Any] | None:
-        """What OctoPrint lists; None when the key may not ask."""
+        """What OctoPrint lists; None when the key may not ask. Long lists are asked for less often."""
         if not self._may_list:
             return None
-        status, answer = await self._get(_FILES, permitted=False, largest=_MOST_FILES_BYTES)
-        self._may_list = status != 403
-        files = answer.get("files")
-        return files if status == 200 and isinstance(files, list) else None
+        begun = time.monotonic()
+        status, answer = await ask(
+            self._http, "GET", self._base, _FILES, self._key, largest=_MOST_FILES_BYTES
+        )
+        self._may_list = status not in (401, 403)
+        ended = time.monotonic()
+        self._list_again = ended + (ended - begun) / _LISTING_SHARE
+        files = answer.get("files") if status == 200 else None
+        return files if isinstance(files, list) else None
 
     async def _tell_files(self, files: list[Any] | None) -> None:
         if files is not None:
             moment = self._follower.time_of(wire.utc_now())
             await self._writer.append([Occurrence(moment, wire.FILES, printables(files))])
 
-    async def _get(
-        self, path: str, *, permitted: bool = True, largest: int = 1 << 20
-    ) -> tuple[int, Mapping[str, Any]]:
-        """Raises `Unreachable`, and `KeyRefused` when what the bridge cannot do without is not `permitted` any more."""
-        status, answer = await ask(self._http, "GET", self._base, path, self._key, largest=largest)
-        if permitted and status in (401, 403):
+    async def _get(self, path: str) -> Mapping[str, Any]:
+        """What the bridge cannot do without; nothing where no printer is connected.
+
+        Raises `Unreachable`, and `KeyRefused` when it is not permitted any more.
+        """
+        status, answer = await ask(self._http, "GET", self._base, path, self._key)
+        if status in (401, 403):
             raise KeyRefused(
                 f"{self._base} does not permit {path} with the key of this machine any more; it needs the STATUS"
                 " permission"
             )
-        return status, answer
+        if status not in (200, 409):
+            raise Unreachable(f"{self._base}{path} answers {status}; look into OctoPrint's log")
+        return answer if status == 200 else {}
+
+    async def _ask(self, path: str) -> Mapping[str, Any]:
+        """What the key may not be permitted to ask; then nothing. Raises `Unreachable`."""
+        status, answer = await ask(self._http, "GET", self._base, path, self._key)
+        return answer if status == 200 else {}
 
     def _is(self, channel: Channel) -> None:
-        self.channel, self._trouble = channel, None
-        log.info("machine followed without the plugin", machine=self._machine, through=channel.value)
+        self.channel = channel
+        if channel is Channel.SOCKET:
+            self._trouble = None  # by REST it lasts
+        if channel is not self._told_channel:
+            self._told_channel = channel
+            log.info("machine followed without the plugin", machine=self._machine, through=channel.value)
 
     def _tell(self, error: Exception) -> None:
-        """Log a trouble once while it lasts."""
-        if str(error) != self._trouble:
-            self._trouble = str(error)
+        if self._is_news(str(error)):
             kind = "the push socket is not there; OctoPrint is asked by REST"
             event = kind if isinstance(error, SocketRefused) else "OctoPrint is not followed now"
-            log.warning(event, machine=self._machine, detail=self._trouble)
+            self._told_channel = self._told_channel if isinstance(error, SocketRefused) else None
+            log.warning(event, machine=self._machine, detail=str(error))
+
+    def _is_news(self, trouble: str) -> bool:
+        """Whether this is another trouble than the one that lasts."""
+        before, self._trouble = self._trouble, trouble
+        return trouble != before
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -17,6 +17,7 @@ import structlog
 from bridge.log import Log
 from bridge.machine import Machine
 from bridge.sources.pull.session import Channel, Session
+from bridge.sources.pull.socket import no_redirects
 from bridge.sources.verification import Candidate
 
 log = structlog.get_logger(__name__)
@@ -106,7 +107,9 @@ class PullSource:
         connector = aiohttp.TCPConnector(limit=0)
         jar = aiohttp.DummyCookieJar()
         async with (
-            aiohttp.ClientSession(connector=connector, cookie_jar=jar) as http,
+            aiohttp.ClientSession(
+                connector=connector, cookie_jar=jar, trace_configs=[no_redirects()]
+            ) as http,
             asyncio.TaskGroup() as group,
         ):
             while True:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from bridge import wire
-from bridge.log import PULLED
+from bridge.log import OWN, PULLED
 from bridge.machine import JobState, Result
+from bridge.machine.transition import HANDOVER
 from tests.bridge.events import DATA, JOB, START, Story
 
 OUTSIDE = PULLED + "1"
@@ -82,11 +83,31 @@ def test_what_the_plugin_remembers_of_the_time_before_is_not_told_again() -> Non
     assert story.changes() == ["JobStarted", "JobEnded", "JobStarted"]
 
 
-def test_a_snapshot_that_was_asked_for_counts_even_when_the_clock_was_set_back() -> None:
+def test_a_snapshot_that_was_asked_for_counts_although_the_clock_is_some_minutes_behind() -> None:
     story = followed()
-    story.tell(wire.SNAPSHOT, ago=3600, reason="requested")
-    story.tell(wire.STATE, ago=3600, state="error")
+    story.tell(wire.SNAPSHOT, ago=300, reason="requested")
+    story.tell(wire.STATE, ago=300, state="error")
     assert story.machine.state == "error"
+
+
+def test_one_that_was_asked_for_long_ago_opens_the_way_for_no_old_story() -> None:
+    story = followed()
+    before = story.machine
+    story.tell(wire.SNAPSHOT, ago=3600, reason="requested")
+    story.tell(wire.JOB_STARTED, ago=3500, run="old")
+    story.tell(wire.JOB_ENDED, ago=3400, run="old")
+    assert story.machine == before
+
+
+def test_from_the_handover_on_the_plugin_is_believed_whatever_its_clock_says() -> None:
+    story = followed()
+    heard = story.machine.heard
+    story.tell(HANDOVER, instance=OWN + "1")
+    assert story.machine.heard == heard
+    story.tell(wire.SNAPSHOT, ago=3600, **snapshot(started=wire.format_time(START)))
+    assert story.machine.printer is not None
+    assert story.machine.printer.plugin_version == "0.1.0"
+    assert story.changes() == ["JobStarted"]
 
 
 def test_files_and_spools_of_the_time_before_are_taken() -> None:

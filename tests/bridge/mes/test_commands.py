@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from bridge import cli, control, wire
+from bridge.commands.mes import report
 from bridge.mes import MesSink
-from bridge.mes.command import report
 from bridge.mes.commands import commands
 from bridge.settings import MesSettings
 from tests.bridge.events import Story

@@ -172,6 +172,7 @@ async def test_a_machine_whose_port_is_taken_is_on_the_common_one_and_the_log_sa
             async with Client(server.endpoint_url) as common:
                 assert await machines(common) == ["a", "own"]
             assert server.endpoint_url_of("own") == server.endpoint_url
+            assert server.own_ports == frozenset()
         finally:
             await server.stop()
     (told,) = [entry for entry in logged if entry["log_level"] == "error"]

@@ -8,6 +8,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from bridge.sources import octoprint
+from bridge.sources.interview import interview
 from bridge.sources.octoprint import KeyRefused, OctoPrintError, Unreachable, Verified, verify
 
 GOOD = "the-right-key"
@@ -20,6 +21,7 @@ class FakeOctoPrint:
         self.printer_status = 200
         self.permissions = {GOOD}
         self.users = {GOOD: "mesbridge", "no-status": "somebody"}
+        self.server_version, self.state = "1.11.8", "Operational"
         app = web.Application()
         app.router.add_get("/api/version", self.version)
         app.router.add_get("/api/printer", self.printer)
@@ -33,7 +35,7 @@ class FakeOctoPrint:
 
     async def version(self, request: web.Request) -> web.Response:
         self._guard(request)
-        return web.json_response({"server": "1.11.8"})
+        return web.json_response({"server": self.server_version})
 
     async def printer(self, request: web.Request) -> web.Response:
         self._guard(request)
@@ -41,10 +43,12 @@ class FakeOctoPrint:
 
     async def job(self, request: web.Request) -> web.Response:
         self._guard(request)
-        return web.json_response({"state": "Operational"})
+        return web.json_response({"state": self.state})
 
     async def user(self, request: web.Request) -> web.Response:
-        return web.json_response({"name": self.users.get(request.headers.get("X-Api-Key", ""))})
+        return web.json_response(
+            {"name": self.users.get(request.headers.get("X-Api-Key", "")), "permissions": ["STATUS"]}
+        )
 
 
 async def ask(url: str, key: str = GOOD) -> Verified:
@@ -58,6 +62,26 @@ async def test_a_good_key_is_verified_with_or_without_a_printer(printer_status: 
     fake.printer_status = printer_status
     async with fake.server as server:
         assert await ask(str(server.make_url("/"))) == Verified("1.11.8", "Operational")
+
+
+HOSTILE = "1\x1b]0;owned\x07\x1b[2J\n" + "x" * 1_000_000
+HARMLESS = "1?]0;owned??[2J?" + "x" * 47 + "…"
+
+
+async def test_what_an_octoprint_says_of_itself_is_one_short_line_without_control_characters() -> None:
+    fake = FakeOctoPrint()
+    fake.server_version = fake.state = HOSTILE
+    fake.users["no-status"] = HOSTILE
+    async with fake.server as server:
+        url = str(server.make_url("/"))
+        assert await ask(url) == Verified(HARMLESS, HARMLESS)
+        with pytest.raises(KeyRefused) as refused:
+            await ask(url, "no-status")
+        assert f"its user '{HARMLESS}' lacks" in str(refused.value)
+        fake.users[GOOD] = HOSTILE
+        async with aiohttp.ClientSession() as http:
+            found = await interview(http, url, GOOD)
+        assert (found.user, found.version, found.state) == (HARMLESS, HARMLESS, HARMLESS)
 
 
 async def test_a_wrong_key_and_one_without_status_are_told_apart() -> None:

@@ -56,6 +56,25 @@ async def test_silence_and_return_are_events_in_the_log(store: SqliteLog) -> Non
     watch.cancel()
 
 
+async def test_a_machine_that_was_taken_out_and_is_back_is_heard_and_missed_as_before(
+    store: SqliteLog,
+) -> None:
+    clock = Clock()
+    presence = Presence(store, silent_after=0.05, clock=clock)
+    watch = asyncio.create_task(presence.watch())
+    told: list[tuple[str, str]] = []
+    for _ in range(2):
+        presence.add("a")
+        await presence.heard("a")
+        told.append(("a", "up"))
+        assert links(store) == told
+        clock.now += 1
+        told.append(("a", "lost"))
+        await until(lambda: links(store) == told)
+        presence.forget("a")
+    watch.cancel()
+
+
 class Lagging:
     """A log whose writer is told late that its event is in."""
 

@@ -240,3 +240,18 @@ async def test_a_push_whose_key_is_replaced_while_its_body_is_on_the_way_is_not_
     answer = await bridge.client.post(wire.PATH, data=slowly(), headers=headers)
     assert (answer.status, (await answer.json())["error"]) == (401, "unknown_key")
     assert (bridge.heard, list(bridge.store.read(0))) == ([], [])
+
+
+async def test_a_push_whose_machine_is_removed_while_it_waits_is_not_taken(
+    bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for what was asked of OctoPrint so far to be in the log."""
+
+    async def removed(machine: str) -> None:
+        bridge.receiver.forget(machine)
+
+    monkeypatch.setattr(bridge.receiver, "_heard", removed)
+    body = wire.encode_batch(batch(wire.SNAPSHOT))
+    answer = await bridge.post(body, wire.sign(KEY, wire.new_message_id(), wire.utc_now(), body))
+    await refused(answer, 401, "unknown_key")
+    assert list(bridge.store.read(0)) == []

@@ -176,7 +176,7 @@ def test_one_that_is_found_paused_is_told_as_begun_and_paused() -> None:
 
 @pytest.mark.parametrize(
     ("away", "print_time", "same"),
-    [(60, 70.0, True), (60, 10.0, True), (600, 30.0, True), (60, 0.0, True), (600, 900.0, False)],
+    [(60, 70.0, True), (60, 10.0, True), (600, 30.0, True), (60, 0.0, True), (600, 900.0, True)],
 )
 def test_a_print_that_goes_on_is_the_same_if_its_time_allows_that(
     away: float, print_time: float, same: bool
@@ -186,6 +186,26 @@ def test_a_print_that_goes_on_is_the_same_if_its_time_allows_that(
     run = watched.job.run
     watched.begin(said("Printing", print_time, 30.0), after=away)
     assert (watched.job.run == run) is same
+
+
+@pytest.mark.parametrize("ended_after", [-5, 20])
+def test_it_is_another_one_if_octoprint_remembers_the_end_of_the_first(ended_after: float) -> None:
+    watched = printing()
+    watched.current(said("Printing", 10, 5.0), after=10)
+    ended = watched.now + timedelta(seconds=ended_after)
+    last = {"date": ended.timestamp(), "success": True, "printTime": 30.0}
+    watched.begin(said("Printing", 100.0, 30.0), [{**FILE, "prints": {"last": last}}], after=600)
+    jobs = ["JobStarted"] if ended_after < 0 else ["JobStarted", "JobEnded", "JobStarted"]
+    assert watched.changes == jobs
+
+
+@pytest.mark.parametrize("skew", [-60.0, 60.0])
+def test_a_clock_that_another_source_had_not_known_divides_no_print(skew: float) -> None:
+    watched = printing()
+    watched.current(said("Printing", 300, 50.0), after=300)
+    server_time = watched.now.timestamp() + 30 + skew
+    watched.begin({**said("Printing", 330, 55.0), "serverTime": server_time}, after=30)
+    assert watched.changes == ["JobStarted"]
 
 
 def test_a_print_of_another_file_or_one_that_begins_anew_is_another_print() -> None:
@@ -232,6 +252,13 @@ def test_times_are_those_of_octoprints_clock() -> None:
     watched.event("PrintStarted", **FILE)
     ahead = watched.job.started - watched.now
     assert timedelta(seconds=3598) < ahead < timedelta(seconds=3600)
+
+
+@pytest.mark.parametrize("odd", [None, True, "now", float("nan"), float("inf"), 10**400, -1])
+def test_a_clock_that_tells_no_time_is_not_followed(odd: Any) -> None:
+    follower = Follower(Machine())
+    follower.note_clock(odd, START)
+    assert follower.time_of(START) == START
 
 
 def test_a_clock_that_trembles_is_not_followed() -> None:

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from bridge import convert
 from bridge.aggregator import edit, load
-from bridge.convert import Wish
+from bridge.commands import convert
+from bridge.commands.convert import Wish
 
 KEY = "A0A00B123E454H122BD513FE58B5E9BC"
 

@@ -1,7 +1,7 @@
 """`mesbridge backup`: the state folder in one file, while the bridge runs or not.
 
 In: the state folder and, where asked for, the configuration. Out: a tar.gz that only its owner can read, as
-`bridge.archive` has it. SQLite copies the databases, each as it was at one moment: first the log, then what
+`bridge.commands.archive` has it. SQLite copies the databases, each as it was at one moment: first the log, then what
 waits for the MES, so that the second is never behind the first; what it is ahead is put right in the copy.
 """
 
@@ -25,8 +25,17 @@ from pathlib import Path
 from bridge import __version__, settings, wire
 from bridge.aggregator import ConfigUnreadable
 from bridge.aggregator import load as load_config
-from bridge.archive import CONFIG, DISPENSABLE, MANIFEST, NOT_KEPT, STATE, BackupError, Kept, Manifest
-from bridge.archive import load as load_manifest
+from bridge.commands.archive import (
+    CONFIG,
+    DISPENSABLE,
+    MANIFEST,
+    NOT_KEPT,
+    STATE,
+    BackupError,
+    Kept,
+    Manifest,
+)
+from bridge.commands.archive import load as load_manifest
 from bridge.hints import with_settings
 from bridge.settings import Settings, SettingsError
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bridge.cli import main
-from bridge.watch import View, frame
+from bridge.commands.watch import View, frame
 
 NOW = "2026-11-23T08:30:00.000000Z"
 FLEET = {

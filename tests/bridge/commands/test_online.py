@@ -17,11 +17,13 @@ from typing import Any
 
 import pytest
 
-from bridge import check, identity, online, wire
+from bridge import identity, wire
 from bridge.aggregator import load
+from bridge.commands import check, online
 from bridge.mes.interview import interview as interview_mes
 from bridge.settings import BridgeSettings, MesSettings, Settings
-from bridge.sources.interview import clock_difference_s, is_private
+from bridge.sources.interview import is_private
+from bridge.sources.octoprint import clock_difference_s
 from tests.bridge.mes.authority import Authority
 from tests.bridge.mes.peers import listening, server_context, settings_of
 
@@ -160,6 +162,19 @@ def test_an_entry_that_is_not_served_is_not_asked(tmp_path: Path) -> None:
         found = asked(write(tmp_path, entry(server.url, mes_id=[])))
         assert server.asked == []
     assert online.machine_json(found, 0) is None
+
+
+def test_a_plant_that_begins_without_machines_is_told_of_its_mes(tmp_path: Path) -> None:
+    config = write(tmp_path)
+    (tmp_path / "token").write_text("secret")
+    settings = tmp_path / "settings.toml"
+    settings.write_text(
+        '[[mes]]\nid = 1\nurl = "http://127.0.0.1:9"\nservice_id = "s"\ntoken_file = "token"\n'
+    )
+    out = io.StringIO()
+    assert check.run(config, settings, as_json=False, stdout=out, ask=True) == 1
+    assert "MES 1 at http://127.0.0.1:9" in out.getvalue()
+    assert "Asked: 0 OctoPrints, 1 MES." in out.getvalue()
 
 
 def test_many_are_asked_at_once_but_no_more_than_twenty(tmp_path: Path) -> None:

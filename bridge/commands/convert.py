@@ -22,7 +22,7 @@ from bridge.aggregator.convert import Conversion, Place, SecretFile, Target, con
 from bridge.aggregator.credential import resolve_path_or_key
 from bridge.aggregator.insert import NotEditable
 from bridge.aggregator.text import decode
-from bridge.check import problem_lines, write
+from bridge.commands.check import problem_lines, write
 
 _DONE, _PROBLEMS, _NOTHING_WRITTEN = 0, 1, 2
 _NOT_LINKED: Final = "a file of this name came into being at this moment; convert again"

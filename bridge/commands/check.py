@@ -20,7 +20,7 @@ from bridge.settings import Settings, SettingsError
 from bridge.settings import load as settings_of
 
 if TYPE_CHECKING:
-    from bridge.online import Asked
+    from bridge.commands.online import Asked
 
 _OK, _PROBLEMS, _UNREADABLE = 0, 1, 2
 
@@ -66,7 +66,7 @@ def run(config: Path, settings: Path | None, as_json: bool, stdout: TextIO, *, a
 
 
 def _asked(config: Config, settings: Settings | None) -> Asked:
-    from bridge import online  # takes a while
+    from bridge.commands import online  # takes a while
 
     return online.ask(config, settings or Settings(), given=settings is not None, progress=sys.stderr)
 
@@ -76,7 +76,7 @@ def _result(config: Config, asked: Asked | None) -> dict[str, Any]:
     result = {"ok": config.ok, "machines": machines, "problems": _plain(config.problems)}
     if asked is None:
         return result
-    from bridge import online
+    from bridge.commands import online
 
     for machine in machines:
         machine["online"] = online.machine_json(asked, machine["index"])
@@ -109,11 +109,14 @@ def _plain(problems: Iterable[Problem]) -> list[dict[str, Any]]:
 
 
 def _report(config: Config, asked: Asked | None) -> Iterator[str]:
+    if asked is not None:
+        from bridge.commands import (
+            online,  # it brings an HTTP client, which the check of files alone does without
+        )
+
     for machine in config.machines:
         yield from _machine_lines(machine, config.path.absolute().parent)
         if asked is not None:
-            from bridge import online
-
             yield from (f"    {line}" for line in online.machine_lines(asked, machine.index))
         yield ""
     if asked is not None:

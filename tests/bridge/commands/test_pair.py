@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from bridge import cli, control, pair
+from bridge import cli, control
+from bridge.commands import pair
 
 REQUEST: dict[str, Any] = {
     "id": "0a1b2c3d",

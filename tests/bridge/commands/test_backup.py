@@ -20,12 +20,13 @@ from typing import Any
 
 import pytest
 
-from bridge import archive, identity
-from bridge.archive import BackupError, Kept
-from bridge.backup import digest, make
+from bridge import identity
+from bridge.commands import archive
+from bridge.commands.archive import BackupError, Kept
+from bridge.commands.backup import digest, make
+from bridge.commands.restore import restore
 from bridge.log.sqlite import LAYOUT, SqliteLog
 from bridge.mes.store import Store
-from bridge.restore import restore
 from bridge.state import StateFolder, StateFolderError
 from tests.bridge.log.contract import batch
 
@@ -141,7 +142,7 @@ def test_a_restore_that_fails_leaves_no_configuration_and_can_be_given_again(
         raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(tmp_path / "a"))
 
     with monkeypatch.context() as mounted:
-        mounted.setattr("bridge.restore._swap", busy)
+        mounted.setattr("bridge.commands.restore._swap", busy)
         with pytest.raises(BackupError, match="the state folder is as it was"):
             restore(tmp_path / "b.tar.gz", tmp_path / "a", tmp_path / "taken" / "out")
     assert not (tmp_path / "taken" / "out").exists()

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bridge import check
+from bridge.commands import check
 
 KEY = "A0A00B123E454H122BD513FE58B5E9BC"
 

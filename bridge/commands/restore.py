@@ -21,9 +21,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from bridge import archive, settings
-from bridge.archive import CONFIG, DISPENSABLE, LARGEST_MANIFEST, MANIFEST, STATE, BackupError, Manifest
-from bridge.backup import BRIDGE_ID, LOG, MES, database, warn
+from bridge import settings
+from bridge.commands import archive
+from bridge.commands.archive import (
+    CONFIG,
+    DISPENSABLE,
+    LARGEST_MANIFEST,
+    MANIFEST,
+    STATE,
+    BackupError,
+    Manifest,
+)
+from bridge.commands.backup import BRIDGE_ID, LOG, MES, database, warn
 from bridge.log.sqlite import LAYOUT as LOG_LAYOUT
 from bridge.mes.store import LAYOUT as MES_LAYOUT
 from bridge.settings import SettingsError
