@@ -14,6 +14,7 @@ import secrets
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from typing import Any, NamedTuple
 
 from aiohttp import WSMsgType, web
@@ -139,6 +140,8 @@ class SimulatedOctoPrint(Printer):
             return web.Response(status=502, text="<html>502 Bad Gateway</html>", content_type="text/html")
         if path == "/sockjs/websocket":
             return await self._serve_socket(request)
+        if path == "/robots.txt":
+            return web.Response(text="User-agent: *", headers={"Date": formatdate(self.time(), usegmt=True)})
         permissions = self.keys.get(request.headers.get("X-Api-Key", ""))
         status, body = self._rest(request, path, permissions)
         return web.json_response(body, status=status)
@@ -274,7 +277,7 @@ class SimulatedOctoPrint(Printer):
             client.outgoing.put_nowait(json.dumps(message))
 
     def tell(self, kind: str, payload: Mapping[str, Any] | None) -> None:
-        self.told_at[kind] = time.time()
+        self.told_at[kind] = self.time()
         for client in self._clients:
             if client.begun and (client.events is None or kind in client.events):
                 self._send(client, self.shapes.event(kind, payload))

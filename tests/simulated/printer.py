@@ -22,12 +22,18 @@ class Printer:
         self.completion: float | None = None
         self.heaters: dict[str, dict[str, float]] = {}
         self.files: dict[str, dict[str, Any]] = {}
+        self.ahead = 0.0
+        """Seconds by which the clock of its computer is ahead."""
         self._selected: str | None = None
         self._touched = False
         self._begun = 0.0
         self._paused_at: float | None = None
         self._paused_for = 0.0
         self._print_time: float | None = None
+
+    def time(self) -> float:
+        """Seconds since the epoch, by the clock of its computer."""
+        return time.time() + self.ahead
 
     def tell(self, kind: str, payload: Mapping[str, Any] | None) -> None:
         """An event of OctoPrint."""
@@ -61,7 +67,7 @@ class Printer:
             "path": name,
             "origin": "local",
             "size": size,
-            "date": int(time.time()),
+            "date": int(self.time()),
             "upload": False,
             "success": 0,
             "failure": 0,
@@ -83,7 +89,7 @@ class Printer:
         if name not in self.files:
             self.add_file(name)
         self._selected, self._touched = name, True
-        self._begun, self._paused_for, self.completion = time.time(), 0.0, 0.0
+        self._begun, self._paused_for, self.completion = self.time(), 0.0, 0.0
         self._print_time = self._paused_at = None
         self.tell("FileSelected", {**self.shapes.printed(self._file), "owner": "admin"})
         self._enter("STARTING")
@@ -102,14 +108,14 @@ class Printer:
 
     def pause(self) -> None:
         self._enter("PAUSING")
-        self._paused_at = time.time()
+        self._paused_at = self.time()
         self.tell("PrintPaused", {**self.shapes.printed(self._file), **self._place()})
         self._enter("PAUSED")
 
     def resume(self) -> None:
         self._enter("RESUMING")
         if self._paused_at is not None:
-            self._paused_for += time.time() - self._paused_at
+            self._paused_for += self.time() - self._paused_at
             self._paused_at = None
         self.tell("PrintResumed", self.shapes.printed(self._file))
         self._enter("PRINTING")
@@ -168,7 +174,7 @@ class Printer:
         """The heaters are measured once more, as OctoPrint does every two seconds."""
         nothing = {"actual": None, "target": None}
         self.measured(
-            {"time": int(time.time()), **self.heaters, "chamber": self.heaters.get("chamber", nothing)}
+            {"time": int(self.time()), **self.heaters, "chamber": self.heaters.get("chamber", nothing)}
         )
 
     def message(self, readings: Sequence[Any]) -> dict[str, Any]:
@@ -180,7 +186,7 @@ class Printer:
             **self.shapes.common(),
             "temps": list(readings),
             "markings": [],
-            "serverTime": time.time(),
+            "serverTime": self.time(),
         }
 
     def _enter(self, state_id: str) -> None:
@@ -206,7 +212,7 @@ class Printer:
     def _note_end(self, *, success: bool) -> None:
         file = self._file
         file["success" if success else "failure"] += 1
-        file["last"] = {"date": time.time(), "success": success}
+        file["last"] = {"date": self.time(), "success": success}
         if success:
             file["last"]["printTime"] = file["lastPrintTime"] = self._print_time
 
@@ -224,7 +230,7 @@ class Printer:
         return self.shapes.place(self.completion or 0.0, self._file["size"])
 
     def _duration(self) -> float:
-        until = self._paused_at or time.time()
+        until = self._paused_at or self.time()
         return until - self._begun - self._paused_for
 
     def _progress(self) -> dict[str, Any]:

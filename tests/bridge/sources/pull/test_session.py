@@ -53,7 +53,14 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 class Following:
     """One simulated OctoPrint, and what the log makes of it."""
 
-    def __init__(self, octoprint: SimulatedOctoPrint, source: PullSource, machines: Fleet) -> None:
+    def __init__(
+        self,
+        octoprint: SimulatedOctoPrint,
+        source: PullSource,
+        machines: Fleet,
+        signs_of_life: Sequence[float],
+    ) -> None:
+        self.signs_of_life = signs_of_life
         self.octoprint = octoprint
         self.source = source
         self.begun = time.monotonic()
@@ -89,15 +96,17 @@ async def following(
     machines = Fleet()
     store = SqliteLog(folder / "log.sqlite", machines.take)
 
+    signs_of_life: list[float] = []
+
     async def heard(machine: str) -> None:
-        pass
+        signs_of_life.append(time.monotonic())
 
     async with Plant([octoprint]).served() as plant:
         source = PullSource(store, machines.__getitem__, heard, 30.0, time.monotonic)
         running = asyncio.create_task(source.run())
         try:
             source.follow(Candidate("m", plant.url_of(0), Secret(KEY)))
-            found = Following(octoprint, source, machines)
+            found = Following(octoprint, source, machines, signs_of_life)
             if wait:
                 await found.until(lambda: found.channel)
             yield found
@@ -207,6 +216,24 @@ async def test_a_key_that_is_refused_is_said_once_and_hardly_asked_with(tmp_path
             assert len(one.octoprint.asked(begun)) <= 3
     (told,) = (line for line in said if line["log_level"] == "warning")
     assert "does not accept the key" in told["detail"]
+
+
+@pytest.mark.parametrize("socket", ["open", "refused"])
+async def test_times_are_those_of_octoprints_clock_however_it_is_heard(tmp_path: Path, socket: str) -> None:
+    async with following(tmp_path, socket=socket, ahead=3600.0) as one:
+        one.octoprint.print(FILE)
+        await one.until(lambda: one.machine.active_job)
+        job = one.machine.job
+        assert job is not None
+        assert abs(job.started.timestamp() - one.octoprint.told_at["PrintStarted"]) < 3.0
+
+
+async def test_what_a_proxy_answers_in_place_of_octoprint_is_no_sign_of_life(tmp_path: Path) -> None:
+    async with following(tmp_path, socket="refused") as one:
+        one.octoprint.down = True
+        await one.until(lambda: one.channel is None)
+        await one.until(lambda: one.octoprint.asked()[-1].at > one.begun + 3)
+        assert one.signs_of_life[-1] < one.octoprint.asked()[-1].at - 1
 
 
 async def test_a_socket_that_says_nothing_is_replaced_by_rest(tmp_path: Path) -> None:
