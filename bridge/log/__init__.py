@@ -88,6 +88,7 @@ class Log(Protocol):
     async def trim(self, before: datetime, through: int, size: int | None = None) -> int:
         """Forget, at most up to the position `through`, what was appended `before`, all samples (kinds of
         which only the newest matters) and, as long as there is more than `size` bytes, the oldest; returns how many.
+        Instances that were not heard for long, and of which there is no record, are forgotten, too.
         Raises `LogError`."""
 
     async def close(self) -> None:

@@ -26,7 +26,7 @@ from bridge.log import OWN, Appended, LogError, Record
 
 log = structlog.get_logger(__name__)
 
-LAYOUT = 1
+LAYOUT = 2
 _SCHEMA = """
 CREATE TABLE log (id TEXT NOT NULL);
 INSERT INTO log VALUES (lower(hex(randomblob(16))));
@@ -37,10 +37,27 @@ CREATE TABLE record (
     time TEXT NOT NULL, kind TEXT NOT NULL, data TEXT NOT NULL);
 CREATE TABLE source (
     machine TEXT NOT NULL, instance TEXT NOT NULL, through INTEGER NOT NULL,
+    heard INTEGER NOT NULL DEFAULT 0, position INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (machine, instance)) WITHOUT ROWID;
+CREATE INDEX source_heard ON source (machine, heard);
+CREATE INDEX source_position ON source (machine, position);
 CREATE TABLE checkpoint (
     consumer TEXT PRIMARY KEY, position INTEGER NOT NULL, text TEXT NOT NULL) WITHOUT ROWID;
 """
+_STEPS = {
+    1: """
+ALTER TABLE source ADD COLUMN heard INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE source ADD COLUMN position INTEGER NOT NULL DEFAULT 0;
+UPDATE source SET position = coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'record'), 0);
+CREATE INDEX source_heard ON source (machine, heard);
+CREATE INDEX source_position ON source (machine, position);
+"""
+}
+_MOST_INSTANCES = 500
+"""Of a machine: those heard last are remembered, and all of which there still is a record, so that none is made twice.
+
+A plugin makes one at each start, the bridge two. So one that comes back after it was forgotten is more than a hundred
+starts old, and what it may send again is older than all that the log keeps; a MES knows it by its key."""
 _MOST_JOBS_A_COMMIT = 1000
 _TRIM_CHUNK = 1000
 _VACUUM_PAGES = 100
@@ -48,6 +65,7 @@ _BREATH_S = 0.005
 """Seconds between two steps of what can wait, for those who cannot."""
 _KEPT_FREE = 0.1
 """The share of the file that stays unused after records were forgotten: soon others are written there."""
+_END = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'record'"
 _SAMPLES = ", ".join(f"'{kind}'" for kind in sorted(wire.COALESCED))
 
 _Work = Callable[[sqlite3.Connection], Any]
@@ -87,8 +105,7 @@ class SqliteLog:
     def end(self) -> int:
         """See `bridge.log.Log.end`."""
         # Not the greatest position there is: that may have been trimmed.
-        rows = self._rows("SELECT seq FROM sqlite_sequence WHERE name = 'record'")
-        return next((int(row[0]) for row in rows), 0)
+        return next((int(row[0]) for row in self._rows(_END)), 0)
 
     def read(self, after: int) -> Iterator[Record]:
         """See `bridge.log.Log.read`."""
@@ -116,6 +133,7 @@ class SqliteLog:
         samples = await self._forget(self._sampled, through, f"kind IN ({_SAMPLES})")
         self._sampled = max(self._sampled, through)
         old = await self._forget(0, min(aged, through), "TRUE")
+        await self._forget_instances()
         over = await self._forget_over(int(size * (1 - _KEPT_FREE)), through) if size is not None else 0
         more = True
         while more:
@@ -146,7 +164,17 @@ class SqliteLog:
             if high <= low:
                 break
             total += await self._forget(low, high, "TRUE")
+            await self._forget_instances()
         return total
+
+    async def _forget_instances(self) -> None:
+        """Whoever has a key may name a new instance with each push: that must not fill the file."""
+        for machine, heard in await self._submit(_crowded):
+            work = partial(_delete_instances, machine=machine, heard=heard)
+            more = True
+            while more:
+                more = await self._submit(work)
+                await asyncio.sleep(_BREATH_S)
 
     async def answer(self) -> None:
         """Return once the writer has: nothing is written for it. Raises `LogError`."""
@@ -233,7 +261,8 @@ class SqliteLog:
 
 def _append(connection: sqlite3.Connection, machine: str, batch: wire.Batch) -> Appended:
     row = connection.execute(
-        "SELECT through FROM source WHERE machine = ? AND instance = ?", (machine, batch.instance)
+        "SELECT through, heard, position FROM source WHERE machine = ? AND instance = ?",
+        (machine, batch.instance),
     ).fetchone()
     known = row[0] if row else 0
     if batch.rewindable(known) and (row or _has_heard(connection, machine)):
@@ -259,10 +288,50 @@ def _append(connection: sqlite3.Connection, machine: str, batch: wire.Batch) -> 
         )
     through = max(known, batch.through)
     if through > known or row is None:
-        connection.execute(
-            "INSERT OR REPLACE INTO source VALUES (?, ?, ?)", (machine, batch.instance, through)
-        )
+        _, heard, position = row or (0, 0, 0)
+        position = records[-1].position if records else position
+        _note(connection, machine, batch.instance, through, heard, position)
     return Appended(through, batch.after > known, row is None, tuple(records))
+
+
+def _note(
+    connection: sqlite3.Connection, machine: str, instance: str, through: int, heard: int, position: int
+) -> None:
+    """Remember how far the instance is, where its last record is, and that of its machine it was heard last."""
+    (newest,) = connection.execute(
+        "SELECT coalesce(max(heard), 0) FROM source WHERE machine = ?", (machine,)
+    ).fetchone()
+    connection.execute(
+        "INSERT INTO source VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
+        " SET through = excluded.through, heard = excluded.heard, position = excluded.position",
+        (machine, instance, through, heard if heard == newest > 0 else newest + 1, position),
+    )
+
+
+def _crowded(connection: sqlite3.Connection) -> list[tuple[str, int]]:
+    """The machines that have as many instances as are remembered, or more, and `heard` of the last of those."""
+    found, machine = [], ""
+    while machine is not None:
+        (machine,) = connection.execute(
+            "SELECT min(machine) FROM source WHERE machine > ?", (machine,)
+        ).fetchone()
+        row = connection.execute(
+            "SELECT heard FROM source WHERE machine = ? ORDER BY heard DESC LIMIT 1 OFFSET ?",
+            (machine, _MOST_INSTANCES - 1),
+        ).fetchone()
+        if row is not None:
+            found.append((machine, row[0]))
+    return found
+
+
+def _delete_instances(connection: sqlite3.Connection, machine: str, heard: int) -> bool:
+    """Forget some that were heard before `heard` and have no record any more; returns whether there may be others."""
+    deleted = connection.execute(
+        "DELETE FROM source WHERE (machine, instance) IN (SELECT machine, instance FROM source"
+        " INDEXED BY source_position WHERE machine = ? AND position < ? AND heard < ? ORDER BY position LIMIT ?)",
+        (machine, _first(connection), heard, _TRIM_CHUNK),
+    ).rowcount
+    return deleted == _TRIM_CHUNK
 
 
 def _first(connection: sqlite3.Connection) -> int:
@@ -309,7 +378,7 @@ def _mark(connection: sqlite3.Connection, now: datetime, before: datetime) -> in
 
 def _open(path: Path) -> sqlite3.Connection:
     try:
-        return open_database(path, _SCHEMA, LAYOUT)
+        return open_database(path, _SCHEMA, LAYOUT, _STEPS)
     except WrongLayout as error:
         raise LogError(f"{path}: {error}") from None
     except (OSError, sqlite3.Error) as error:

@@ -25,7 +25,7 @@ from bridge.commands import archive
 from bridge.commands.archive import BackupError, Kept
 from bridge.commands.backup import digest, make
 from bridge.commands.restore import restore
-from bridge.log.sqlite import SqliteLog
+from bridge.log.sqlite import LAYOUT, SqliteLog
 from bridge.mes.store import Store
 from bridge.state import StateFolder, StateFolderError
 from tests.bridge.log.contract import batch
@@ -342,4 +342,4 @@ def test_a_restore_that_was_killed_between_its_renamings_is_not_taken_for_a_new_
 def test_digests_are_those_of_the_files(tmp_path: Path) -> None:
     made = make(tmp_path / "b.tar.gz", state_folder(tmp_path / "a"), {})
     assert made.files["state/users.json"] == Kept(2, digest(tmp_path / "a" / "users.json"))
-    assert made.layouts == {"log.sqlite": 1, "mes.sqlite": 2}
+    assert made.layouts == {"log.sqlite": LAYOUT, "mes.sqlite": 2}

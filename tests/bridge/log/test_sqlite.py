@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from bridge import wire
 from bridge.log import LogError, Record
-from bridge.log.sqlite import LAYOUT, SqliteLog
+from bridge.log.sqlite import _MOST_INSTANCES, LAYOUT, SqliteLog
 from tests.bridge.log.contract import LogContract, Reopen, batch
 
 
@@ -219,6 +219,51 @@ async def test_above_its_size_the_oldest_that_all_have_go_first_and_the_file_get
     await log.close()
 
 
+def instances(path: Path, machine: str) -> list[str]:
+    with closing(sqlite3.connect(path)) as other:
+        rows = other.execute("SELECT instance FROM source WHERE machine = ? ORDER BY heard", (machine,))
+        return [row[0] for row in rows]
+
+
+async def test_instances_without_end_neither_fill_the_file_nor_cost_others_their_records(
+    tmp_path: Path,
+) -> None:
+    path, now, limit = tmp_path / "log.sqlite", wire.utc_now(), 2 * 2**20
+    log = SqliteLog(path, lambda records: None)
+    await log.append("other", batch(1, 2))
+    for first in range(0, 20_000, 2000):
+        names = [f"{number:064d}" for number in range(first, first + 2000)]
+        await asyncio.gather(*(log.append("m", wire.Batch(name, 0, 0, (), now)) for name in names))
+    assert await log.trim(now - timedelta(days=1), log.end, limit) == 0
+    assert [record.machine for record in log.read(0)] == ["other", "other"]
+    kept = instances(path, "m")
+    assert (len(kept), kept[-1]) == (_MOST_INSTANCES, names[-1])
+    assert (await log.append("other", batch(1, 2))).records == ()
+    await log.close()
+    assert path.stat().st_size < limit
+
+
+async def test_an_instance_with_records_is_remembered_however_many_came_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.log.sqlite._MOST_INSTANCES", 5)
+    monkeypatch.setattr("bridge.log.sqlite._TRIM_CHUNK", 3)
+    path, yesterday = tmp_path / "log.sqlite", wire.utc_now() - timedelta(days=1)
+    log = SqliteLog(path, lambda records: None)
+    names = [f"n{number}" for number in range(20)]
+    records = [(await log.append("m", batch(1, 2, instance=name))).records[-1] for name in names]
+    await log.append("m", batch(3, instance="n0"))  # it was not gone
+    assert await log.trim(yesterday, log.end) == 0
+    for name in names:
+        assert (await log.append("m", batch(1, 2, instance=name))).records == ()
+    assert await log.trim(wire.utc_now() + timedelta(days=1), records[9].position) == 20
+    assert instances(path, "m") == [*names[10:], "n0"]
+    assert await log.trim(wire.utc_now() + timedelta(days=1), log.end) == 21
+    assert instances(path, "m") == [*names[16:], "n0"]
+    assert (await log.append("m", batch(3, 4, instance="n0", after=2))).records[0].seq == 4
+    await log.close()
+
+
 async def test_a_file_that_cannot_give_pages_back_fills_again_instead_of_growing(tmp_path: Path) -> None:
     path = released_log(tmp_path)
     log = SqliteLog(path, lambda records: None)
@@ -290,6 +335,7 @@ async def test_a_log_that_the_released_version_wrote_goes_on(tmp_path: Path) -> 
     assert [(r.position, r.seq, r.data) for r in log.read(0)] == [(7, 3, {"text": "x"})]
     appended = await log.append("m", batch(3, 4, instance="old"))
     assert [(r.position, r.seq) for r in appended.records] == [(8, 4)]
+    assert instances(tmp_path / "log.sqlite", "m") == ["old"]
     await log.close()
 
 
