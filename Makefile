@@ -36,7 +36,7 @@ docs: .venv/.dev
 test-pythons: .venv/.dev
 	$(BIN)/python -m tests.pythons
 
-# The pictures of the settings tab in docs/images; needs chromium.
+# The pictures of the settings tab and of the status page in docs/images; needs chromium.
 screenshots: .venv/.dev $(OCTOPRINTS:%=.octoprint/%/.ready)
 	$(BIN)/python -m tests.e2e.screenshots
 

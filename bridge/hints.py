@@ -10,7 +10,7 @@ import re
 import shlex
 from pathlib import Path
 
-_SUGGESTED = re.compile(r"`(mesbridge (?:backup|mes|pair|restore|run|trust|user) [^`]*)`")
+_SUGGESTED = re.compile(r"`(mesbridge (?:backup|mes|pair|reload|restore|run|trust|user|watch)(?: [^`]*)?)`")
 
 
 def with_settings(text: str, settings: Path | None) -> str:

@@ -39,11 +39,10 @@ class HttpsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Https:
-    """`fingerprint`: SHA-256 of the certificate's DER in hexadecimal digits; `own`: it was made by this bridge."""
+    """`fingerprint`: SHA-256 of the certificate's DER in hexadecimal digits."""
 
     context: ssl.SSLContext
     fingerprint: str
-    own: bool
 
 
 def load(settings: PushSettings, folder: Path) -> Https:
@@ -52,7 +51,6 @@ def load(settings: PushSettings, folder: Path) -> Https:
     Raises `HttpsError`.
     """
     certificate, key = settings.certificate_file, settings.private_key_file
-    own = certificate is None or key is None
     if certificate is None or key is None:
         certificate = key = folder / OWN
         remedy = (
@@ -71,7 +69,7 @@ def load(settings: PushSettings, folder: Path) -> Https:
         raise HttpsError(f"{_explain(certificate, key, error)}; {remedy}") from None
     if os.name == "posix" and key.stat().st_mode & 0o077:
         log.warning("the private key is open to other users of this computer: chmod 600", path=str(key))
-    return Https(context, fingerprint, own)
+    return Https(context, fingerprint)
 
 
 class Certificates:
@@ -105,7 +103,7 @@ class Certificates:
         except (HttpsError, OSError) as error:
             log.error("the new https certificate cannot be used: the old one is served", error=str(error))
             return self._https.fingerprint
-        self._https = Https(self._https.context, found.fingerprint, found.own)
+        self._https = Https(self._https.context, found.fingerprint)
         log.info(
             "new connections of plugins get the new https certificate", certificate_sha256=found.fingerprint
         )

@@ -21,6 +21,7 @@ AT_ONCE: Final = frozenset(
         "bridge.log_format",
         "bridge.name",
         "bridge.keep_days",
+        "bridge.log_size",
         "push.silent_after",
         "push.announce",
         "identification",

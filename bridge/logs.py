@@ -49,7 +49,7 @@ def configure(level: str, form: str, settings: Path | None = None) -> None:
         _named,
         structlog.processors.add_log_level,
         *([] if journal and form == "human" else [structlog.processors.TimeStamper(fmt="iso", utc=True)]),
-        *([structlog.processors.format_exc_info] if form == "json" else []),
+        *([structlog.processors.format_exc_info] if form == "json" else [_printable]),
     ]
     renderer: Processor = structlog.processors.JSONRenderer()
     if form == "human":
@@ -87,6 +87,14 @@ def _named(logger: object, name: str, event: EventDict) -> EventDict:
         known = _names(machine)
         if known is not None:
             event["name"] = known
+    return event
+
+
+def _printable(logger: object, name: str, event: EventDict) -> EventDict:
+    """For people: no text from a printer, a file or a network moves the cursor of their terminal."""
+    for key, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            event[key] = "".join(c if c.isprintable() else "?" for c in value)
     return event
 
 

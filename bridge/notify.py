@@ -28,6 +28,7 @@ class Notifier:
         self._address = address.replace("@", "\0", 1) if usable else None
         self.watchdog = _seconds(environment) if usable else None
         """Seconds within which a sign of life is expected, if it is."""
+        self._failing = False
 
     def ready(self, status: str) -> None:
         """All listens."""
@@ -35,7 +36,7 @@ class Notifier:
 
     @contextlib.contextmanager
     def reloading(self) -> Iterator[None]:
-        """The configuration is taken over, as long as the context lasts (`Type=notify-reload`)."""
+        """The configuration is taken over, as long as the context lasts."""
         self._tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
             yield
@@ -72,7 +73,15 @@ class Notifier:
                 one.setblocking(False)
                 one.sendto("\n".join(line.replace("\n", " ") for line in lines).encode(), self._address)
         except OSError as error:
-            log.warning("systemd cannot be told", what=lines[0], error=error.strerror or str(error))
+            if not self._failing:
+                log.warning(
+                    "systemd cannot be told how it stands: see NotifyAccess= and the restrictions of the unit",
+                    what=lines[0],
+                    error=error.strerror or str(error),
+                )
+            self._failing = True
+        else:
+            self._failing = False
 
 
 def _seconds(environment: Mapping[str, str]) -> float | None:

@@ -90,6 +90,8 @@ class Service:
         edit.tidy(self._config)
         entries = assign(self._config, settings, folder)
         https = load_https(settings.push, folder) if settings.push.https else None
+        page_push = replace(settings.push, host=settings.web.host)
+        page_https = load_https(page_push, folder) if settings.web.enabled and settings.web.https else None
         store = SqliteLog(folder / "log.sqlite", self._fleet.take)
         stack.push_async_callback(store.close)
         bridge_id = identity.bridge_id(folder)
@@ -131,7 +133,7 @@ class Service:
             lambda: self._settings.bridge.log_size * 2**20,
             events,
         )
-        await self._show(stack, folder, health, page, measured)
+        await self._show(stack, folder, health, page, measured, page_https)
 
         await self._start_sinks(entries, store, umati, mes, site)
         self._fleet.sinks.append(page)
@@ -162,14 +164,16 @@ class Service:
 
         reloader = Reloader(self._config, self._path, settings, folder, site, umati, mes, adoption, take)
         certificates = Certificates(settings.push, folder, https)
+        page_certificates = Certificates(page_push, folder, page_https)
 
         async def changed(asked: bool) -> None:
             with self._notifier.reloading():
                 desk.certificate = await certificates.renewed()
+                await page_certificates.renewed()
                 await reloader.changed(asked)
             self._notifier.status(f"serves {len(site)} machines")
 
-        self._watch = Watch(lambda: reloader.files() | certificates.files, changed)
+        self._watch = Watch(lambda: reloader.files() | certificates.files | page_certificates.files, changed)
         await _take_commands(
             stack,
             folder,
@@ -264,14 +268,13 @@ class Service:
         health: Health,
         page: StatusPage,
         measured: Parts,
+        https: Https | None,
     ) -> None:
         """Serve the status page, from before the bridge serves; without it the machines are served all the same."""
         settings = self._settings.web
         if not settings.enabled:
             return
-        context = None
-        if settings.https:
-            context = load_https(replace(self._settings.push, host=settings.host), folder).context
+        context = https.context if https else None
         name = self._settings.bridge.shown_name
         front = Front(settings, folder, name, health, page, measured, context)
         try:

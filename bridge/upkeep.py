@@ -6,8 +6,9 @@ In: the machines, the log and the MES part. Out: a checkpoint, and smaller files
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import structlog
@@ -34,6 +35,7 @@ class Upkeep:
         self._store = store
         self._mes = mes
         self._settings = settings
+        self._troubles: set[str] = set()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -47,16 +49,31 @@ class Upkeep:
 
     async def checkpoint(self) -> None:
         """Save where the machines stand."""
-        try:
+        with self._telling("checkpoints fail: the next start takes longer"):
             await self._fleet.checkpoint(self._store, self._mes.drain)
-        except (LogError, MesError) as error:
-            log.error("no checkpoint: the next start takes longer", error=str(error))
 
     async def _trim(self) -> None:
         keep = self._settings()
         before = wire.utc_now() - timedelta(days=keep.keep_days)
-        try:
+        with self._telling("old events are not forgotten: the log grows"):
             await self._fleet.trim(self._store, before, keep.log_size * 2**20)
             await asyncio.to_thread(self._mes.tidy)
+
+    @contextlib.contextmanager
+    def _telling(self, trouble: str) -> Iterator[None]:
+        """Say when a trouble with the stores begins, and when it is over; it is tried again by itself."""
+        try:
+            yield
         except (LogError, MesError) as error:
-            log.error("old events could not be forgotten", error=str(error))
+            if trouble not in self._troubles:
+                log.error(
+                    "the stores of the bridge cannot be looked after",
+                    detail=trouble,
+                    error=str(error),
+                    hint="see that the disk is not full, and that the bridge's user may write there",
+                )
+            self._troubles.add(trouble)
+        else:
+            if trouble in self._troubles:
+                self._troubles.discard(trouble)
+                log.info("the stores of the bridge can be looked after again", was=trouble)

@@ -25,7 +25,6 @@ from bridge.aggregator.remove import Change, applied, removals
 
 Target = Literal["1.1", "1.2", "1.4"]
 
-TARGETS: Final[tuple[Target, ...]] = ("1.1", "1.2", "1.4")
 _PATH: Final = "authentication_file_path"
 _PORT: Final = "umati_server_port"
 _LEFT: Final = "correct it and convert again, or rewrite it by hand"

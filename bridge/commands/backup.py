@@ -69,6 +69,9 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+_SIMPLE_PLACE = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)*[A-Za-z0-9_-][A-Za-z0-9._-]*")
+
+
 def warn(text: str) -> None:
     """Say what is not as it should be, and keeps nothing from going on."""
     print(f"mesbridge: {text}", file=sys.stderr)
@@ -223,16 +226,27 @@ def _member(name: str, size: int) -> tarfile.TarInfo:
 
 
 def _configuration(config: Path, path: Path | None, chosen: Settings) -> Iterator[tuple[str, Path]]:
-    """The files of the configuration by name in the archive: config.json, the settings, and what both name."""
+    """The files of the configuration by name in the archive: config.json, the settings, and what both name.
+
+    What lies below the folder of either, and so may be named from there, keeps its place.
+    """
     yield "config.json", config
     if path is not None:
         yield "settings.toml", path
+    folders = [one.resolve().parent for one in (config, path) if one is not None]
     named = [one.credential.path for one in load_config(config).machines if one.credential.source == "file"]
     files = dict.fromkeys(
         one.resolve() for one in [*named, *_paths(chosen)] if one is not None and one.is_file()
     )
+    taken = {"config.json", "settings.toml"}
     for number, one in enumerate(files, 1):
-        yield f"files/{number}-{re.sub(r'[^A-Za-z0-9._-]', '_', one.name)}", one
+        place = next(
+            (one.relative_to(folder).as_posix() for folder in folders if one.is_relative_to(folder)), ""
+        )
+        if not _SIMPLE_PLACE.fullmatch(place) or place in taken:
+            place = f"files/{number}-{re.sub(r'[^A-Za-z0-9._-]', '_', one.name)}"
+        taken.add(place)
+        yield place, one
 
 
 def _paths(section: object) -> Iterator[Path]:

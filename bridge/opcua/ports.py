@@ -22,7 +22,7 @@ class Ports:
         self._of[name] = port
 
     def take(self, name: str) -> None:
-        """Let the instance `name` be on the main port."""
+        """Let the instance `name` be on the common port."""
         self._of.pop(name, None)
 
     def of(self, name: str) -> int:

@@ -190,7 +190,7 @@ class OpcUaServer:
         """Show the instance `name` on `port` alone, where only instances with this port are, or with None on the main
         one; before `start`, or after `open_port` and before it is added.
 
-        Should `start` find the port taken, it says so in the log and shows the instance on the main port.
+        Should `start` find the port taken, it says so in the log and shows the instance on the common port.
         """
         if port is None or port == self.port or (self._binaries and port not in self._binaries):
             self._ports.take(name)
@@ -395,7 +395,7 @@ class OpcUaServer:
             except AddressUnavailable as error:
                 self._ports.give_up(port)
                 log.error(
-                    "a port of its own cannot be given: shown on the main port",
+                    "a port of its own cannot be given: shown on the common port",
                     reason=str(error),
                     port=port,
                     shown=names,

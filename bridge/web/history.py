@@ -276,7 +276,8 @@ class History:
             )
             log.error(
                 "the file with the last day of the machines cannot be used: the status page begins with nothing after a"
-                f" restart; no machine depends on it: {advice}",
+                " restart; no machine depends on it",
+                hint=advice,
                 file=str(self._path),
                 error=str(error) or type(error).__name__,
             )

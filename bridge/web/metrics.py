@@ -1,7 +1,7 @@
 """What the bridge does, in figures: ``/metrics`` for Prometheus.
 
 In: the parts, read when somebody asks, so that nothing is counted for this but what they count anyway. Out: text. No
-label has values from outside but names and heaters of machines that are served.
+label has values from outside but names, versions and heaters of machines that are served.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import structlog
 from aiohttp import web
 
 from bridge import __version__, wire
@@ -27,6 +28,8 @@ from bridge.umati import UmatiServer
 from bridge.web import catalogue as known
 from bridge.web import process
 from bridge.web.exposition import OPENMETRICS, TEXT, Metric, Sample, render
+
+log = structlog.get_logger(__name__)
 
 Family = tuple[Metric, list[Sample]]
 _STATES = sorted(wire.STATES)
@@ -56,6 +59,7 @@ class Metrics:
         self._parts = parts
         self._allowed = allowed
         self._token_file = token_file
+        self._told = False
 
     def add_routes(self, application: web.Application) -> None:
         """Have `application` answer."""
@@ -81,8 +85,17 @@ class Metrics:
             return False
         try:
             token = (await asyncio.to_thread(self._token_file.read_bytes)).strip()
-        except OSError:
+        except OSError as error:
+            if not self._told:
+                self._told = True
+                log.error(
+                    "nobody may read /metrics: the file of web.metrics_token_file cannot be read; make it readable for"
+                    " the bridge's user",
+                    file=str(self._token_file),
+                    error=error.strerror or str(error),
+                )
             return False
+        self._told = False
         return bool(token) and hmac.compare_digest(said.strip().encode(errors="replace"), token)
 
 

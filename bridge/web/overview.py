@@ -41,7 +41,7 @@ class Attention(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class AtMes:
-    """How it stands with a machine at one MES; see `bridge.mes.delivery.MachineState`."""
+    """How it stands with a machine at one MES; see `bridge.mes.states.MachineState`."""
 
     mes: int
     activation: str | None = None

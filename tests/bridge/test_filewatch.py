@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge import filewatch
 from bridge.filewatch import Watch
 
 SECONDS = 30
@@ -73,7 +74,10 @@ async def test_a_file_that_is_written_over_replaced_deleted_and_there_again(watc
     await quiet(watched, 5)
 
 
-async def test_a_file_that_is_emptied_and_then_filled_is_read_when_it_is_whole(watched: Watched) -> None:
+async def test_a_file_that_is_emptied_and_then_filled_is_read_when_it_is_whole(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filewatch, "_SETTLED_AFTER_S", 1.5)
     with watched.path.open("w") as file:
         for _ in range(8):
             file.write("part ")

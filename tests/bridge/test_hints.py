@@ -17,6 +17,7 @@ from bridge.hints import with_settings
             "`mesbridge pair accept 1` or `mesbridge user add NAME`",
             "`mesbridge pair accept 1 --settings a.toml` or `mesbridge user add NAME --settings a.toml`",
         ),
+        ("`mesbridge reload` gives it", "`mesbridge reload --settings a.toml` gives it"),
         ("`mesbridge trust accept 0a1b`", "`mesbridge trust accept 0a1b --settings a.toml`"),
         ("`mesbridge check config.json` has no settings", "`mesbridge check config.json` has no settings"),
         ("mesbridge pair is one of the `commands`", "mesbridge pair is one of the `commands`"),

@@ -34,6 +34,7 @@ except ValueError:
     logging.getLogger("asyncua.server").exception("a library %s", "fails")
 logging.getLogger("asyncua.server").warning("a library chats")
 logging.getLogger("aiohttp.server").error("with its own", extra={"machine": "octoprint-1"})
+log.info("a name moves the cursor", name="Left\\x1b]0;owned\\x07")
 """
 
 
@@ -61,12 +62,17 @@ def test_every_json_line_is_an_object_that_says_what_how_grave_and_when() -> Non
         "failed",
         "a library fails",
         "with its own",
+        "a name moves the cursor",
     ]
-    assert [one.get("name") for one in said] == ["Left", None, "mine", "Left", None, None, "Left"]
-    assert [one["level"] for one in said] == ["info", "info", "warning", "error", "error", "error", "error"]
+    assert [one.get("name") for one in said] == [
+        *("Left", None, "mine", "Left", None, None, "Left"),
+        "Left\x1b]0;owned\x07",
+    ]
+    levels = ["info", "info", "warning", "error", "error", "error", "error", "info"]
+    assert [one["level"] for one in said] == levels
     assert "ValueError: two\nlines" in said[4]["exception"]
     assert "ValueError: two\nlines" in said[5]["exception"]
-    assert [one.get("library") for one in said[4:]] == [None, "asyncua.server", "aiohttp.server"]
+    assert [one.get("library") for one in said[4:]] == [None, "asyncua.server", "aiohttp.server", None]
 
 
 def test_people_get_lines_with_a_time_and_without_colours_in_a_file() -> None:

@@ -12,7 +12,6 @@ import pytest
 import yaml
 
 from bridge import aggregator, settings
-from bridge.aggregator.jsonc import parse
 from bridge.web import catalogue
 from bridge.web.exposition import Metric
 from tests.docs.markdown import DOCUMENTS, Block, parts
@@ -46,7 +45,7 @@ def test_settings_are_taken(block: Block, tmp_path: Path) -> None:
 @pytest.mark.parametrize("block", of("json"))
 def test_entries_of_config_json_are_served(block: Block, tmp_path: Path) -> None:
     if '"OCTOPRINT"' not in block.text:
-        assert parse(block.text).root is not None or json.loads(block.text)
+        json.loads(re.sub(r"^\s*//.*$", "", block.text, flags=re.MULTILINE))
         return
     for secret in re.findall(r'"([^"/]+\.txt)"', block.text):
         (tmp_path / secret).write_text("D0A00B123E454H122BD513FE58B5E9BC\n")

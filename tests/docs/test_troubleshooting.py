@@ -22,8 +22,11 @@ def texts() -> str:
     for folder in SOURCES:
         for path in (TREE / folder).rglob("*.py"):
             tree = ast.parse(path.read_text(encoding="utf-8"))
+            comments = {id(one.value) for one in ast.walk(tree) if isinstance(one, ast.Expr)}
             found += [
-                _filled(node) for node in ast.walk(tree) if isinstance(node, (ast.Constant, ast.JoinedStr))
+                _filled(node)
+                for node in ast.walk(tree)
+                if isinstance(node, (ast.Constant, ast.JoinedStr)) and id(node) not in comments
             ]
         for pattern in ("*.js", "*.html", "*.jinja2"):
             found += [path.read_text(encoding="utf-8") for path in (TREE / folder).rglob(pattern)]

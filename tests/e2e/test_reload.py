@@ -280,7 +280,7 @@ def test_changes_under_load_are_in_force_within_seconds_and_the_others_notice_no
             )
         )
         assert report.sound
-        assert max(plant.took.values()) < 10
+        assert max(plant.took.values()) < 30
         assert held[printers[RENAMED].url]["name"] == "Bay 1"
         assert held[printers[REMOVED].url]["status"] == "Idle"
         (elsewhere,) = second.machines()

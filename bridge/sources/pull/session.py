@@ -108,7 +108,14 @@ class Session:
             begun = time.monotonic()
             try:
                 await self._serve()
-            except (OctoPrintError, Lost, LogError) as error:
+            except LogError as error:
+                if self._is_news(str(error)):
+                    log.error(
+                        "what an OctoPrint tells cannot be kept; it is asked anew until it can",
+                        machine=self._machine,
+                        error=str(error),
+                    )
+            except (OctoPrintError, Lost) as error:
                 self._tell(error)
                 if isinstance(error, KeyRefused):
                     pause = _LONGEST_RETRY_S

@@ -12,8 +12,10 @@ from typing import Any
 import aiohttp
 
 from bridge.sources.octoprint import KeyRefused, SocketRefused, Unreachable, ask
+from bridge.tables import cell
 
 _PATH = "/sockjs/websocket"
+_LONGEST_ADDRESS = 256
 _OPEN_WITHIN_S = 10.0
 _CLOSE_WITHIN_S = 2.0
 _PING_EVERY_S = 10.0
@@ -104,7 +106,8 @@ def no_redirects() -> aiohttp.TraceConfig:
     """For the session of `opened`: a handshake that is sent elsewhere is given up; the login is for this host alone."""
 
     async def refuse(_: aiohttp.ClientSession, __: object, sent: aiohttp.TraceRequestRedirectParams) -> None:
-        raise aiohttp.ClientError(f"redirected to {sent.response.headers.get('Location', 'elsewhere')}")
+        target = cell(sent.response.headers.get("Location", "elsewhere"), _LONGEST_ADDRESS)
+        raise aiohttp.ClientError(f"redirected to {target}")
 
     trace = aiohttp.TraceConfig()
     trace.on_request_redirect.append(refuse)

@@ -6,14 +6,14 @@ import json
 import re
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bridge.aggregator import Config, jsonc, load
-from bridge.aggregator.convert import TARGETS, Conversion, Place, Target, convert
+from bridge.aggregator.convert import Conversion, Place, Target, convert
 from bridge.aggregator.credential import resolve_path_or_key
 from bridge.aggregator.remove import applied, removals
 
@@ -141,7 +141,7 @@ anything = settings(deadline=None, max_examples=100, suppress_health_check=[Heal
 
 
 @anything
-@given(files(), st.sampled_from(TARGETS), st.booleans())
+@given(files(), st.sampled_from(get_args(Target)), st.booleans())
 def test_any_file_is_read_as_the_version_that_was_asked_for(text: str, target: Target, inline: bool) -> None:
     with folder_with_secrets() as name:
         folder = Path(name)
@@ -169,7 +169,7 @@ def test_any_file_is_read_as_the_version_that_was_asked_for(text: str, target: T
 
 
 @anything
-@given(files(), st.permutations(TARGETS))
+@given(files(), st.permutations(get_args(Target)))
 def test_machines_survive_the_way_over_other_versions(text: str, way: list[Target]) -> None:
     with folder_with_secrets() as name:
         folder = Path(name)
@@ -248,7 +248,7 @@ def test_a_port_that_is_none_does_not_spoil_the_entry(port: object, tmp_path: Pa
     assert after.machines[0].served
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", get_args(Target))
 def test_a_key_that_is_not_used_is_left_out(target: Target, tmp_path: Path) -> None:
     text = json.dumps([entry(api_key="0" * 32, authentication_file_path=KEY)])
     done, after = converted(tmp_path, text, target)
