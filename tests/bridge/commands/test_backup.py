@@ -20,7 +20,8 @@ from typing import Any
 
 import pytest
 
-from bridge import identity
+from bridge import cli, identity
+from bridge.aggregator import load
 from bridge.commands import archive
 from bridge.commands.archive import BackupError, Kept
 from bridge.commands.backup import digest, make
@@ -130,6 +131,35 @@ def test_the_configuration_comes_back_only_to_a_folder_of_its_own(tmp_path: Path
     manifest, _ = restore(tmp_path / "b.tar.gz", tmp_path / "new", tmp_path / "config")
     assert (tmp_path / "config" / "config.json").read_text() == "[]"
     assert manifest.files["config/config.json"].origin == str(tmp_path / "config.json")
+
+
+def test_what_the_configuration_names_is_found_from_where_it_comes_back(tmp_path: Path) -> None:
+    plant, elsewhere = tmp_path / "plant", tmp_path / "elsewhere"
+    (plant / "keys").mkdir(parents=True)
+    elsewhere.mkdir()
+    state_folder(plant / "state")
+    for secret in (plant / "keys" / "left.txt", plant / "mes.token", elsewhere / "right.txt"):
+        secret.write_text(f"{secret.stem:0<32}")
+        secret.chmod(0o600)
+    entry = {"type": "OCTOPRINT", "mes_id": [1]}
+    entries = [
+        {**entry, "url": "http://left", "authentication_file_path": "keys/left.txt"},
+        {**entry, "url": "http://right", "authentication_file_path": str(elsewhere / "right.txt")},
+    ]
+    (plant / "config.json").write_text(json.dumps(entries))
+    mes = '[[mes]]\nid = 1\nurl = "https://mes.example"\nservice_id = "s"\ntoken_file = "mes.token"\n'
+    (plant / "settings.toml").write_text(f'[bridge]\nstate_folder = "state"\n{mes}')
+    file, new = tmp_path / "b.tar.gz", tmp_path / "new"
+    chosen = ["--settings", str(plant / "settings.toml")]
+    assert cli.main(["backup", str(file), "--with-config", str(plant / "config.json"), *chosen]) == 0
+    restore(file, new / "state", new / "config")
+    left, right = load(new / "config" / "config.json").machines
+    assert left.credential.key is not None
+    assert left.credential.key.reveal() == f"{'left':0<32}"
+    assert (new / "config" / "mes.token").read_text() == f"{'mes':0<32}"
+    [kept] = (new / "config" / "files").iterdir()
+    assert kept.read_text() == f"{'right':0<32}"
+    assert right.url == "http://right"
 
 
 def test_a_restore_that_fails_leaves_no_configuration_and_can_be_given_again(
