@@ -28,7 +28,7 @@ def job_record(
 ) -> dict[str, Any]:
     """The wire's ``job``, from the event and, where that is about the same file, or of none, from the current job."""
     path = text_or_none(payload.get("path"), 4096)
-    file = _mapping(current.get("file"))
+    file = mapping(current.get("file"))
     if path is not None and file.get("path") not in (None, path):
         current, file = {}, {}
     path = path or text_or_none(file.get("path"), 4096)
@@ -50,7 +50,7 @@ def filament_record(value: Any) -> dict[str, Any] | None:
     """By tool, of an analysis or a job in OctoPrint's shape; None when it says nothing."""
     tools = {
         sound_text(str(tool))[:64]: {key: at_least_zero(amounts.get(key)) for key in ("length", "volume")}
-        for tool, amounts in _mapping(value).items()
+        for tool, amounts in mapping(value).items()
         if isinstance(amounts, Mapping)
     }
     return tools or None
@@ -77,7 +77,8 @@ def progress_record(run: str, progress: Mapping[str, Any], layers: Layers) -> di
     }
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
+def mapping(value: Any) -> Mapping[str, Any]:
+    """`value`, or nothing where it is no mapping."""
     return value if isinstance(value, Mapping) else {}
 
 

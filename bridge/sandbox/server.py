@@ -15,6 +15,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from bridge.files import write_private
 from bridge.sandbox.app import BASE_PATH, create_app
 from bridge.sandbox.store import SandboxError, Store
+from bridge.settings import is_loopback
 
 SERVICE_ID = "sandbox"
 
@@ -50,7 +51,7 @@ class Sandbox:
             ) from None
         name = f"[{host}]" if ":" in host else host
         self.url = f"http://{name}:{self._socket.getsockname()[1]}"
-        app = create_app(self._store, self.token, service_id, _is_loopback(host))
+        app = create_app(self._store, self.token, service_id, is_loopback(host))
         self._server = make_server(
             host, port, app, threaded=True, request_handler=Handler, fd=self._socket.fileno()
         )
@@ -113,7 +114,7 @@ def run(
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
-    if not _is_loopback(host):
+    if not is_loopback(host):
         print("Anyone who reaches this address can read the page; writing needs the token.")
     print(
         f"Sandbox MES: {sandbox.url}\n"
@@ -133,7 +134,3 @@ def _token(path: Path, given: str | None) -> str:
     token = given or secrets.token_urlsafe(24)
     write_private(path, token.encode() + b"\n")
     return token
-
-
-def _is_loopback(host: str) -> bool:
-    return host == "localhost" or host == "::1" or host.startswith("127.")

@@ -5,7 +5,6 @@ In: its url and key. Out: `Interview`: what it said, and what is wrong.
 
 from __future__ import annotations
 
-import ipaddress
 import statistics
 import time
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from bridge.aggregator.problem import Finding
+from bridge.settings import is_loopback
 from bridge.sources.octoprint import PUBLIC_FILE, Answer, Unreachable, clock_difference_s, request, shown
 
 NEEDED: Final = "STATUS"
@@ -199,13 +199,4 @@ def _judge_clock(found: Interview) -> None:
 def is_private(url: str) -> bool:
     """Whether nobody on the network can read what is sent to `url`: https, or this computer itself."""
     parts = urlsplit(url)
-    if parts.scheme == "https" or parts.hostname == "localhost":
-        return True
-    return _is_loopback(parts.hostname or "")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return parts.scheme == "https" or is_loopback(parts.hostname or "")

@@ -16,17 +16,24 @@ from bridge import wire
 from bridge.machine import Job, Machine
 from bridge.machine.transition import PULLED_RUN
 from bridge.sources.pull import missed
+from bridge.sources.pull.listing import LATEST
 from bridge.sources.pull.picture import Picture
 from bridge.sources.pull.words import state_id
 from octoprint_mesbridge.observer import STATES, Observer
 from octoprint_mesbridge.occurrence import Occurrence
-from octoprint_mesbridge.records import at_least_zero, filament_record, job_record, number, text_or_none
+from octoprint_mesbridge.records import (
+    at_least_zero,
+    filament_record,
+    job_record,
+    mapping,
+    number,
+    text_or_none,
+)
 
 _PRINTING = frozenset({"starting", "printing", "pausing", "paused", "resuming", "finishing", "cancelling"})
 _GONE = frozenset({"disconnected", "error"})
 _SAME_PRINT_WITHIN_S = 30.0
 _CLOCK_STEP = timedelta(seconds=0.25)
-_LATEST = 1e11
 _LAG = timedelta(seconds=3)
 """The socket repeats what was true up to so long ago: after a print has begun, the progress of the one before."""
 
@@ -76,7 +83,7 @@ class Follower:
 
         Differences below `step` are those of the network, or of a clock that was told coarsely.
         """
-        theirs = number(server_time, 0, _LATEST)
+        theirs = number(server_time, 0, LATEST)
         if theirs is not None:
             ahead = timedelta(seconds=theirs - came.timestamp())
             if abs(ahead - self.ahead) > step:
@@ -90,7 +97,7 @@ class Follower:
         self.note_clock(data.get("serverTime"), came)
         moment = self.time_of(came)
         self._note(data, moment)
-        said = _mapping(data.get("state"))
+        said = mapping(data.get("state"))
         self._observer = observer = Observer(state_id(said.get("text"), said.get("flags")), new_run)
         if observer.state in _GONE:
             observer.error = text_or_none(said.get("error") or None, 2048)
@@ -113,7 +120,7 @@ class Follower:
         """A ``current`` of the socket."""
         self.note_clock(data.get("serverTime"), came)
         moment = self.time_of(came)
-        said = _mapping(data.get("state"))
+        said = mapping(data.get("state"))
         if not self._agrees(moment, state_id(said.get("text"), said.get("flags"))):
             return self.tick(came)
         job = self._observer.job
@@ -127,7 +134,7 @@ class Follower:
         moment = self.time_of(came)
         self._disagrees_since = None
         if name == "FirmwareData":
-            self.picture.note_firmware(_mapping(payload).get("name"))
+            self.picture.note_firmware(mapping(payload).get("name"))
         if name == "Shutdown":
             return [*self._observer.unsaid(), Occurrence(moment, wire.SHUTDOWN, {})]
         before = self._observer.job
@@ -153,7 +160,7 @@ class Follower:
             return self._observer.sample(moment, self.picture.heaters(), self.picture.progress())
         name = state_id(answer.get("state"))
         state, before = STATES[name], self._observer.job
-        job, progress = _mapping(answer.get("job")), _mapping(answer.get("progress"))
+        job, progress = mapping(answer.get("job")), mapping(answer.get("progress"))
         again = self._is_another_print(job, progress)
         self.picture.note_job(job, progress)
         told: list[Occurrence] = []
@@ -194,7 +201,7 @@ class Follower:
         """Whether what is printed is the print that the log knows: of the same file, not less far than it was, and
         OctoPrint remembers no end of it. No two clocks are compared for that."""
         active = self._known.active_job
-        path = _mapping(job.get("file")).get("path")
+        path = mapping(job.get("file")).get("path")
         if active is None or (None not in (active.path, path) and active.path != path):
             return False
         printed, before = at_least_zero(progress.get("printTime")), active.print_time
@@ -204,7 +211,7 @@ class Follower:
 
     def _is_another_print(self, job: Mapping[str, Any], progress: Mapping[str, Any]) -> bool:
         now, before = progress.get("printTime"), self.picture.progress().get("printTime")
-        paths = [_mapping(one.get("file")).get("path") for one in (job, self.picture.job())]
+        paths = [mapping(one.get("file")).get("path") for one in (job, self.picture.job())]
         if None not in paths and paths[0] != paths[1]:
             return True
         both = at_least_zero(now), at_least_zero(before)
@@ -224,7 +231,3 @@ def _record_of(job: Job) -> dict[str, Any]:
         "estimated_print_time": job.estimated_print_time,
         "filament": filament_record(filament),
     }
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

@@ -11,7 +11,8 @@ from octoprint_mesbridge.printables import Printable, files_record
 from octoprint_mesbridge.records import number
 
 _DEEPEST = 32
-_LATEST = 1e11
+LATEST = 1e11
+"""Seconds since the epoch; what is later is no time."""
 
 
 def flat(files: Iterable[Any], depth: int = 0) -> Iterator[Mapping[str, Any]]:
@@ -35,7 +36,7 @@ def printables(files: Iterable[Any]) -> dict[str, Any]:
         if file.get("type") == "machinecode"
         and file.get("origin") == "local"
         and isinstance(path := file.get("path"), str)
-        and (date := number(file.get("date"), 0, _LATEST)) is not None
+        and (date := number(file.get("date"), 0, LATEST)) is not None
         and (size := number(file.get("size"), 0, 1 << 53)) is not None
     )
     return files_record(heapq.nlargest(wire.MAX_FILES, found, key=lambda one: one[0]))

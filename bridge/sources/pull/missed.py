@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from bridge import wire
 from bridge.machine import Job, Machine
-from bridge.sources.pull.listing import flat
+from bridge.sources.pull.listing import LATEST, flat
 from octoprint_mesbridge.observer import WHOLE
 from octoprint_mesbridge.occurrence import Occurrence
 from octoprint_mesbridge.records import at_least_zero, job_record, number, percent
@@ -130,7 +130,7 @@ def _printed(files: Iterable[Any], since: datetime, until: datetime) -> Iterator
         last = prints.get("last") if isinstance(prints, Mapping) else None
         if not isinstance(last, Mapping) or not isinstance(last.get("success"), bool):
             continue
-        seconds = number(last.get("date"), 0, 1e11)
+        seconds = number(last.get("date"), 0, LATEST)
         if seconds is None:
             continue
         ended = datetime.fromtimestamp(seconds, UTC)

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from bridge.machine import Machine
-from octoprint_mesbridge.records import text_or_none
+from octoprint_mesbridge.records import mapping, text_or_none
 from octoprint_mesbridge.view import profile_record
 
 _LONGEST_NAME = 512
@@ -83,17 +83,13 @@ class Picture:
             self._profile_name = _text(profile.get("name"))
 
     def note_job(self, job: Any, progress: Any) -> None:
-        self._job, self._progress = _mapping(job), _mapping(progress)
+        self._job, self._progress = mapping(job), mapping(progress)
 
     def note_heaters(self, heaters: Any, moment: datetime) -> None:
         """Heaters by name, as ``/api/printer`` and the socket have them; other entries are left out later."""
-        found = {name: one for name, one in _mapping(heaters).items() if isinstance(one, Mapping)}
+        found = {name: one for name, one in mapping(heaters).items() if isinstance(one, Mapping)}
         if found:
             self._heaters, self._measured = found, moment
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
 
 
 def _text(value: Any) -> str | None:

@@ -36,6 +36,7 @@ from bridge.sources.pull.listing import printables
 from bridge.sources.pull.socket import Lost, PushSocket, login, opened
 from bridge.sources.pull.writer import Writer
 from octoprint_mesbridge.occurrence import Occurrence
+from octoprint_mesbridge.records import mapping
 
 log = structlog.get_logger(__name__)
 
@@ -278,13 +279,13 @@ class Session:
 
     async def _learn_profile(self) -> None:
         answer = await self._ask("/api/connection")
-        current, options = (_mapping(answer.get(name)) for name in ("current", "options"))
+        current, options = (mapping(answer.get(name)) for name in ("current", "options"))
         chosen = str(current.get("printerProfile") or options.get("printerProfilePreference"))
         named = options.get("printerProfiles")
         for one in named if isinstance(named, list) else ():
             if isinstance(one, Mapping) and one.get("id") == chosen:
                 self._follower.picture.note_profile({"name": one.get("name")})
-        profile = _mapping((await self._ask("/api/printerprofiles")).get("profiles")).get(chosen)
+        profile = mapping((await self._ask("/api/printerprofiles")).get("profiles")).get(chosen)
         if isinstance(profile, Mapping):
             self._follower.picture.note_profile(profile)
 
@@ -351,7 +352,3 @@ class Session:
         """Whether this is another trouble than the one that lasts."""
         before, self._trouble = self._trouble, trouble
         return trouble != before
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
