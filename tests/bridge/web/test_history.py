@@ -232,7 +232,7 @@ async def test_a_file_that_holds_nonsense_is_said_once_moved_aside_and_begun_ane
         plant.minutes(1)
         await plant.history.save()
     assert [line["log_level"] for line in logs] == ["error", "info"]
-    assert str(plant.folder / DAMAGED) in logs[0]["event"]
+    assert str(plant.folder / DAMAGED) in logs[0]["hint"]
     assert (plant.folder / DAMAGED).read_bytes() == before
     known = plant.shown()
     plant.begin()
