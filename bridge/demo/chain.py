@@ -108,7 +108,7 @@ class Chain:
         self.bridge: Part | None = None
         self.mes_url = f"http://127.0.0.1:{free_port()}"
         self.opcua_port = free_port()
-        self.web_port = free_port()
+        self.web_url = f"http://127.0.0.1:{free_port()}"
         self.push_url = f"http://127.0.0.1:{free_port()}"
         self.opcua_password = secrets.token_urlsafe(12)
         self.config_path = folder / "config.json"
@@ -228,7 +228,7 @@ class Chain:
     def _write_settings(self) -> None:
         self.state_folder.mkdir(mode=0o700, exist_ok=True)
         Users(self.state_folder / "users.json").add(OPCUA_USER, self.opcua_password)
-        push_port = self.push_url.rpartition(":")[2]
+        push_port, web_port = (url.rpartition(":")[2] for url in (self.push_url, self.web_url))
         settings = f"""
 [bridge]
 state_folder = "bridge"
@@ -239,7 +239,7 @@ silent_after = 15
 port = {self.opcua_port}
 trust = "any"
 [web]
-port = {self.web_port}
+port = {web_port}
 [identification]
 manufacturer = "OctoPrint"
 model = "Virtual printer"

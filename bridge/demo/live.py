@@ -50,6 +50,7 @@ def _addresses(chain: Chain) -> list[str]:
         f"OctoPrint    {chain.octoprint.url}   user {ADMIN}, password {chain.octoprint.password}",
         f"OPC UA       {chain.endpoint_url}   Basic256Sha256, user {OPCUA_USER}, password {chain.opcua_password}",
         f"MES sandbox  {chain.mes_url}",
+        f"Status page  {chain.web_url}",
     ]
 
 

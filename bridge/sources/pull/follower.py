@@ -199,7 +199,7 @@ class Follower:
 
     def _goes_on(self, job: Mapping[str, Any], progress: Mapping[str, Any], files: Iterable[Any]) -> bool:
         """Whether what is printed is the print that the log knows: of the same file, not less far than it was, and
-        OctoPrint remembers no end of it. No two clocks are compared for that."""
+        OctoPrint remembers no end of it."""
         active = self._known.active_job
         path = mapping(job.get("file")).get("path")
         if active is None or (None not in (active.path, path) and active.path != path):
